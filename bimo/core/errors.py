@@ -1,0 +1,76 @@
+"""Every error that Bimo raises on purpose, in one tree.
+
+`UserError` is the user's mistake (exit code 2), `MachineError` ours or the machine's (exit code 1), `Interrupted` is
+Ctrl-C (exit code 130). A message names the file or field, says what was found, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BimoError(Exception):
+    """Root of all errors that Bimo raises on purpose."""
+
+    exit_code = 1
+
+
+class UserError(BimoError):
+    """The caller asked for something that cannot be done; the message says what to change."""
+
+    exit_code = 2
+
+
+class RecipeError(UserError):
+    """A recipe, an override or an option holds an unknown key or a value out of range."""
+
+
+class SourceError(UserError):
+    """A text source is missing, empty or unreadable."""
+
+
+class CorpusError(UserError):
+    """A prepared corpus folder is missing, damaged or does not fit the model."""
+
+
+class ModelError(UserError):
+    """A model folder or file is missing, damaged or of an unknown kind."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing or damaged."""
+
+
+class CapabilityError(UserError):
+    """The model's family cannot do what was asked; the message names what it can do instead."""
+
+
+class ContextError(UserError):
+    """More tokens were fed than the model's context holds."""
+
+
+class MachineError(BimoError):
+    """The machine stopped us: a full disk, no memory, a worker that died."""
+
+
+class DivergedError(MachineError):
+    """Training met NaN or infinity; the message names where the batch was saved."""
+
+
+class Interrupted(BimoError):
+    """Ctrl-C; the message says how to go on."""
+
+    exit_code = 130
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Say which known names are near `word`, and list all of them when there are few.
+
+    >>> did_you_mean("lsmt", ["ngram", "lstm"])
+    'did you mean lstm? Known: lstm, ngram'
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=2, cutoff=0.6)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{hint}Known: {', '.join(names)}"

@@ -1,0 +1,71 @@
+"""The families Bimo knows: a literal table, resolved only when a family is used.
+
+To add a family, write its file under `bimo/models/` and add one row here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from bimo.core.errors import ModelError, RecipeError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the table: where a family lives and what `config.json` calls it."""
+
+    name: str
+    target: str  # "module:Class" of the LanguageModel
+    learning: str  # counted | gradient | composite
+    summary: str
+    preset: dict[str, Any] = field(default_factory=dict)  # fixed fields of the model section
+    model_types: tuple[str, ...] = ()  # values of config.json's model_type that open as this family
+
+    def load(self) -> Any:
+        """Import the family's class (this is where torch is first imported)."""
+        module, _, name = self.target.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+_FAMILIES: tuple[Family, ...] = (
+    Family("ngram", "bimo.models.ngram:NGram", "counted",
+           "counts of word sequences, smoothed (interpolated modified Kneser-Ney by default)",
+           model_types=("bimo-ngram",)),
+    Family("rnn", "bimo.models.recurrent:Recurrent", "gradient", "Elman's recurrent network",
+           preset={"cell": "rnn"}, model_types=("bimo-rnn",)),
+    Family("lstm", "bimo.models.recurrent:Recurrent", "gradient", "long short-term memory",
+           preset={"cell": "lstm"}, model_types=("bimo-lstm",)),
+    Family("gru", "bimo.models.recurrent:Recurrent", "gradient", "gated recurrent unit",
+           preset={"cell": "gru"}, model_types=("bimo-gru",)),
+    Family("decoder", "bimo.models.decoder:Decoder", "gradient",
+           "Transformer decoder, from GPT-2 to Llama and Qwen3",
+           model_types=("bimo-decoder", "gpt2", "llama", "qwen3")),
+)  # fmt: skip
+
+
+def families() -> tuple[str, ...]:
+    """Names of all families.
+
+    >>> "lstm" in families()
+    True
+    """
+    return tuple(f.name for f in _FAMILIES)
+
+
+def family(name: str) -> Family:
+    """The row of the family called `name`; an unknown name's error lists the known ones."""
+    for row in _FAMILIES:
+        if row.name == name:
+            return row
+    raise RecipeError(f"family: unknown name {name!r}; {did_you_mean(name, families())}")
+
+
+def family_of_model_type(model_type: str) -> Family:
+    """The family that opens a model folder whose config.json says `model_type`."""
+    for row in _FAMILIES:
+        if model_type in row.model_types:
+            return row
+    known = [t for row in _FAMILIES for t in row.model_types]
+    raise ModelError(f"config.json: unknown model_type {model_type!r}; {did_you_mean(model_type, known)}")

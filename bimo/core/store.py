@@ -1,0 +1,163 @@
+"""Files that are either whole or absent: written beside, synced, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bimo.core.errors import MachineError, ModelError, UserError
+
+_STAGES: list[Callable[[str, Path], None]] = []  # told of each stage of a save: "write", "sync", "rename", "renamed"
+
+
+@contextlib.contextmanager
+def observe_saves(told: Callable[[str, Path], None]) -> Iterator[None]:
+    """Call `told(stage, path)` at every stage of every save inside the block (tests kill the process there)."""
+    _STAGES.append(told)
+    try:
+        yield
+    finally:
+        _STAGES.remove(told)
+
+
+def _stage(name: str, path: Path) -> None:
+    for told in _STAGES:
+        told(name, path)
+
+
+@contextlib.contextmanager
+def machine_errors(path: Path) -> Iterator[None]:
+    """Turn the machine's refusals (full disk, no permission) into errors that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = free_bytes(path)
+            raise MachineError(
+                f"{path}: no space left on the device ({free / 2**20:.0f} MiB free); free some space, then resume"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise UserError(f"{path}: cannot be written ({error.strerror}); choose another folder with --out") from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise UserError(f"{path}: a file is in the way ({error.strerror}); choose another folder with --out") from error
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside `folder` survive a power cut (a no-op where folders cannot be opened)."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_beside(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file beside `path`, sync it, and rename it to `path`: never a half-written file.
+
+    On any failure the file beside is removed and `path` is as it was.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with machine_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _stage("write", path)
+            write(beside)
+            _stage("sync", path)
+            with open(beside, "rb+") as file:
+                os.fsync(file.fileno())
+            _stage("rename", path)
+            os.replace(beside, path)
+            sync_folder(path.parent)
+            _stage("renamed", path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    write_beside(Path(path), lambda p: p.write_bytes(text.encode("utf-8")) and None)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, whole or not at all. Infinity and NaN must have been replaced by None before."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, error: type[UserError] = ModelError) -> Any:
+    """Read JSON; a missing or damaged file raises `error`, which names the file."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"{path}: no such file") from None
+    except OSError as cause:
+        raise error(f"{path}: cannot be read ({cause.strerror})") from None
+    except ValueError as cause:
+        raise error(f"{path}: not valid JSON ({cause})") from None
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
+    """Write torch tensors as safetensors, whole or not at all."""
+    from safetensors.torch import save_file
+
+    contiguous = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
+    write_beside(Path(path), lambda p: save_file(contiguous, p, metadata=dict(metadata or {"format": "pt"})))
+
+
+def read_tensors(path: Path, error: type[UserError] = ModelError) -> dict[str, Any]:
+    """Read safetensors into torch tensors; a missing or damaged file raises `error`, which names the file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    if not path.is_file():
+        raise error(f"{path}: no such file")
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, OSError, OverflowError, MemoryError) as cause:
+        raise error(f"{path}: damaged safetensors file ({cause})") from None
+
+
+def read_tensor_metadata(path: Path) -> dict[str, str]:
+    """The string metadata in the header of a safetensors file."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
+def free_bytes(path: Path) -> int:
+    """Free bytes on the device that holds `path` (or its nearest existing parent)."""
+    path = Path(path).absolute()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def next_run_folder(name: str, root: Path = Path("runs")) -> Path:
+    """The first of runs/<name>-1, runs/<name>-2, … that does not exist yet."""
+    number = 1
+    while (folder := root / f"{name}-{number}").exists():
+        number += 1
+    return folder

@@ -1,0 +1,278 @@
+"""The one interface of all families: a machine that remembers a prefix and tells how the text goes on.
+
+Everything else (generation, beams, perplexity, comparison, serving) is derived from these methods and knows no family.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from bimo.core import store
+from bimo.core.errors import CapabilityError, ContextError, ModelError, UserError
+from bimo.core.registry import Family, family_of_model_type
+from bimo.text.vocabulary import Vocabulary
+
+State = Any  # opaque: made by a model, handed back to the same model
+Keep = Literal["all", "last"]
+
+
+class Kind(StrEnum):
+    """What a score means. Nothing is ranked across kinds."""
+
+    EXACT = "exact"
+    CONDITIONAL = "conditional"
+    BOUND = "bound"
+    PSEUDO = "pseudo"
+    UNNORMALISED = "unnormalised"
+
+
+class Learning(StrEnum):
+    """The three ways of learning."""
+
+    COUNTED = "counted"
+    GRADIENT = "gradient"
+    COMPOSITE = "composite"
+
+
+class ModelConfig(BaseModel):
+    """The model section of a recipe: each family derives its own, with a description at every field."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Nats per token.
+
+    nats: float64 [B, T], `nats[b, t]` is for `tokens[b, t]` and 0 where nothing is scored (`tokens[:, 0]`, padding);
+    scored: bool [B, T]; state: what the model remembers after all tokens of each row but its last, so that
+    the next call continues with that last token first.
+    """
+
+    nats: Tensor
+    scored: Tensor
+    kind: Kind
+    state: State
+
+    def per_row(self) -> Tensor:
+        """Nats of each row, float64 [B]."""
+        return self.nats.sum(dim=1)
+
+
+def length_mask(lengths: Tensor, width: int) -> Tensor:
+    """bool [B, width], True at the first `lengths[b]` places of row b.
+
+    >>> length_mask(torch.tensor([1, 3]), 3).tolist()
+    [[True, False, False], [True, True, True]]
+    """
+    return torch.arange(width, device=lengths.device)[None, :] < lengths[:, None]
+
+
+class LanguageModel(ABC):
+    """A language model of any family. Shapes: B rows, T tokens, V vocabulary.
+
+    Tokens are int64 [B, T], padded on the right; `lengths` int64 [B] says how many count in each row (all, if None;
+    each at least 1). The ids in the padding are arbitrary (any id in range) and change nothing.
+    """
+
+    Config: ClassVar[type[ModelConfig]]
+    learning: ClassVar[Learning]
+    capabilities: ClassVar[frozenset[str]] = frozenset()  # of: features, fill, latent, attention, rewind
+
+    vocabulary: Vocabulary
+    kind: Kind
+    context: int | None  # most tokens that one state can hold; None: no limit
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, special ones included."""
+        return self.vocabulary.size
+
+    @property
+    def device(self) -> torch.device:
+        """Where this model's tensors live; inputs go there."""
+        return torch.device("cpu")
+
+    # -- making one ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def build(cls, config: Any, vocabulary: Vocabulary) -> Self:
+        """A fresh model (random weights from torch's generator, or nothing counted yet)."""
+
+    @abstractmethod
+    def config_dict(self) -> dict[str, Any]:
+        """What `config.json` holds; its `model_type` names the family."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """What `model.safetensors` holds, by name."""
+
+    @classmethod
+    @abstractmethod
+    def from_tensors(cls, config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """The model of a `config.json` and a `model.safetensors`; a wrong or missing tensor is a `ModelError`."""
+
+    @abstractmethod
+    def parameter_count(self) -> int:
+        """Numbers that were learned (an n-gram's: its probabilities and back-off weights)."""
+
+    def save(self, folder: Path) -> None:
+        """Write `config.json` and `model.safetensors` into `folder`, each whole or not at all."""
+        store.write_tensors(Path(folder) / "model.safetensors", self.tensors())
+        store.write_json(Path(folder) / "config.json", self.config_dict())
+
+    # -- the interface ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def start(self, batch: int, given: Any = None) -> State:
+        """The state of `batch` rows that have read nothing; `given`: a source text, a latent, or nothing."""
+
+    @abstractmethod
+    def advance(self, state: State, tokens: Tensor, lengths: Tensor | None = None, keep: Keep = "all") -> tuple[Tensor, State]:
+        """Read `tokens` [B, T]; return logits [B, T, V] (or [B, 1, V] at each row's end with keep="last") and the new state.
+
+        softmax(logits[b, t]) = P(next token | everything up to tokens[b, t]). Consumes the state: branch with `select`
+        first. Beyond the context it raises `ContextError`.
+        """
+
+    @abstractmethod
+    def select(self, state: State, rows: Tensor) -> State:
+        """A copy of the state with the rows int64 [B'] in that order, repetition allowed: beams, branching, leaving."""
+
+    @abstractmethod
+    def join(self, states: Sequence[State]) -> State:
+        """One state of all rows, in order: rows that arrive."""
+
+    def rewind(self, state: State, lengths: Tensor) -> State:
+        """Forget what each row read after its first `lengths[b]` tokens."""
+        raise CapabilityError(f"{type(self).__name__} cannot rewind; keep a copy made by select() before advancing")
+
+    @abstractmethod
+    def state_bytes(self, state: State) -> int:
+        """Size of the state, bytes per row."""
+
+    def score(
+        self,
+        tokens: Tensor,
+        lengths: Tensor | None = None,
+        given: Any = None,
+        state: State = None,
+    ) -> Score:
+        """Nats of `tokens` [B, T] under the model; see `Score`. `tokens[:, 0]` is fed, never scored."""
+        tokens, lengths = self.checked(tokens, lengths)
+        batch, width = tokens.shape
+        state = self.start(batch, given) if state is None else state
+        nats = torch.zeros(batch, width, dtype=torch.float64, device=tokens.device)
+        scored = length_mask(lengths, width)
+        scored[:, 0] = False
+        fed = lengths - 1
+        # Rows are fed in slices of time so that [B, slice, V] stays small.
+        size = max(1, (1 << 22) // max(1, batch * self.vocab_size))
+        start = 0
+        while start < int(fed.max()):
+            stop = min(width - 1, start + size)
+            active = ((fed - start).clamp(0, stop - start) > 0).nonzero().squeeze(1)
+            if len(active) == batch:
+                part, rest = state, None
+            else:
+                part, rest = self.select(state, active), state
+            take = (fed[active] - start).clamp(max=stop - start)
+            logits, part = self.advance(part, tokens[active, start:stop], take)
+            log_probs = torch.log_softmax(logits.double(), dim=-1)
+            found = log_probs.gather(2, tokens[active, start + 1 : stop + 1, None]).squeeze(2)
+            nats[active, start + 1 : stop + 1] = -found
+            state = part if rest is None else self._replace_rows(rest, part, active, batch)
+            start = stop
+        return Score(torch.where(scored, nats, 0.0), scored, self.kind, state)
+
+    def _replace_rows(self, old: State, new: State, rows: Tensor, batch: int) -> State:
+        order = torch.arange(batch, device=rows.device)
+        order[rows] = batch + torch.arange(len(rows), device=rows.device)
+        return self.select(self.join([old, new]), order)
+
+    # -- shared checks ------------------------------------------------------------------------------------------------
+
+    def checked(self, tokens: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """`tokens` and `lengths` as int64 on this model's device, or a clear error."""
+        if tokens.dim() != 2 or tokens.shape[1] == 0:
+            raise UserError(f"tokens: expected shape [B, T] with T ≥ 1, found {list(tokens.shape)}")
+        tokens = tokens.to(self.device, torch.int64)
+        if tokens.numel() and (int(tokens.min()) < 0 or int(tokens.max()) >= self.vocab_size):
+            raise UserError(
+                f"tokens: ids must lie in 0…{self.vocab_size - 1}, found {int(tokens.min())}…{int(tokens.max())}; "
+                "was this text encoded with this model's tokenizer?"
+            )
+        if lengths is None:
+            lengths = torch.full((tokens.shape[0],), tokens.shape[1], device=tokens.device)
+        lengths = lengths.to(self.device, torch.int64)
+        if lengths.shape != tokens.shape[:1] or (len(lengths) and not 1 <= int(lengths.min()) <= int(lengths.max()) <= tokens.shape[1]):
+            raise UserError(f"lengths: expected [{tokens.shape[0]}] values in 1…{tokens.shape[1]}, found {lengths.tolist()[:8]}")
+        return tokens, lengths
+
+    def check_context(self, length: int) -> None:
+        """Raise `ContextError` if a row would hold `length` tokens, more than the context."""
+        if self.context is not None and length > self.context:
+            raise ContextError(f"{length} tokens do not fit the model's context of {self.context}; feed a shorter text or score in windows")
+
+
+class NeuralLanguageModel(LanguageModel, nn.Module):
+    """A family learned by gradient: `hidden` and `head` are what training sees, `advance` what everyone else sees."""
+
+    learning = Learning.GRADIENT
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(self.parameters()).device
+
+    @abstractmethod
+    def hidden(self, tokens: Tensor, carry: State = None, boundaries: Tensor | None = None) -> tuple[Tensor, State]:
+        """Hidden states [B, T, D] of full rows, for learning.
+
+        carry: what the previous window left (None: nothing read; families without carried state ignore and return
+        None). boundaries: bool [B, T], True where tokens[b, t] begins a document, which must not see what stands before.
+        """
+
+    @abstractmethod
+    def head(self) -> tuple[Tensor, Tensor | None]:
+        """Output matrix [V, D] and bias [V] (or None); logits = hidden @ W.T + b, then suppressed ids are -inf."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of hidden states [..., D], suppressed ids at -inf."""
+        weight, bias = self.head()
+        logits = nn.functional.linear(hidden, weight, bias)
+        if self.vocabulary.suppressed:
+            logits[..., list(self.vocabulary.suppressed)] = float("-inf")
+        return logits
+
+    def parameter_count(self) -> int:
+        """Learned numbers; tied ones count once."""
+        return sum(p.numel() for p in self.parameters())
+
+
+def load_model(folder: Path) -> LanguageModel:
+    """Open a model folder of any family by its `config.json`."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such model folder")
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: not a model folder (no config.json); train one with bimo train")
+    config = store.read_json(folder / "config.json")
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise ModelError(f"{folder / 'config.json'}: no model_type; is this a model folder?")
+    row: Family = family_of_model_type(config["model_type"])
+    tensors = store.read_tensors(folder / "model.safetensors")
+    try:
+        return row.load().from_tensors(config, tensors)
+    except (KeyError, ValueError, TypeError, RuntimeError) as cause:
+        raise ModelError(f"{folder}: config.json and model.safetensors do not fit together ({cause})") from cause
