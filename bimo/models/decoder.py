@@ -1,0 +1,247 @@
+"""The Transformer decoder: one file from GPT-2 (learned positions, LayerNorm, GELU, biases) to Llama and Qwen3.
+
+Shapes: B rows, T tokens, D width, V vocabulary. The block is in `layers`, the keys and values of a state in `cache`, the names
+and settings of other programs in `interop/huggingface`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bimo.core import store
+from bimo.core.errors import CapabilityError
+from bimo.models import cache
+from bimo.models.base import Keep, Kind, ModelConfig, NeuralLanguageModel
+from bimo.models.interop import huggingface
+from bimo.models.layers import (
+    Activation,
+    Attention,
+    Block,
+    FeedForward,
+    Norm,
+    Sight,
+    document_positions,
+    make_norm,
+    rotary_tables,
+)
+from bimo.text.vocabulary import Vocabulary
+
+
+class DecoderConfig(ModelConfig):
+    """The shape of a decoder. As it stands it is Qwen3's, small.
+
+    >>> DecoderConfig(width=128).inner, DecoderConfig(width=128, activation="gelu_tanh").inner
+    (384, 512)
+    """
+
+    layers: int = Field(4, ge=1, description="number of blocks")
+    heads: int = Field(4, ge=1, description="attention heads")
+    kv_heads: int | None = Field(None, ge=1, description="key-value heads, which groups of heads share; as many as heads, if not said")
+    head_width: int | None = Field(None, ge=1, description="width of a head; width / heads, if not said")
+    width: int = Field(128, ge=1, description="width of the hidden states")
+    feed_forward: int | None = Field(
+        None, ge=1, description="inner width of the feed-forward layer; 4 × width, or 8/3 × width (in steps of 64) with swiglu, if not said"
+    )
+    context: int = Field(256, ge=1, description="most tokens in sight")
+    norm: Norm = Field("rms", description="layer (GPT-2) or rms (Llama, Qwen3)")
+    norm_epsilon: float = Field(1e-5, gt=0, description="ε of the norms")
+    positions: Literal["learned", "rotary"] = Field("rotary", description="learned (GPT-2) or rotary (Llama, Qwen3)")
+    rope_theta: float = Field(10000.0, gt=0, description="base of the rotary angles")
+    activation: Activation = Field("swiglu", description="gelu_tanh (GPT-2), gelu, relu, relu2 (squared) or swiglu (Llama, Qwen3)")
+    qk_norm: bool = Field(True, description="normalise queries and keys (Qwen3)")
+    bias: bool | Literal["attention", "feed_forward"] = Field(False, description="biases: everywhere (GPT-2), nowhere, or in one place")
+    tied: bool = Field(True, description="the output matrix is the embedding matrix")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the embeddings and before each residual addition")
+    attention_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the attention weights")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.head_width is None and self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}; change one, or set head_width")
+        if self.heads % self.groups:
+            raise ValueError(f"heads {self.heads} is no multiple of kv_heads {self.groups}; change one of them")
+        if self.positions == "rotary" and self.per_head % 2:
+            raise ValueError(f"rotary positions need an even width of a head, found {self.per_head}; change width, heads or head_width")
+        return self
+
+    @property
+    def groups(self) -> int:
+        """Key-value heads."""
+        return self.kv_heads or self.heads
+
+    @property
+    def per_head(self) -> int:
+        """Width of a head."""
+        return self.head_width or self.width // self.heads
+
+    @property
+    def inner(self) -> int:
+        """Inner width of the feed-forward layer."""
+        if self.feed_forward is not None:
+            return self.feed_forward
+        return -(-self.width * 8 // 3 // 64) * 64 if self.activation == "swiglu" else 4 * self.width
+
+
+class Decoder(NeuralLanguageModel):
+    """A Transformer decoder; a state is a `KeyValueCache`."""
+
+    Config: ClassVar[type[ModelConfig]] = DecoderConfig
+    capabilities = frozenset({"rewind"})
+    kind = Kind.EXACT
+
+    def __init__(self, config: DecoderConfig, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.config, self.vocabulary = config, vocabulary
+        self.context: int | None = config.context
+        c = config
+        self.embedding = nn.Embedding(vocabulary.size, c.width)
+        self.places = nn.Embedding(c.context, c.width) if c.positions == "learned" else None
+        self.blocks = nn.ModuleList(self._block() for _ in range(c.layers))
+        self.norm = make_norm(c.norm, c.width, c.norm_epsilon, c.bias is True)
+        self.output = None if c.tied else nn.Linear(c.width, vocabulary.size, bias=False)
+        if c.positions == "rotary":
+            cos, sin = rotary_tables(c.context, c.per_head, c.rope_theta)
+            self.register_buffer("cos", cos[:, None], persistent=False)  # [context, 1, E/2]
+            self.register_buffer("sin", sin[:, None], persistent=False)
+
+    def _block(self) -> Block:
+        c = self.config
+        attention = Attention(
+            c.width,
+            c.heads,
+            c.groups,
+            c.per_head,
+            bias=c.bias in (True, "attention"),
+            qk_norm=c.qk_norm,
+            epsilon=c.norm_epsilon,
+            dropout=c.attention_dropout,
+        )
+        feed_forward = FeedForward(c.width, c.inner, c.activation, bias=c.bias in (True, "feed_forward"))
+        first, second = (make_norm(c.norm, c.width, c.norm_epsilon, c.bias is True) for _ in range(2))
+        return Block(attention, feed_forward, (first, second), c.dropout)
+
+    # -- making one ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def build(cls, config: DecoderConfig, vocabulary: Vocabulary) -> Self:
+        """Random weights as GPT-2's: N(0, 0.02²), matrices that write into the residual stream divided by √(2 layers), biases 0."""
+        model = cls(config, vocabulary)
+        residual = 0.02 / (2 * config.layers) ** 0.5
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if parameter.dim() == 2:
+                    parameter.normal_(0.0, residual if name.endswith(("out.weight", "outer.weight")) else 0.02)
+                elif name.endswith("bias"):
+                    parameter.zero_()
+        return model
+
+    def config_dict(self) -> dict[str, Any]:
+        """GPT-2's, Llama's or Qwen3's `config.json` where the shape is theirs, ours otherwise."""
+        return huggingface.write_config(self.config, self.vocabulary)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Tensors under the names that `config_dict`'s model type has for them; tied ones once."""
+        return huggingface.write_tensors(self.config, self.state_dict())
+
+    @classmethod
+    def from_tensors(cls, config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """Open our folders and those that GPT-2, Llama and Qwen3 come in; ready to use (no dropout)."""
+        settings, vocabulary = huggingface.read_config(config, DecoderConfig)
+        with torch.device("meta"):
+            model = cls(settings, vocabulary)
+        found = huggingface.read_tensors(settings, str(config["model_type"]), tensors, model.state_dict())
+        model.load_state_dict(found, assign=True)
+        if settings.positions == "rotary":
+            cos, sin = rotary_tables(settings.context, settings.per_head, settings.rope_theta)
+            model.cos, model.sin = cos[:, None], sin[:, None]
+        return model.requires_grad_(True).eval()
+
+    def save(self, folder: Path) -> None:
+        """Write the model, and the special ids once more into `generation_config.json`, where other programs look for them."""
+        super().save(folder)
+        store.write_json(Path(folder) / "generation_config.json", huggingface.generation_config(self.vocabulary))
+
+    # -- learning -----------------------------------------------------------------------------------------------------
+
+    def hidden(self, tokens: Tensor, carry: Any = None, boundaries: Tensor | None = None) -> tuple[Tensor, None]:
+        """Hidden states [B, T, D]; attention and positions stay within each document. Nothing is carried: windows stand alone."""
+        T = tokens.shape[1]
+        self.check_context(T)
+        if boundaries is None or T == 1 or not bool(boundaries[:, 1:].any()):
+            return self._read(tokens, torch.arange(T, device=tokens.device)[None, :], Sight()), None
+        positions, documents = document_positions(boundaries)
+        same = documents[:, :, None] == documents[:, None, :]
+        mask = same.logical_and_(torch.ones(T, T, dtype=torch.bool, device=tokens.device).tril_())[:, None]
+        return self._read(tokens, positions, Sight(mask=mask, causal=False)), None
+
+    def head(self) -> tuple[Tensor, None]:
+        """The output matrix [V, D]; there is no bias."""
+        return (self.embedding if self.output is None else self.output).weight, None
+
+    def _read(self, tokens: Tensor, positions: Tensor, sight: Sight) -> Tensor:
+        """Hidden states [B, T, D] of tokens [B, T] at positions [B, T] or [1, T]."""
+        x = self.embedding(tokens)
+        if self.places is not None:
+            x = x + self.places(positions)
+        else:
+            one = positions.shape[0] == 1
+            cos, sin = (table[positions[0] if one else positions] for table in (self.cos, self.sin))
+            sight = Sight(cos, sin, sight.mask, sight.causal, sight.cache)
+        if self.training and self.config.dropout and sight.cache is None:
+            x = F.dropout(x, self.config.dropout)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, sight, layer)
+        return self.norm(x)
+
+    # -- the interface ------------------------------------------------------------------------------------------------
+
+    def start(self, batch: int, given: Any = None) -> cache.KeyValueCache:
+        """An empty cache of `batch` rows."""
+        if given is not None:
+            raise CapabilityError("a decoder continues a text and takes nothing given; write the source into the prompt")
+        c = self.config
+        layout = cache.Layout(c.layers, c.groups, c.per_head, c.context)
+        return cache.KeyValueCache.empty(layout, batch, self.device, self.embedding.weight.dtype)
+
+    @torch.no_grad()
+    def advance(
+        self, state: cache.KeyValueCache, tokens: Tensor, lengths: Tensor | None = None, keep: Keep = "all"
+    ) -> tuple[Tensor, cache.KeyValueCache]:
+        """See `LanguageModel.advance`; never drops out."""
+        hidden, lengths = self._extend(state, tokens, lengths)
+        if keep == "last":
+            hidden = hidden[torch.arange(len(lengths), device=lengths.device), lengths - 1][:, None]
+        return self.logits(hidden), state
+
+    def _extend(self, state: cache.KeyValueCache, tokens: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Read tokens into the state; hidden states [B, T, D] and the checked lengths."""
+        tokens, lengths = self.checked(tokens, lengths)
+        self.check_context(int((state.lengths + lengths).max()))
+        positions, mask = state.open(tokens.shape[1], lengths)
+        positions = positions.clamp(max=self.config.context - 1)  # of padding only
+        hidden = self._read(tokens, positions, Sight(mask=mask, causal=mask is None, cache=state))
+        state.close(lengths)
+        return hidden, lengths
+
+    def select(self, state: cache.KeyValueCache, rows: Tensor) -> cache.KeyValueCache:
+        """A copy of the state with the rows int64 [B'] in that order."""
+        return state.select(rows)
+
+    def join(self, states: Sequence[cache.KeyValueCache]) -> cache.KeyValueCache:
+        """One state of all rows, in order."""
+        return cache.join(states)
+
+    def rewind(self, state: cache.KeyValueCache, lengths: Tensor) -> cache.KeyValueCache:
+        """Forget what each row read after its first `lengths[b]` tokens."""
+        return state.rewind(torch.minimum(lengths.to(state.lengths), state.lengths))
+
+    def state_bytes(self, state: cache.KeyValueCache) -> int:
+        """Size of the keys and values, bytes per row."""
+        return state.bytes_per_row()

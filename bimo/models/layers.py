@@ -1,0 +1,200 @@
+"""Layers that the Transformer families share: norms, rotary positions, attention, feed-forward, the pre-norm block.
+
+Shapes: B rows, T tokens, D width, H heads, K key-value heads, E width of a head, S keys in sight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Norm = Literal["layer", "rms"]
+Activation = Literal["gelu_tanh", "gelu", "relu", "relu2", "swiglu"]
+
+
+class RMSNorm(nn.Module):
+    """x / √(mean(x²) + ε) · γ (Zhang & Sennrich 2019), normalised in float32 whatever the precision of x.
+
+    In float64, too, the quotient is taken in float32: the reference implementations of Llama and Qwen3 do so, and only
+    the same rounding gives the same logits.
+
+    >>> RMSNorm(2)(torch.tensor([3.0, 4.0])).tolist()  # √mean = √12.5
+    [0.8485..., 1.1313...]
+    """
+
+    def __init__(self, width: int, epsilon: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., D] → [..., D]."""
+        if x.dtype == torch.float64:
+            x32 = x.float()
+            x32 = x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + self.epsilon)
+            return self.weight * x32.double()
+        return F.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
+
+
+def make_norm(kind: Norm, width: int, epsilon: float, bias: bool = True) -> nn.Module:
+    """LayerNorm (x − μ)/√(σ² + ε) · γ + β (Ba 2016) or RMSNorm."""
+    return nn.LayerNorm(width, epsilon, bias=bias) if kind == "layer" else RMSNorm(width, epsilon)
+
+
+def rotary_tables(context: int, width: int, theta: float) -> tuple[Tensor, Tensor]:
+    """cos and sin of position · θ^(−2i/E), float32 [context, E/2] each (Su 2021; halves, not pairs, are rotated)."""
+    inverse = 1.0 / (theta ** (torch.arange(0, width, 2, dtype=torch.float32) / width))
+    angles = torch.arange(context, dtype=torch.float32)[:, None] * inverse
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the halves of x [B, T, H, E] by the angles [T, 1, E/2] or [B, T, 1, E/2].
+
+    >>> x, quarter = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2), torch.tensor([torch.pi / 2]).view(1, 1, 1)
+    >>> rotate(x, quarter.cos(), quarter.sin()).flatten().round().tolist()
+    [-0.0, 1.0]
+    """
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def document_positions(boundaries: Tensor) -> tuple[Tensor, Tensor]:
+    """Position within its document and number of the document, int64 [B, T] each, of bool boundaries [B, T].
+
+    >>> position, document = document_positions(torch.tensor([[False, False, True, False]]))
+    >>> position.tolist(), document.tolist()
+    ([[0, 1, 0, 1]], [[0, 0, 1, 1]])
+    """
+    places = torch.arange(boundaries.shape[1], device=boundaries.device).expand(boundaries.shape)
+    begins = torch.where(boundaries, places, 0).cummax(dim=1).values
+    return places - begins, boundaries.cumsum(dim=1)
+
+
+class KeyValueStore(Protocol):
+    """What attention asks of a cache."""
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep keys and values [B, K, T, E]; return all that are in sight, [B, K, S, E] each."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What every layer of one pass shares: the angles of its tokens and which keys each of them sees.
+
+    cos, sin: [T, 1, E/2] or [B, T, 1, E/2] (None: no rotation); mask: additive or bool [B, 1, T, S] (None: no mask);
+    causal: each token sees itself and those before it; cache: where keys and values of earlier tokens lie.
+    """
+
+    cos: Tensor | None = None
+    sin: Tensor | None = None
+    mask: Tensor | None = None
+    causal: bool = True
+    cache: KeyValueStore | None = None
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, sight: Sight, dropout: float = 0.0) -> Tensor:
+    """softmax(QKᵀ/√E) V (Vaswani 2017, eq. 1): q [B, H, T, E], k and v [B, K, S, E] → [B, H, T, E].
+
+    With fewer key-value heads than heads, head h reads key-value head h // (H/K).
+    """
+    heads, kv_heads = q.shape[1], k.shape[1]
+    if heads != kv_heads and q.shape[2] == 1:  # one step: the heads of a group are that group's queries
+        grouped = q.view(q.shape[0], kv_heads, heads // kv_heads, q.shape[3])
+        return F.scaled_dot_product_attention(grouped, k, v, attn_mask=sight.mask).reshape(q.shape)
+    causal = sight.causal and q.shape[2] > 1
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=sight.mask, dropout_p=dropout, is_causal=causal, enable_gqa=heads != kv_heads)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention (Vaswani 2017, §3.2.2), with grouped heads (Ainslie 2023) and QK-norm (Henry 2020) if asked.
+
+    `qkv.weight` holds the rows of all query heads, then all key heads, then all value heads.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        kv_heads: int,
+        head_width: int,
+        *,
+        bias: bool = False,
+        qk_norm: bool = False,
+        epsilon: float = 1e-6,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_width, self.dropout = heads, kv_heads, head_width, dropout
+        self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * head_width, bias=bias)
+        self.out = nn.Linear(heads * head_width, width, bias=bias)
+        self.q_norm = RMSNorm(head_width, epsilon) if qk_norm else None
+        self.k_norm = RMSNorm(head_width, epsilon) if qk_norm else None
+
+    def forward(self, x: Tensor, sight: Sight, layer: int = 0) -> Tensor:
+        """x [B, T, D] → [B, T, D]."""
+        B, T, _ = x.shape
+        H, K, E = self.heads, self.kv_heads, self.head_width
+        q, k, v = self.qkv(x).view(B, T, H + 2 * K, E).split((H, K, K), dim=2)  # [B, T, ·, E]
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if sight.cos is not None and sight.sin is not None:
+            q, k = rotate(q, sight.cos, sight.sin), rotate(k, sight.cos, sight.sin)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        if sight.cache is not None:
+            k, v = sight.cache.append(layer, k, v)
+        dropout = self.dropout if self.training and sight.cache is None else 0.0
+        y = attend(q, k, v, sight, dropout)
+        return self.out(y.transpose(1, 2).reshape(B, T, H * E))
+
+
+class FeedForward(nn.Module):
+    """f(xW₁ + b₁)W₂ + b₂, or SwiGLU: (silu(xW_g) ⊙ xW₁)W₂ (Shazeer 2020), whose `inner.weight` holds the gate's rows first."""
+
+    def __init__(self, width: int, inner: int, activation: Activation, *, bias: bool = False) -> None:
+        super().__init__()
+        self.activation: Activation = activation
+        self.inner = nn.Linear(width, 2 * inner if activation == "swiglu" else inner, bias=bias)
+        self.outer = nn.Linear(inner, width, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, T, D] → [B, T, D]."""
+        return self.outer(activate(self.inner(x), self.activation))
+
+
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """The activation of that name; "swiglu" halves the last dimension.
+
+    >>> activate(torch.tensor([-1.0, 3.0]), "relu2").tolist()
+    [0.0, 9.0]
+    """
+    if activation == "swiglu":
+        gate, value = x.chunk(2, dim=-1)
+        return F.silu(gate) * value
+    if activation == "relu2":
+        return F.relu(x).square()
+    if activation == "relu":
+        return F.relu(x)
+    return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
+
+
+class Block(nn.Module):
+    """Pre-norm: x + Attention(norm(x)), then x + FeedForward(norm(x)); dropout before each addition."""
+
+    def __init__(self, attention: Attention, feed_forward: FeedForward, norms: tuple[nn.Module, nn.Module], dropout: float = 0.0) -> None:
+        super().__init__()
+        self.attention_norm, self.feed_forward_norm = norms
+        self.attention, self.feed_forward, self.dropout = attention, feed_forward, dropout
+
+    def forward(self, x: Tensor, sight: Sight, layer: int = 0) -> Tensor:
+        """x [B, T, D] → [B, T, D]."""
+        drop = self.dropout if self.training and sight.cache is None else 0.0
+        y = self.attention(self.attention_norm(x), sight, layer)
+        x = x + (F.dropout(y, drop) if drop else y)
+        y = self.feed_forward(self.feed_forward_norm(x))
+        return x + (F.dropout(y, drop) if drop else y)

@@ -1,0 +1,221 @@
+"""Recurrent language models: Elman's RNN, LSTM and GRU, any depth, with every dropout that made them strong.
+
+Shapes: B rows, T tokens, L layers, H units, E embedding width, V vocabulary. The time loop is in `kernels/recurrent`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bimo.core.errors import CapabilityError, ModelError
+from bimo.models.base import Keep, Kind, ModelConfig, NeuralLanguageModel
+from bimo.models.interop.huggingface import read_vocabulary, write_vocabulary
+from bimo.models.kernels.recurrent import GATES, Cell, plain_layer
+from bimo.text.vocabulary import Vocabulary
+
+States = tuple[Tensor, ...]  # (h,) or, with LSTM, (h, c): [L, B, H] each
+
+
+class RecurrentConfig(ModelConfig):
+    """The shape of a recurrent model and its dropouts."""
+
+    cell: Cell = Field("lstm", description="rnn, lstm or gru")
+    layers: int = Field(2, ge=1, description="depth")
+    width: int = Field(256, ge=1, description="units of a layer")
+    embedding: int | None = Field(None, ge=1, description="width of the embeddings; as the units, if not said")
+    tied: bool = Field(True, description="the output matrix is the embedding matrix (a projection joins them where the widths differ)")
+    forget_bias: float = Field(1.0, description="what the LSTM's forget gate starts with")
+    input_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on what the first layer reads")
+    layer_dropout: float = Field(0.0, ge=0, lt=1, description="dropout between layers")
+    output_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on what the last layer gives")
+    recurrent_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the recurrent weights, drawn once per window (Merity 2017)")
+    embedding_dropout: float = Field(0.0, ge=0, lt=1, description="dropout of whole words from the embeddings (Gal 2016)")
+    variational: bool = Field(False, description="input, layer and output dropout keep one mask over the steps of a window (Gal 2016)")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lower(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("cell"), str):
+            data = {**data, "cell": data["cell"].lower()}
+        return data
+
+    @property
+    def input_width(self) -> int:
+        """Width of the embeddings."""
+        return self.embedding or self.width
+
+
+class RecurrentLayer(nn.Module):
+    """The weights of one layer, as torch's but with one bias where a second would add to the same sum."""
+
+    def __init__(self, cell: Cell, inputs: int, width: int) -> None:
+        super().__init__()
+        gates = GATES[cell] * width
+        self.weight_input = nn.Parameter(torch.empty(gates, inputs))
+        self.weight_hidden = nn.Parameter(torch.empty(gates, width))
+        self.bias_input = nn.Parameter(torch.empty(gates))
+        self.bias_hidden = nn.Parameter(torch.empty(width)) if cell == "gru" else None  # inside r ⊙ (W_n h + b)
+
+
+class Recurrent(NeuralLanguageModel):
+    """An RNN, LSTM or GRU; a state is the tuple of its h (and c), [L, B, H] each."""
+
+    Config: ClassVar[type[ModelConfig]] = RecurrentConfig
+    kind = Kind.EXACT
+
+    def __init__(self, config: RecurrentConfig, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.config, self.vocabulary = config, vocabulary
+        self.context: int | None = None
+        c = config
+        self.embedding = nn.Embedding(vocabulary.size, c.input_width)
+        widths = [c.input_width] + [c.width] * (c.layers - 1)
+        self.layers = nn.ModuleList(RecurrentLayer(c.cell, width, c.width) for width in widths)
+        joined = c.tied and c.input_width != c.width
+        self.projection = nn.Linear(c.width, c.input_width, bias=False) if joined else None
+        self.output = None if c.tied else nn.Linear(c.width, vocabulary.size, bias=False)
+        self.output_bias = nn.Parameter(torch.empty(vocabulary.size))
+
+    # -- making one ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def build(cls, config: RecurrentConfig, vocabulary: Vocabulary) -> Self:
+        """Random weights: U(±1/√H) in the layers, U(±0.1) in embeddings and output, biases 0 but the forget gate's."""
+        model = cls(config, vocabulary)
+        bound = config.width**-0.5
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if parameter.dim() == 2:
+                    limit = bound if name.startswith(("layers.", "projection.")) else 0.1
+                    parameter.uniform_(-limit, limit)
+                else:
+                    parameter.zero_()
+                    if name.endswith("bias_input") and config.cell == "lstm":
+                        parameter[config.width : 2 * config.width] = config.forget_bias
+        return model
+
+    def config_dict(self) -> dict[str, Any]:
+        """What `config.json` holds."""
+        return {"model_type": f"bimo-{self.config.cell}", **write_vocabulary(self.vocabulary), **self.config.model_dump()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The parameters by name; tied ones once."""
+        return dict(self.state_dict())
+
+    @classmethod
+    def from_tensors(cls, config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """Open what `config_dict` and `tensors` gave; ready to use (no dropout)."""
+        fields = {name: config[name] for name in RecurrentConfig.model_fields if name in config}
+        with torch.device("meta"):
+            model = cls(RecurrentConfig(**fields), read_vocabulary(config))
+        for name, shape in model.state_dict().items():
+            if name not in tensors:
+                raise ModelError(f"model.safetensors: tensor {name} is missing; the file does not fit config.json")
+            if tensors[name].shape != shape.shape:
+                raise ModelError(f"model.safetensors: {name} has shape {list(tensors[name].shape)}, not {list(shape.shape)}")
+        if left := set(tensors) - set(model.state_dict()):
+            raise ModelError(f"model.safetensors: unknown tensors {', '.join(sorted(left)[:5])}; the file does not fit config.json")
+        model.load_state_dict(tensors, assign=True)
+        return model.requires_grad_(True).eval()
+
+    # -- learning -----------------------------------------------------------------------------------------------------
+
+    def hidden(self, tokens: Tensor, carry: States | None = None, boundaries: Tensor | None = None) -> tuple[Tensor, States]:
+        """Hidden states [B, T, D] and the carry for the next window, cut off from this one's gradient.
+
+        Where `boundaries` [B, T] is True the state is zero before that token is read, in any row, at any step.
+        """
+        states = self.start(len(tokens)) if carry is None else carry
+        keep = None if boundaries is None or not bool(boundaries.any()) else ~boundaries.t()  # [T, B]
+        output, finals = self._run(tokens, states, keep, self.training)
+        return output.transpose(0, 1), tuple(torch.stack([f[-1] for f in final]).detach() for final in finals)
+
+    def head(self) -> tuple[Tensor, Tensor]:
+        """Output matrix [V, D] and bias [V]."""
+        return (self.embedding if self.output is None else self.output).weight, self.output_bias
+
+    def _run(self, tokens: Tensor, states: States, keep: Tensor | None, training: bool) -> tuple[Tensor, list[list[Tensor]]]:
+        """Outputs [T, B, D] and, for h (and c), the list over layers of all their values [T, B, H]."""
+        c = self.config
+        x = self._embed(tokens.t(), training)
+        mask = None if keep is None else keep[:, :, None].to(x.dtype)
+        every: list[list[Tensor]] = [[] for _ in states]
+        for number, layer in enumerate(self.layers):
+            x = self._drop(x, c.input_dropout if number == 0 else c.layer_dropout, training)
+            weight = F.dropout(layer.weight_hidden, c.recurrent_dropout, training) if c.recurrent_dropout else layer.weight_hidden
+            first = [s[number] for s in states]
+            h, cells = plain_layer(
+                c.cell,
+                x,
+                first[0],
+                first[1] if len(first) == 2 else None,
+                layer.weight_input,
+                weight,
+                layer.bias_input,
+                self._hidden_bias(layer),
+                mask,
+            )
+            x = h
+            every[0].append(h)
+            if cells is not None:
+                every[1].append(cells)
+        x = self._drop(x, c.output_dropout, training)
+        return (x if self.projection is None else self.projection(x)), every
+
+    def _hidden_bias(self, layer: RecurrentLayer) -> Tensor | None:
+        if layer.bias_hidden is None:
+            return None
+        return torch.cat([layer.bias_hidden.new_zeros(2 * self.config.width), layer.bias_hidden])
+
+    def _embed(self, tokens: Tensor, training: bool) -> Tensor:
+        """Embeddings [T, B, E]; with embedding dropout a word is left out of the whole window, or kept and made larger."""
+        share = self.config.embedding_dropout
+        x = self.embedding(tokens)
+        if training and share:
+            kept = torch.rand(self.vocab_size, device=x.device) >= share
+            x = x * (kept / (1 - share)).to(x.dtype)[tokens][:, :, None]
+        return x
+
+    def _drop(self, x: Tensor, share: float, training: bool) -> Tensor:
+        if not training or not share:
+            return x
+        if not self.config.variational:
+            return F.dropout(x, share)
+        return x * F.dropout(x.new_ones(x.shape[1:]), share)
+
+    # -- the interface ------------------------------------------------------------------------------------------------
+
+    def start(self, batch: int, given: Any = None) -> States:
+        """Zeros: nothing read yet."""
+        if given is not None:
+            raise CapabilityError("a recurrent model continues a text and takes nothing given; write the source into the prompt")
+        shape = (self.config.layers, batch, self.config.width)
+        return tuple(self.output_bias.new_zeros(shape).detach() for _ in range(2 if self.config.cell == "lstm" else 1))
+
+    @torch.no_grad()
+    def advance(self, state: States, tokens: Tensor, lengths: Tensor | None = None, keep: Keep = "all") -> tuple[Tensor, States]:
+        """See `LanguageModel.advance`; never drops out."""
+        tokens, lengths = self.checked(tokens, lengths)
+        output, every = self._run(tokens, state, None, training=False)
+        rows, ends = torch.arange(len(lengths), device=lengths.device), lengths - 1
+        new = tuple(torch.stack([values[ends, rows] for values in part]) for part in every)
+        hidden = output[ends, rows][:, None] if keep == "last" else output.transpose(0, 1)
+        return self.logits(hidden), new
+
+    def select(self, state: States, rows: Tensor) -> States:
+        """A copy of the state with the rows int64 [B'] in that order."""
+        return tuple(s.index_select(1, rows.to(s.device)) for s in state)
+
+    def join(self, states: Sequence[States]) -> States:
+        """One state of all rows, in order."""
+        return tuple(torch.cat(parts, dim=1) for parts in zip(*states, strict=True))
+
+    def state_bytes(self, state: States) -> int:
+        """Size of h (and c), bytes per row."""
+        return sum(s.nbytes for s in state) // max(1, state[0].shape[1])
