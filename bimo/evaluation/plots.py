@@ -1,0 +1,305 @@
+"""Plots as plain SVG: bars, curves and scatters that need no library, no network and no script.
+
+Colours are CSS variables `--s0` … `--s7` that the page sets for light and dark (`PALETTE`); a family is told by its colour, its
+mark and its label together, never by colour alone. All text passes `_escaped`: a label may hold anything.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+from bimo.evaluation import display
+from bimo.evaluation.metrics import Interval
+
+# Eight inks each for paper and for night: at least 3:1 against the ground, told apart also without red-green vision.
+PALETTE: dict[str, tuple[str, ...]] = {
+    "light": ("#1f4e79", "#c2410c", "#2a8c82", "#8a5a9e", "#a07400", "#6b7280", "#8c2f39", "#3f6212"),
+    "dark": ("#8ab8e6", "#f08a4b", "#5cc9b6", "#c79be0", "#e0b94a", "#a8adb5", "#f0949d", "#a3c76d"),
+}
+SLOTS = len(PALETTE["light"])
+WIDTH, HEIGHT = 440, 290
+_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 104, 26, 42
+_DASHES = ("", "7 3", "2 2.5", "9 3 2 3", "12 4", "4 4", "9 3 2 3 2 3", "1 3")
+_MARKS = (  # drawn in a square of ±1 about the origin
+    "M-1,0a1,1 0 1,0 2,0a1,1 0 1,0 -2,0Z",  # circle
+    "M-.9,-.9H.9V.9H-.9Z",  # square
+    "M0,-1.15L1.1,.85H-1.1Z",  # triangle
+    "M0,-1.25L1.25,0L0,1.25L-1.25,0Z",  # diamond
+    "M-.4,-1.1H.4V-.4H1.1V.4H.4V1.1H-.4V.4H-1.1V-.4H-.4Z",  # plus
+    "M0,1.15L1.1,-.85H-1.1Z",  # triangle downward
+    "M-1.2,0L-.6,-1.05H.6L1.2,0L.6,1.05H-.6Z",  # hexagon
+    "M-1.1,-.55H1.1V.55H-1.1Z",  # bar
+)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a plot: its name, its slot (colour, mark, dash), its points, and whether it is drawn pale."""
+
+    label: str
+    slot: int
+    points: list[tuple[float, float]]
+    pale: bool = False
+    held: bool = False  # a single point, carried on as a dotted line
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What an axis means and how its ticks are written."""
+
+    label: str
+    show: Callable[[float], str]
+    log: bool = False
+    from_zero: bool = False
+
+
+@dataclass(frozen=True)
+class _Scale:
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+    ticks: list[float] = field(default_factory=list)
+
+    def __call__(self, value: float) -> float:
+        low, high, value = (math.log(v) for v in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
+        return self.start + (value - low) / (high - low) * (self.end - self.start)
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers in low … high: steps of 1, 2, 2.5 or 5 times a power of ten.
+
+    >>> ticks(0, 30), ticks(2.2, 2.71, 4)
+    ([0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0], [2.2, 2.4, 2.6])
+    """
+    if not high > low:
+        return [low]
+    raw = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next((m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999), 10 * power)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5 times powers of ten in low … high; only the powers where that is many.
+
+    >>> log_ticks(800, 30_000)
+    [1000.0, 2000.0, 5000.0, 10000.0, 20000.0]
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    fine = [m * 10.0**p for p in powers for m in (1, 2, 5) if low * 0.999 <= m * 10.0**p <= high * 1.001]
+    coarse = [10.0**p for p in powers if low * 0.999 <= 10.0**p <= high * 1.001]
+    return fine if len(fine) <= 6 else coarse if len(coarse) >= 2 else fine[:: math.ceil(len(fine) / 6)]
+
+
+def _scale(values: Sequence[float], axis: Axis, start: float, end: float, about: int) -> _Scale:
+    low, high = min(values), max(values)
+    if axis.log:
+        low, high = low / 1.3, high * 1.3
+        return _Scale(low, high, start, end, True, log_ticks(low, high))
+    if axis.from_zero:
+        low, high = min(0.0, low), high * 1.02
+    room = (high - low) * 0.06 or abs(high) * 0.05 or 1.0
+    if not axis.from_zero:
+        low, high = low - room, high + room
+    high = high if high > low else low + room
+    return _Scale(low, high, start, end, False, ticks(low, high, about))
+
+
+def _escaped(text: str) -> str:
+    return html.escape(display.visible(text), quote=True)
+
+
+def _n(value: float) -> str:
+    return f"{value:.1f}".rstrip("0").rstrip(".")
+
+
+def mark(x: float, y: float, slot: int, title: str = "", size: float = 4.6) -> str:
+    """One mark with its tooltip."""
+    inner = f"<title>{_escaped(title)}</title>" if title else ""
+    return f'<g class="mark s{slot % SLOTS}" transform="translate({_n(x)} {_n(y)}) scale({size})"><path d="{_MARKS[slot % SLOTS]}"/>{inner}</g>'
+
+
+def swatch(slot: int) -> Markup:
+    """A mark alone, for tables and headings."""
+    return Markup(f'<svg class="swatch" viewBox="-7 -7 14 14" width="12" height="12" aria-hidden="true">{mark(0, 0, slot)}</svg>')  # noqa: S704
+
+
+def bar(value: float, longest: float, slot: int, interval: Interval | None = None) -> Markup:
+    """A horizontal bar as wide as its place allows, in percent, with the interval as a thin line."""
+    share = 100 * value / longest if longest > 0 else 0
+    whisker = ""
+    if interval:
+        low, high = 100 * interval.low / longest, min(100.0, 100 * interval.high / longest)
+        whisker = f'<line class="whisker" x1="{low:.2f}%" x2="{high:.2f}%" y1="50%" y2="50%"/>'
+        whisker += "".join(f'<line class="whisker" x1="{x:.2f}%" x2="{x:.2f}%" y1="30%" y2="70%"/>' for x in (low, high))
+    return Markup(  # noqa: S704
+        f'<svg class="bar" width="100%" height="22" aria-hidden="true"><rect class="s{slot % SLOTS}" width="{share:.2f}%" height="100%" rx="1"/>{whisker}</svg>'
+    )
+
+
+def _frame(x: _Scale, y: _Scale, x_axis: Axis, y_axis: Axis, right: float) -> str:
+    bottom, end = HEIGHT - _BOTTOM, WIDTH - right
+    parts = [f'<text class="name" x="0" y="11">{_escaped(y_axis.label)}</text>']
+    for value in y.ticks:
+        at = y(value)
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_n(end)}" y1="{_n(at)}" y2="{_n(at)}"/>')
+        parts.append(f'<text class="tick" x="{_LEFT - 7}" y="{_n(at + 4)}" text-anchor="end">{_escaped(y_axis.show(value))}</text>')
+    free = -math.inf
+    for value in x.ticks:
+        at, said = x(value), x_axis.show(value)
+        parts.append(f'<line class="axis" x1="{_n(at)}" x2="{_n(at)}" y1="{bottom}" y2="{bottom + 4}"/>')
+        half = display.width(said) * 3.4
+        if at - half > free:
+            parts.append(f'<text class="tick" x="{_n(at)}" y="{bottom + 17}" text-anchor="middle">{_escaped(said)}</text>')
+            free = at + half + 4
+    parts.append(f'<line class="axis" x1="{_LEFT}" x2="{_n(end)}" y1="{bottom}" y2="{bottom}"/>')
+    parts.append(f'<text class="name" x="{_n(end)}" y="{HEIGHT - 5}" text-anchor="end">{_escaped(x_axis.label)}</text>')
+    return "".join(parts)
+
+
+def _svg(inner: str, described: str) -> Markup:
+    said = _escaped(described)
+    return Markup(  # noqa: S704
+        f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{said}">{inner}</svg>'
+    )
+
+
+def _spread(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
+    """Move heights apart by at least `gap`, keeping their order, inside low … high as far as they fit."""
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    placed = [0.0] * len(wanted)
+    last = low - gap
+    for i in order:
+        last = placed[i] = max(wanted[i], last + gap)
+    over = last - high
+    if over > 0:
+        limit = high
+        for i in reversed(order):
+            placed[i] = min(placed[i], limit)
+            limit = placed[i] - gap
+    return placed
+
+
+def clip_height(series: Sequence[Series]) -> tuple[float, bool]:
+    """The top of the y axis: high beginnings are cut off, so that the ends can be told apart; and whether any is."""
+    values = [y for s in series for _, y in s.points]
+    ends = [s.points[-1][1] for s in series if not s.pale]
+    top, wanted = max(values), max(ends) + 0.9 * max(max(ends) - min(values), 0.25 * max(ends))
+    return (wanted, True) if top > wanted else (top, False)
+
+
+def line_plot(series: Sequence[Series], x_axis: Axis, y_axis: Axis, described: str) -> Markup:
+    """Curves with their names at their ends; empty where there is nothing to draw."""
+    series = [Series(s.label, s.slot, [p for p in s.points if _drawable(p, x_axis)], s.pale, s.held) for s in series]
+    series = [s for s in series if s.points]
+    if not series:
+        return Markup("")
+    top, _ = clip_height(series)
+    x = _scale([p[0] for s in series for p in s.points], x_axis, _LEFT, WIDTH - _RIGHT, 5)
+    y = _scale([min(p[1], top) for s in series for p in s.points], y_axis, HEIGHT - _BOTTOM, _TOP, 4)
+    parts = [_frame(x, y, x_axis, y_axis, _RIGHT)]
+    parts += [_line(s, x, y, x_axis, y_axis) for s in sorted(series, key=lambda s: not s.pale)]
+    named = [s for s in series if not s.pale]
+    ends = [max(y(s.points[-1][1]), _TOP) for s in named]
+    for s, at, end in zip(named, _spread(ends, 15, _TOP + 4, HEIGHT - _BOTTOM - 2), ends, strict=True):
+        left = WIDTH - _RIGHT if s.held else x(s.points[-1][0])
+        parts.append(f'<line class="lead" x1="{_n(left + 6)}" y1="{_n(end)}" x2="{WIDTH - _RIGHT + 12}" y2="{_n(at)}"/>')
+        label = _escaped(display.shorten(s.label, 12))
+        parts.append(f'<text class="label s{s.slot % SLOTS}" x="{WIDTH - _RIGHT + 15}" y="{_n(at + 4)}">{label}<title>{_escaped(s.label)}</title></text>')
+    return _svg("".join(parts), described)
+
+
+def _drawable(point: tuple[float, float], x_axis: Axis) -> bool:
+    return math.isfinite(point[0]) and math.isfinite(point[1]) and (point[0] > 0 or not x_axis.log)
+
+
+def _line(s: Series, x: _Scale, y: _Scale, x_axis: Axis, y_axis: Axis) -> str:
+    slot = s.slot % SLOTS
+    points = _clipped(s.points, y.high)
+    drawn = "M" + "L".join(f"{_n(x(a))},{_n(y(b))}" for a, b in points) if points else ""
+    if s.pale:
+        return f'<path class="line pale s{slot}" d="{drawn}"/>'
+    parts = []
+    if s.held:
+        a, b = s.points[-1]
+        parts.append(f'<path class="line held s{slot}" d="M{_n(x(a))},{_n(y(b))}H{x.end:g}"/>')
+    elif len(points) > 1:
+        dash = f' stroke-dasharray="{_DASHES[slot]}"' if _DASHES[slot] else ""
+        parts.append(f'<path class="line s{slot}" d="{drawn}"{dash}/>')
+    for a, b in s.points if len(s.points) <= 24 else s.points[-1:]:
+        if b <= y.high:
+            last = a == s.points[-1][0]
+            parts.append(mark(x(a), y(b), slot, f"{s.label}\n{x_axis.show(a)} · {y_axis.show(b)}", 4.6 if last else 2.4))
+    return "".join(parts)
+
+
+def _clipped(points: list[tuple[float, float]], top: float) -> list[tuple[float, float]]:
+    """The line below `top`; where it crosses, the crossing point."""
+    kept: list[tuple[float, float]] = []
+    for i, (a, b) in enumerate(points):
+        before = points[i - 1] if i else None
+        if before and (before[1] > top) != (b > top):
+            part = (top - before[1]) / (b - before[1])
+            kept.append((before[0] + part * (a - before[0]), top))
+        if b <= top:
+            kept.append((a, b))
+    return kept
+
+
+def pareto(points: Sequence[tuple[float, float]], x_better: int) -> list[tuple[float, float]]:
+    """The points that no other beats on both counts (low y is better), from the best x onwards.
+
+    >>> pareto([(1, 3), (2, 2), (3, 2.5)], -1)
+    [(1, 3), (2, 2)]
+    """
+    kept: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda p: (-x_better * p[0], p[1])):
+        if not kept or point[1] < kept[-1][1]:
+            kept.append(point)
+    return kept
+
+
+def scatter_plot(points: Sequence[tuple[str, int, float, float]], x_axis: Axis, y_axis: Axis, x_better: int, described: str) -> Markup:
+    """Models (label, slot, x, y) as marks with their names beside them, and the line of those that none beats."""
+    drawn = [p for p in points if _drawable((p[2], p[3]), x_axis)]
+    if not drawn:
+        return Markup("")
+    right = 20
+    x = _scale([p[2] for p in drawn], x_axis, _LEFT + 8, WIDTH - right, 5)
+    y = _scale([p[3] for p in drawn], y_axis, HEIGHT - _BOTTOM, _TOP, 4)
+    parts = [_frame(x, y, x_axis, y_axis, right)]
+    front = pareto([(p[2], p[3]) for p in drawn], x_better)
+    if len(front) > 1:
+        parts.append('<path class="front" d="M' + "L".join(f"{_n(x(a))},{_n(y(b))}" for a, b in front) + '"/>')
+    taken = [(x(p[2]) - 7, y(p[3]) - 7, x(p[2]) + 7, y(p[3]) + 7) for p in drawn]
+    for label, slot, a, b in drawn:
+        parts.append(mark(x(a), y(b), slot, f"{label}\n{x_axis.show(a)} · {y_axis.show(b)}", 5.4))
+        parts.append(_label(label, slot, x(a), y(b), taken))
+    return _svg("".join(parts), described)
+
+
+def _label(label: str, slot: int, at_x: float, at_y: float, taken: list[tuple[float, float, float, float]]) -> str:
+    """A name beside its mark, at the first of some places where it touches nothing."""
+    said = display.shorten(label, 18)
+    wide = display.width(said) * 7.0
+    places = [("start", 10, 4), ("end", -10, 4), ("middle", 0, -11), ("middle", 0, 19), ("start", 8, 19), ("end", -8, 19), ("start", 8, -10)]
+    chosen, box = places[0], (0.0, 0.0, 0.0, 0.0)
+    for place in places:
+        anchor, dx, dy = place
+        left = at_x + dx - (wide if anchor == "end" else wide / 2 if anchor == "middle" else 0)
+        box = (left, at_y + dy - 11, left + wide, at_y + dy + 3)
+        inside = box[0] >= _LEFT and box[2] <= WIDTH and box[1] >= _TOP - 12 and box[3] <= HEIGHT - _BOTTOM
+        if inside and not any(box[0] < t[2] and box[2] > t[0] and box[1] < t[3] and box[3] > t[1] for t in taken):
+            chosen = place
+            break
+    taken.append(box)
+    anchor, dx, dy = chosen
+    return f'<text class="label s{slot % SLOTS}" x="{_n(at_x + dx)}" y="{_n(at_y + dy)}" text-anchor="{anchor}">{_escaped(said)}</text>'

@@ -1,0 +1,211 @@
+"""What a comparison (or a single run) measured: the data that tables, plots and the report show, and nothing computed.
+
+`Comparison.to_dict()` is what `--json` prints and `comparison.json` holds; `Comparison.from_dict` reads it back.
+Infinity and NaN are `null` in JSON.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+
+from bimo.core.errors import UserError
+
+KindName = Literal["exact", "conditional", "bound", "pseudo", "unnormalised"]
+Real = Annotated[
+    float | None,
+    PlainSerializer(lambda v: v if v is not None and math.isfinite(v) else None, return_type=float | None, when_used="json"),
+]
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class TokenizerFacts(_Result):
+    """Which tokenizer a score was measured with."""
+
+    kind: str = Field(description="byte, char, word, bpe, wordpiece, unigram or loaded")
+    vocab_size: int = Field(description="ids, special ones included")
+    fingerprint: str = Field("", description="hash of tokenizer.json; two rows with one fingerprint share a tokenizer")
+
+
+class SplitFacts(_Result):
+    """One part of the text."""
+
+    documents: int
+    tokens: int = Field(description="special tokens included")
+    bytes: int = Field(description="UTF-8 bytes of the user's text before cleaning, newlines included")
+
+
+class ReadFile(_Result):
+    """A file that was read."""
+
+    name: str
+    format: str = ""
+    encoding: str = ""
+    documents: int | None = None
+    bytes: int | None = None
+
+
+class Skipped(_Result):
+    """A file or record that was not read, and why."""
+
+    name: str
+    why: str
+
+
+class TextFacts(_Result):
+    """The text, as it was read, split and encoded."""
+
+    name: str = Field(description="how the report calls the text")
+    sources: list[str] = Field(default_factory=list, description="as given on the command line")
+    language: str | None = Field(None, description="a guess: en, zh, …")
+    documents: str = Field("file", description="file, line, paragraph or stream")
+    tokenizer: TokenizerFacts
+    splits: dict[str, SplitFacts] = Field(default_factory=dict, description="train, valid, test")
+    read: list[ReadFile] = Field(default_factory=list)
+    skipped: list[Skipped] = Field(default_factory=list)
+    notices: list[str] = Field(default_factory=list, description="overlap of the splits, records dropped by cleaning, …")
+
+
+class Machine(_Result):
+    """Where and when it was measured."""
+
+    cpu: str = ""
+    cores: int | None = None
+    threads: int | None = None
+    memory_bytes: int | None = None
+    torch: str = ""
+    python: str = ""
+    system: str = ""
+    bimo: str = ""
+    date: str = Field("", description="ISO date of the measurement")
+
+
+class Point(_Result):
+    """One moment of training."""
+
+    step: int | None = None
+    tokens: int | None = Field(None, description="training tokens seen so far")
+    seconds: Real = Field(None, description="on the budget's clock")
+    train_loss: Real = Field(None, description="nats per token of the training text")
+    valid_loss: Real = Field(None, description="nats per token of the validation text")
+    valid_bits_per_byte: Real = None
+
+
+class Estimate(_Result):
+    """What `plan` predicted before the run; its truth stands in the row's fields of the same meaning."""
+
+    seconds: Real = None
+    parameters: int | None = None
+    memory_bytes: int | None = None
+    disk_bytes: int | None = None
+    tokens_per_second: Real = None
+
+
+class Sample(_Result):
+    """A text the model wrote."""
+
+    prompt: str = ""
+    continuation: str
+    settings: str = Field("", description="such as: temperature 0.8, top-k 50, seed 0")
+
+
+class Row(_Result):
+    """One model: what it is, how well it predicts the test text, what it cost. A family that failed has `error`."""
+
+    family: str
+    label: str = Field(description="as people call it, such as a 3-gram's order or a cell's name in full")
+    kind: KindName = "exact"
+    learning: str = Field("", description="counted, gradient or composite")
+    tokenizer: TokenizerFacts | None = Field(None, description="where it is not the comparison's")
+    error: str | None = Field(None, description="why the family failed; its other fields may be empty")
+    apart: str | None = Field(None, description="why the row is shown but not ranked, such as more time than the budget")
+
+    bits_per_byte: Real = None
+    perplexity: Real = None
+    nats: Real = Field(None, description="of the whole test text")
+    tokens: int | None = Field(None, description="scored tokens")
+    bytes: int | None = Field(None, description="UTF-8 bytes of the scored text")
+    unknown_tokens: int = 0
+    lost_bytes: int = 0
+    impossible_tokens: int = Field(0, description="scored tokens of probability zero; with any, nats and its kin are infinite")
+    unit_nats: list[Real] | None = Field(None, description="nats of each unit of Comparison.unit, for the intervals")
+
+    parameters: int | None = None
+    disk_bytes: int | None = None
+    peak_memory_bytes: int | None = Field(None, description="peak of the family's own process")
+    context: int | None = None
+    precision: str = Field("", description="of training")
+    batch: int | None = Field(None, description="rows in a training batch")
+    threads: int | None = Field(None, description="of training")
+    steps: int | None = None
+    training_tokens: int | None = Field(None, description="tokens seen, repetitions included")
+    training_tokens_per_second: Real = None
+    generation_tokens_per_second: Real = None
+    generation_batch: int | None = None
+    generation_precision: str = ""
+    generation_threads: int | None = None
+    budget_seconds: Real = None
+    used_seconds: Real = None
+    capped: bool = Field(False, description="met the cap before its steps were done")
+    budgeted: bool = Field(True, description="trained under a budget: not the best this family can do")
+
+    plan: Estimate | None = None
+    measures: dict[str, Real] = Field(default_factory=dict, description="of the generated texts: distinct_1, distinct_2, repetition_4, …")
+    notices: list[str] = Field(default_factory=list)
+    recipe: str = Field("", description="the resolved recipe, YAML")
+    samples: list[Sample] = Field(default_factory=list)
+    curve: list[Point] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _impossible_is_infinite(self) -> Row:
+        """A null that came from infinity (JSON has no other sign for it) is infinity again."""
+        if self.error is None and self.impossible_tokens:
+            for name in ("bits_per_byte", "perplexity", "nats"):
+                setattr(self, name, math.inf)
+        return self
+
+
+class Comparison(_Result):
+    """Everything one report shows; a single run is a comparison of one row."""
+
+    text: TextFacts
+    machine: Machine = Field(default_factory=Machine)
+    budget: str = Field("", description="as written: 30s, 10m, 300steps, …; of each row, not of all")
+    seed: int | None = None
+    command: str = Field("", description="the command line that gives this result again")
+    unit: Literal["document", "block"] = Field("document", description="what is drawn again in the bootstrap")
+    unit_bytes: list[int] = Field(default_factory=list, description="bytes of each unit; as long as every row's unit_nats")
+    notices: list[str] = Field(default_factory=list)
+    rows: list[Row] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _units_fit(self) -> Comparison:
+        for row in self.rows:
+            if row.unit_nats is not None and len(row.unit_nats) != len(self.unit_bytes):
+                raise ValueError(
+                    f"row {row.label!r}: {len(row.unit_nats)} unit_nats, but {len(self.unit_bytes)} unit_bytes; every row needs the same units"
+                )
+        return self
+
+    def tokenizer_of(self, row: Row) -> TokenizerFacts:
+        """The tokenizer that `row` was measured with."""
+        return row.tokenizer or self.text.tokenizer
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; infinity and NaN become None."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_dict(cls, value: Any) -> Comparison:
+        """Read what `to_dict` gave; a missing, unknown or wrong field is a `UserError` that names it."""
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "comparison"
+            raise UserError(f"comparison: {where}: {first['msg']}; was this file written by bimo compare?") from None

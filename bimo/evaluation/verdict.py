@@ -1,0 +1,125 @@
+"""The answer in a sentence: which model predicts the text best, by how much, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from bimo.evaluation import display
+from bimo.evaluation.ranking import FEWEST_UNITS, Ranking, rank
+from bimo.evaluation.results import Comparison, Row
+from bimo.evaluation.wording import words
+
+_NUMBERS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def verdict(comparison: Comparison, lang: str = "en") -> str:
+    """Who won and by how much, in one or two sentences of plain text; ties are said, kinds never mixed."""
+    t = words(lang)
+    ranking = rank(comparison)
+    sentence = _opening(comparison, lang, t) + _finding(comparison, ranking, lang, t)
+    return sentence[0].upper() + sentence[1:]
+
+
+def _named(row: Row) -> str:
+    return display.shorten(row.label, 40)
+
+
+def _opening(comparison: Comparison, lang: str, t: Callable[..., str]) -> str:
+    text = display.shorten(comparison.text.name, 48)
+    if not comparison.budget:
+        return t("on_text_bare", text=text)
+    cores = comparison.machine.threads or comparison.machine.cores
+    if not cores:
+        machine = ""
+    elif cores == 1:
+        machine = t("on_core")
+    else:
+        machine = t("on_cores", n=_NUMBERS[cores] if lang == "en" and cores < len(_NUMBERS) else cores)
+    return t("on_text" if len(comparison.rows) > 1 else "on_text_one", text=text, budget=budget(comparison.budget, lang), machine=machine)
+
+
+def budget(written: str, lang: str) -> str:
+    """A budget as people say it.
+
+    >>> budget("30s", "en"), budget("1m", "en"), budget("10m", "zh")
+    ('in 30 seconds', 'in one minute', '训练 10 分钟')
+    """
+    t = words(lang)
+    parsed = display.parse_budget(written)
+    if parsed is None:
+        return t("budget_other", n=display.shorten(written, 24))
+    number, unit = parsed
+    shown = f"{number:,g}" if number < 1e5 else display.count(number)
+    said = t(f"budget_{unit}", n="one" if number == 1 and lang == "en" else shown)
+    return said[:-1] if number == 1 and lang == "en" else said
+
+
+def _saved(share: float, lang: str) -> str:
+    return display.percent(share, space="\u00a0" if lang == "en" else "")
+
+
+def _finding(comparison: Comparison, ranking: Ranking, lang: str, t: Callable[..., str]) -> str:
+    best, second = ranking.best, ranking.next
+    if best is None:
+        if not ranking.apart:
+            return t("none")
+        ranking = Ranking(ranked=[row for row, _ in ranking.apart][:1])
+        best = ranking.ranked[0]
+    if best.bits_per_byte is None or not math.isfinite(best.bits_per_byte):
+        return t("all_zero")
+    decimals = _decimals(ranking)
+    shown = display.bits(best.bits_per_byte, decimals)
+    if second is None:
+        key = "single" if len(comparison.rows) == 1 else "only"
+        return t(key, best=_named(best), bits=shown, perplexity=display.perplexity(best.perplexity))
+    if len(ranking.level) > 1:
+        return _level(ranking, decimals, t)
+    said = t("wins", best=_named(best), bits=shown)
+    if second.bits_per_byte is None or not math.isfinite(second.bits_per_byte):
+        return said + t("zero_next", next=_named(second))
+    saved = 1 - best.bits_per_byte / second.bits_per_byte
+    interval = ""
+    if ranking.lead:
+        interval = t("interval", low=_saved(ranking.lead.low, lang), high=_saved(ranking.lead.high, lang))
+    return said + t("fewer", saved=_saved(saved, lang), next=_named(second), interval=interval)
+
+
+def _decimals(ranking: Ranking) -> int:
+    """Two decimals, or three where two would show the first two rows alike."""
+    shown = [display.bits(row.bits_per_byte, 2) for row in ranking.ranked[:2]]
+    return 3 if len(shown) == 2 and shown[0] == shown[1] else 2
+
+
+def _level(ranking: Ranking, decimals: int, t: Callable[..., str]) -> str:
+    names = [t("the") + _named(row) for row in ranking.level]
+    said = t("level", names=t("comma").join(names[:-1]) + t("and") + names[-1], bits=_span(ranking.level, decimals))
+    said += t("level_chance" if ranking.by_interval else "level_close")
+    after = ranking.next
+    if after and not any(after is row for row in ranking.level) and math.isfinite(after.bits_per_byte or math.nan):
+        said += t("level_then", next=_named(after), bits=display.bits(after.bits_per_byte, decimals))
+    return said
+
+
+def _span(rows: list[Row], decimals: int) -> str:
+    low, high = display.bits(rows[0].bits_per_byte, decimals), display.bits(rows[-1].bits_per_byte, decimals)
+    return low if low == high else f"{low}–{high}"
+
+
+def caveats(comparison: Comparison, lang: str = "en") -> list[str]:
+    """What a reader of the verdict should know beside it: intervals or why none, rows that failed or stand apart."""
+    t = words(lang)
+    ranking = rank(comparison)
+    said = []
+    units = len(comparison.unit_bytes)
+    if len(ranking.ranked) > 1 and units >= FEWEST_UNITS and ranking.ranked[0].unit_nats:
+        said.append(t("interval_from" if comparison.unit == "document" else "interval_from_blocks", n=f"{units:,}"))
+    elif len(ranking.ranked) > 1:
+        test = comparison.text.splits.get("test") or comparison.text.splits.get("valid")
+        if units or (test and test.documents < FEWEST_UNITS):
+            said.append(t("interval_none", n=units or (test.documents if test else 0)))
+    if ranking.apart:
+        said.append(t("apart_n", names=t("comma").join(_named(row) for row, _ in ranking.apart)))
+    if ranking.failed and len(comparison.rows) > 1:
+        said.append(t("failed_n", n=len(ranking.failed), all=len(comparison.rows)))
+    return said
