@@ -1,0 +1,207 @@
+"""How ids are made quickly: one runner a way of encoding. All give the ids of the `tokenizer.json` they stand for.
+
+A runner has `encode(text) -> int64 [n]`, `encode_batch(texts) -> list of int64 [n]` and `pieces(ids) -> str`;
+ids of special tokens never reach `pieces`, except `<unk>`, which prints as itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bimo.core.errors import UserError
+from bimo.text.words import join_words, split_words
+
+Ids = NDArray[np.int64]
+UNK = "<unk>"
+# GPT-2's pattern (Radford et al. 2019), the one that `ByteLevel` of the tokenizers library applies.
+GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+
+
+class Runner(Protocol):
+    """What a tokenizer asks of the code that runs it."""
+
+    def encode(self, text: str) -> Ids:
+        """Ids of a text, no special tokens added."""
+        ...
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        """Ids of many texts."""
+        ...
+
+    def pieces(self, ids: Sequence[int]) -> str:
+        """The text of ordinary ids."""
+        ...
+
+
+def utf8(text: str) -> bytes:
+    """The UTF-8 bytes of a text; half a surrogate pair, which UTF-8 cannot hold, is a `UserError`."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as cause:
+        raise UserError(
+            f"text: half a surrogate pair (U+{ord(text[cause.start]):04X}) at character {cause.start}, which is no Unicode text; "
+            "replace it by U+FFFD first"
+        ) from None
+
+
+def byte_alphabet() -> list[str]:
+    """The printable character that stands for each byte in byte-level vocabularies (GPT-2's table).
+
+    >>> byte_alphabet()[32], byte_alphabet()[65]
+    ('Ġ', 'A')
+    """
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = iter(range(256, 512))
+    return [chr(b) if b in printable else chr(next(rest)) for b in range(256)]
+
+
+class ByteRunner:
+    """Bytes: id = byte + first."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+    def encode(self, text: str) -> Ids:
+        return np.frombuffer(utf8(text), dtype=np.uint8).astype(np.int64) + self.first
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        return [self.encode(text) for text in texts]
+
+    def pieces(self, ids: Sequence[int]) -> str:
+        return bytes(i - self.first for i in ids).decode("utf-8", errors="replace")
+
+    def token_bytes(self, token: int) -> bytes:
+        return bytes([token - self.first])
+
+
+class CharRunner:
+    """Characters: a table from code point to id."""
+
+    def __init__(self, ids: dict[str, int], unk: int) -> None:
+        points = np.array([ord(c) for c in ids], dtype=np.int64)
+        self.unk = unk
+        self.table = np.full(int(points.max(initial=0)) + 2, unk, dtype=np.int64)  # the last cell: all beyond
+        self.table[points] = list(ids.values())
+        self.strings = {i: c for c, i in ids.items()} | {unk: UNK}
+
+    def encode(self, text: str) -> Ids:
+        try:
+            points = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+        except UnicodeEncodeError:
+            utf8(text)
+            raise
+        return self.table[np.minimum(points, len(self.table) - 1)]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        if not texts:
+            return []
+        ends = np.cumsum([len(text) for text in texts])
+        return np.split(self.encode("".join(texts)), ends[:-1])
+
+    def pieces(self, ids: Sequence[int]) -> str:
+        return "".join(map(self.strings.__getitem__, ids))
+
+
+class WordRunner:
+    """Words: a dictionary; words that are not in it are `<unk>`."""
+
+    def __init__(self, ids: dict[str, int], unk: int) -> None:
+        self.ids, self.unk = ids, unk
+        self.words = {i: w for w, i in ids.items()} | {unk: UNK}
+
+    def encode(self, text: str) -> Ids:
+        utf8(text) if not text.isascii() else None
+        get, unk = self.ids.get, self.unk
+        return np.array([get(word, unk) for word in split_words(text)], dtype=np.int64)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        get, unk = self.ids.get, self.unk
+        flat: list[int] = []
+        ends: list[int] = []
+        for text in texts:
+            if not text.isascii():
+                utf8(text)
+            flat += [get(word, unk) for word in split_words(text)]
+            ends.append(len(flat))
+        return np.split(np.array(flat, dtype=np.int64), ends[:-1]) if ends else []
+
+    def pieces(self, ids: Sequence[int]) -> str:
+        return join_words([self.words[i] for i in ids])
+
+
+class HubRunner:
+    """Any `tokenizer.json`, run by the tokenizers library."""
+
+    def __init__(self, hub: Any) -> None:
+        self.hub = hub
+        self.hub.encode_special_tokens = True  # special tokens written in a text stay text
+
+    def encode(self, text: str) -> Ids:
+        utf8(text)
+        return np.array(self.hub.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        for text in texts:
+            utf8(text)
+        found = self.hub.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(e.ids, dtype=np.int64) for e in found]
+
+    def pieces(self, ids: Sequence[int]) -> str:
+        return self.hub.decode(list(ids), skip_special_tokens=False)
+
+
+class BpeRunner:
+    """Byte-level BPE, run by tiktoken's core; a text that it refuses is run by the tokenizers library."""
+
+    def __init__(self, hub: Any, vocab: dict[str, int]) -> None:
+        import tiktoken
+
+        self.slow = HubRunner(hub)
+        decode = {c: b for b, c in enumerate(byte_alphabet())}
+        self.bytes_of = {i: bytes(decode[c] for c in token) for token, i in vocab.items()}
+        ranks = {token: i for i, token in self.bytes_of.items()}
+        self.core = tiktoken.Encoding("bimo", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={})
+
+    def encode(self, text: str) -> Ids:
+        try:
+            return self.core.encode_to_numpy(text, disallowed_special=()).astype(np.int64)
+        except UnicodeEncodeError:
+            utf8(text)
+            raise
+        except ValueError:  # the regular expression's stack: hundreds of thousands of spaces in a row
+            return self.slow.encode(text)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        threads = min(8, os.cpu_count() or 1)
+        if threads == 1 or len(texts) < 2 or sum(map(len, texts)) < 1 << 20:
+            return [self.encode(text) for text in texts]
+        size = max(1, min(1024, len(texts) // threads))
+        parts = [texts[i : i + size] for i in range(0, len(texts), size)]
+        with ThreadPoolExecutor(threads) as pool:
+            done = pool.map(lambda part: [self.encode(text) for text in part], parts)
+            return [ids for part in done for ids in part]
+
+    def pieces(self, ids: Sequence[int]) -> str:
+        return b"".join(map(self.bytes_of.__getitem__, ids)).decode("utf-8", errors="replace")
+
+    def token_bytes(self, token: int) -> bytes:
+        return self.bytes_of[token]
+
+    def agrees(self, samples: Iterable[str]) -> bool:
+        """True if both ways give the same ids for the samples and for every token of the vocabulary by itself."""
+        alone = [b.decode("utf-8") for b in self.bytes_of.values() if _is_utf8(b)]
+        return all(np.array_equal(self.encode(t), self.slow.encode(t)) for t in [*samples, *alone])
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

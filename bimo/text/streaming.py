@@ -1,0 +1,56 @@
+"""Text that appears id by id, in whole characters only."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Collection
+
+from bimo.text.runners import BpeRunner, ByteRunner, CharRunner, Runner
+
+
+class StreamDecoder:
+    """Turns ids into text as they come; a character whose bytes are not complete yet is held back.
+
+    >>> from bimo.text.tokenizer import Tokenizer
+    >>> t = Tokenizer.train("byte", ["x"])
+    >>> d = t.stream_decoder()
+    >>> [d.push(i) for i in t.encode("中a")], d.flush()
+    (['', '', '中', 'a'], '')
+    """
+
+    def __init__(self, runner: Runner, left_out: Collection[int], newline: int | None) -> None:
+        self._runner, self._left_out, self._newline = runner, left_out, newline
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._ids: list[int] = []  # since the last text that is certain (kinds that are not bytes or characters)
+        self._shown = 0
+
+    def push(self, token: int) -> str:
+        """The text that this id completes ("" while a character is incomplete)."""
+        token = int(token)
+        if token in self._left_out:
+            return self.flush() + "\n" if token == self._newline else ""
+        if isinstance(self._runner, ByteRunner | BpeRunner):
+            return self._utf8.decode(self._runner.token_bytes(token))
+        if isinstance(self._runner, CharRunner):
+            return self._runner.pieces([token])
+        return self._push_by_difference(token)
+
+    def _push_by_difference(self, token: int) -> str:
+        self._ids.append(token)
+        text = self._runner.pieces(self._ids)
+        if text.endswith("\ufffd"):
+            return ""
+        new = text[self._shown :]
+        # Keep the last id: what it looks like can depend on what stands before it, never on more.
+        self._ids = self._ids[-1:]
+        self._shown = len(self._runner.pieces(self._ids))
+        return new
+
+    def flush(self) -> str:
+        """What was held back (an incomplete character prints as U+FFFD); the decoder is as new."""
+        rest = self._utf8.decode(b"", final=True)
+        if self._ids:
+            rest += self._runner.pieces(self._ids)[self._shown :]
+        self._utf8.reset()
+        self._ids, self._shown = [], 0
+        return rest

@@ -1,0 +1,185 @@
+"""Text to ids and back: one `Tokenizer` for every kind, stored as a Hugging Face `tokenizer.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from bimo.core import store
+from bimo.core.errors import ModelError
+from bimo.text import trainers
+from bimo.text.runners import UNK, BpeRunner, ByteRunner, CharRunner, HubRunner, Ids, Runner, WordRunner
+from bimo.text.streaming import StreamDecoder
+from bimo.text.vocabulary import Vocabulary
+
+# What both ways of running byte-level BPE must agree on before tiktoken's core is used.
+_SAMPLES = (
+    "The quick brown fox doesn't jump; it'll walk, they've 1,234.56 reasons.\n\n  def f(x):\n\treturn x ** 2  # naïve café\r\n",
+    "由韩国Nexon开发与发行。２０２４年，台湾由遊戲橘子運營……“你好”！ \u3000 全角　空格",
+    "emoji 👩‍👩‍👧‍👦 🇨🇳 é e\u0301 ﷺ ½ ² Ⅷ ٣ 𝔘𝔫𝔦 \x00\x07\x1b \ufeff \u200b \u2028 \x85 \xa0 <s></s><pad><unk>",
+    "日本語のテキスト 한국어 텍스트 العربية עברית ไทย हिन्दी русский ελληνικά",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa abababababababababab 0000000000000000 ================",
+)
+
+
+class Tokenizer:
+    """Text to ids and back.
+
+    kind: byte, char, word, bpe, wordpiece, unigram, or loaded (any other `tokenizer.json`);
+    vocabulary: size and special ids; lossless: decode(encode(t)) == t for every t.
+
+    Special tokens written in a text stay text, except `<unk>` with the word tokenizer.
+
+    >>> t = Tokenizer.train("char", ["abc ab"])
+    >>> t.encode("cab"), t.decode(t.encode("cab")), t.encode_document("ab").tolist()
+    ([7, 5, 6], 'cab', [0, 5, 6, 1])
+    """
+
+    def __init__(self, hub: Any, kind: str, settings: dict[str, Any] | None = None) -> None:
+        self.kind = kind
+        self.settings = dict(settings or {})
+        self._json: str = hub.to_str()
+        self._hub = hub
+        self.vocabulary = self._find_vocabulary()
+        self._runner = self._make_runner()
+
+    @classmethod
+    def train(cls, kind: str, texts: Iterable[str], vocab_size: int | None = None) -> Self:
+        """Learn a vocabulary of `kind` from `texts`; `vocab_size` counts the special tokens (None: chosen by the text)."""
+        tokenizer = cls(trainers.train(kind, texts, vocab_size), kind)
+        tokenizer.asked_size = vocab_size
+        return tokenizer
+
+    asked_size: int | None = None
+
+    # -- encoding -----------------------------------------------------------------------------------------------------
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text; no special tokens are added."""
+        return self._runner.encode(text).tolist()
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        """Ids of many texts, int64 [n] each; no special tokens are added."""
+        return self._runner.encode_batch(texts)
+
+    def encode_document(self, text: str, stream: bool = False) -> Ids:
+        """Ids of a document, `<s> … </s>`; with `stream` each newline is `</s>`, and a last line without one gets it."""
+        return self.encode_documents([text], stream)[0]
+
+    def encode_documents(self, texts: Sequence[str], stream: bool = False) -> list[Ids]:
+        """`encode_document` of many texts."""
+        v = self.vocabulary
+        bos = v.bos if v.bos is not None else v.eos
+        head = np.array([] if bos is None else [bos], dtype=np.int64)
+        tail = np.array([] if v.eos is None else [v.eos], dtype=np.int64)
+        if not stream or v.eos is None:
+            return [np.concatenate([head, ids, tail]) for ids in self.encode_batch(texts)]
+        documents = []
+        for text in texts:
+            lines = text.split("\n")
+            if not lines[-1] and len(lines) > 1:
+                lines.pop()
+            parts = [head]
+            for ids in self.encode_batch(lines):
+                parts += (ids, tail)
+            documents.append(np.concatenate(parts))
+        return documents
+
+    # -- decoding -----------------------------------------------------------------------------------------------------
+
+    def decode(self, ids: Iterable[int], stream: bool = False) -> str:
+        """The text of ids; special tokens are left out (`<unk>` prints as such); with `stream` `</s>` prints a newline."""
+        v = self.vocabulary
+        left_out = {i for i in (v.bos, v.eos, v.pad) if i is not None}
+        parts: list[str] = []
+        run: list[int] = []
+        for i in map(int, ids):
+            if i not in left_out:
+                run.append(i)
+            elif stream and i == v.eos:
+                parts += (self._runner.pieces(run), "\n")
+                run = []
+        parts.append(self._runner.pieces(run) if run else "")
+        return "".join(parts)
+
+    def stream_decoder(self, stream: bool = False) -> StreamDecoder:
+        """A decoder fed id by id: `.push(id)` gives whole characters only, `.flush()` what is left."""
+        v = self.vocabulary
+        left_out = {i for i in (v.bos, v.eos, v.pad) if i is not None}
+        return StreamDecoder(self._runner, left_out, v.eos if stream else None)
+
+    @property
+    def lossless(self) -> bool:
+        """True if decode(encode(t)) == t for every text t."""
+        return self.kind in ("byte", "bpe")
+
+    # -- on disk ------------------------------------------------------------------------------------------------------
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of `tokenizer.json`, in hexadecimal."""
+        return hashlib.sha256(self._json.encode("utf-8")).hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json` into `folder`, each whole or not at all."""
+        v = self.vocabulary
+        names = {"bos_token": v.bos, "eos_token": v.eos, "pad_token": v.pad, "unk_token": v.unk}
+        config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, "bimo_kind": self.kind}
+        config |= {name: self._hub.id_to_token(i) for name, i in names.items() if i is not None}
+        store.write_text(Path(folder) / "tokenizer.json", self._json)
+        store.write_json(Path(folder) / "tokenizer_config.json", self.settings | config)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Open a folder that holds `tokenizer.json` (and `tokenizer_config.json`, which names the special tokens)."""
+        import tokenizers
+
+        path = Path(folder) / "tokenizer.json"
+        text = json.dumps(store.read_json(path), ensure_ascii=False)
+        config_path = path.with_name("tokenizer_config.json")
+        settings = store.read_json(config_path) if config_path.is_file() else {}
+        try:
+            hub = tokenizers.Tokenizer.from_str(text)
+        except Exception as cause:  # the library raises plain Exception
+            raise ModelError(f"{path}: not a tokenizer ({cause})") from None
+        kind = settings.get("bimo_kind", "loaded") if isinstance(settings, dict) else "loaded"
+        return cls(hub, kind if kind in trainers.KINDS else "loaded", settings)
+
+    # -- making -------------------------------------------------------------------------------------------------------
+
+    def _find_vocabulary(self) -> Vocabulary:
+        hub = self._hub
+        size = max(hub.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        if self.kind != "loaded":
+            bos, eos, pad = (hub.token_to_id(t) for t in trainers.SPECIALS)
+            return Vocabulary(size, bos, eos, pad, hub.token_to_id(UNK), suppressed=(bos, pad))
+
+        def special(name: str) -> int | None:
+            token = self.settings.get(name)
+            token = token.get("content") if isinstance(token, dict) else token
+            return hub.token_to_id(token) if isinstance(token, str) else None
+
+        return Vocabulary(size, special("bos_token"), special("eos_token"), special("pad_token"), special("unk_token"))
+
+    def _make_runner(self) -> Runner:
+        plain = self._hub.get_vocab(with_added_tokens=False)
+        for token in trainers.SPECIALS:
+            plain.pop(token, None)
+        unk = self.vocabulary.unk
+        if self.kind == "byte":
+            return ByteRunner(len(trainers.SPECIALS))
+        if self.kind == "char" and unk is not None:
+            plain.pop(UNK, None)
+            return CharRunner(plain, unk)
+        if self.kind == "word" and unk is not None:
+            return WordRunner(plain, unk)
+        if self.kind == "bpe":
+            fast = BpeRunner(self._hub, plain)
+            if fast.agrees(_SAMPLES):
+                return fast
+        return HubRunner(self._hub)
