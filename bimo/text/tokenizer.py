@@ -16,6 +16,7 @@ from bimo.text import trainers
 from bimo.text.runners import UNK, BpeRunner, ByteRunner, CharRunner, HubRunner, Ids, Runner, WordRunner
 from bimo.text.streaming import StreamDecoder
 from bimo.text.vocabulary import Vocabulary
+from bimo.text.words import split_words
 
 # What both ways of running byte-level BPE must agree on before tiktoken's core is used.
 _SAMPLES = (
@@ -113,6 +114,33 @@ class Tokenizer:
         left_out = {i for i in (v.bos, v.eos, v.pad) if i is not None}
         return StreamDecoder(self._runner, left_out, v.eos if stream else None)
 
+    def losses(self, texts: Sequence[str], ids: Sequence[Ids], stream: bool = False, measure: bool = True) -> tuple[int, int]:
+        """(unknown tokens, lost bytes at least) of texts and their ids.
+
+        Unknown: `<unk>` that the text did not hold. Lost: where decoding does not give the text back, the bytes that
+        are missing, at least 1 (not looked for with `measure` off).
+        """
+        unk = self.vocabulary.unk
+        if self.lossless or unk is None:
+            return 0, 0
+        unknown = lost = 0
+        for text, found in zip(texts, ids, strict=True):
+            here = int((found == unk).sum())
+            if here and self.kind == "word":
+                here -= sum(word == UNK for word in split_words(text))
+            unknown += here
+            if measure and (here or self.kind != "char"):
+                lost += self._lost(text, found, here, stream)
+        return unknown, lost
+
+    def _lost(self, text: str, ids: Ids, unknown: int, stream: bool) -> int:
+        back = self.decode(ids, stream)
+        if stream and not text.endswith("\n"):
+            back = back.removesuffix("\n")
+        if back == text and not unknown:
+            return 0
+        return max(1, len(text.encode("utf-8")) - len(back.encode("utf-8")) + len(UNK) * unknown)
+
     @property
     def lossless(self) -> bool:
         """True if decode(encode(t)) == t for every text t."""
@@ -129,7 +157,11 @@ class Tokenizer:
         """Write `tokenizer.json` and `tokenizer_config.json` into `folder`, each whole or not at all."""
         v = self.vocabulary
         names = {"bos_token": v.bos, "eos_token": v.eos, "pad_token": v.pad, "unk_token": v.unk}
-        config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, "bimo_kind": self.kind}
+        config: dict[str, Any] = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+            "bimo_kind": self.kind,
+        }
         config |= {name: self._hub.id_to_token(i) for name, i in names.items() if i is not None}
         store.write_text(Path(folder) / "tokenizer.json", self._json)
         store.write_json(Path(folder) / "tokenizer_config.json", self.settings | config)

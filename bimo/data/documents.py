@@ -1,0 +1,185 @@
+"""What a document is, and how a file's text is parted into documents."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from bimo.text.clean import Cleaner
+
+DocumentMode = Literal["file", "line", "paragraph", "stream"]
+MODES: tuple[DocumentMode, ...] = ("file", "line", "paragraph", "stream")
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text that stands for itself.
+
+    bytes: the UTF-8 bytes of the user's text before cleaning; with `line` its newline, with `paragraph` the blank
+    lines that end it are counted, so that the documents of a file sum to the file (blank lines of `line` are
+    dropped and count nowhere but in the report).
+    """
+
+    text: str
+    source: str
+    bytes: int
+
+
+@dataclass
+class FileReport:
+    """One file that was read."""
+
+    name: str
+    format: str
+    encoding: str
+    documents: int = 0
+    bytes: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class ReadReport:
+    """What was read, what was not and why, and what cleaning did."""
+
+    files: list[FileReport] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    dropped_documents: int = 0  # blank before or after cleaning
+    dropped_bytes: int = 0
+    skipped_records: int = 0  # records of readable files that hold no text
+    cleaned: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def documents(self) -> int:
+        """Documents that were read."""
+        return sum(f.documents for f in self.files)
+
+    @property
+    def bytes(self) -> int:
+        """Their UTF-8 bytes before cleaning."""
+        return sum(f.bytes for f in self.files)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data; of more than a thousand files only the first thousand are listed."""
+        return {
+            "files": [vars(f) for f in self.files[:1000]],
+            "files_read": len(self.files),
+            "skipped": [{"name": name, "why": why} for name, why in self.skipped[:1000]],
+            "files_skipped": len(self.skipped),
+            "documents": self.documents,
+            "bytes": self.bytes,
+            "dropped_documents": self.dropped_documents,
+            "dropped_bytes": self.dropped_bytes,
+            "skipped_records": self.skipped_records,
+            "cleaned": dict(self.cleaned),
+        }
+
+    def summary(self) -> list[str]:
+        """The report in a few lines for people."""
+        encodings = Counter(f.encoding for f in self.files)
+        told = ", ".join(f"{name} {n}" if len(encodings) > 1 else name for name, n in encodings.most_common())
+        lines = [f"read {len(self.files)} file(s) ({told}): {self.documents:,} documents, {self.bytes:,} bytes"]
+        if self.dropped_documents:
+            lines.append(f"dropped {self.dropped_documents:,} blank document(s), {self.dropped_bytes:,} bytes")
+        if self.skipped_records:
+            lines.append(f"skipped {self.skipped_records:,} record(s) without text")
+        if self.cleaned:
+            lines.append("cleaned: " + ", ".join(f"{what} {n:,}" for what, n in sorted(self.cleaned.items())))
+        lines += [f"{f.name}: {note}" for f in self.files for note in f.notes]
+        lines += [f"skipped {name}: {why}" for name, why in self.skipped[:20]]
+        if len(self.skipped) > 20:
+            lines.append(f"… and {len(self.skipped) - 20:,} more skipped")
+        return lines
+
+
+def utf8_length(text: str) -> int:
+    """UTF-8 bytes of a text (half surrogates count as U+FFFD, which they become).
+
+    >>> utf8_length("中a")
+    4
+    """
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def part_text(blocks: Iterable[str], mode: DocumentMode) -> Iterator[list[tuple[str, int]]]:
+    """The documents of a file given in blocks of text, as lists of (text before cleaning, its bytes).
+
+    >>> list(part_text(["a\\nb", "\\n\\nc"], "line"))
+    [[('a', 2)], [('b', 2), ('', 1)], [('c', 1)]]
+    >>> list(part_text(["a\\nb\\n\\nc"], "paragraph"))
+    [[('a\\nb', 5)], [('c', 1)]]
+    """
+    if mode in ("file", "stream"):
+        text = "".join(blocks)
+        yield [(text, utf8_length(text))] if text else []
+    elif mode == "line":
+        yield from map(_lines, _whole_lines(blocks))
+    else:
+        yield from _paragraphs(line for block in _whole_lines(blocks) for line in _lines(block))
+
+
+def _whole_lines(blocks: Iterable[str]) -> Iterator[str]:
+    """The same text in blocks that end where a line ends (a CR at a block's end waits for its LF)."""
+    rest: list[str] = []
+    for block in blocks:
+        cut = block.rfind("\n") + 1
+        if not cut and "\r" in block[:-1]:
+            cut = block.rfind("\r", 0, len(block) - 1) + 1
+        if cut:
+            yield "".join([*rest, block[:cut]])
+            rest = []
+        if cut < len(block):
+            rest.append(block[cut:])
+    if rest:
+        yield "".join(rest)
+
+
+def _lines(block: str) -> list[tuple[str, int]]:
+    if "\r" not in block:
+        lines = block.split("\n")
+        last = lines.pop()
+        measure = len if block.isascii() else utf8_length
+        found = [(line, measure(line) + 1) for line in lines]
+        if last:
+            found.append((last, utf8_length(last)))
+        return found
+    found, start = [], 0
+    for end in _LINE_END.finditer(block):
+        line = block[start : end.start()]
+        found.append((line, utf8_length(line) + end.end() - end.start()))
+        start = end.end()
+    if start < len(block):
+        found.append((block[start:], utf8_length(block[start:])))
+    return found
+
+
+def _paragraphs(lines: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
+    held: list[str] = []
+    size, parted = 0, False
+    for line, count in lines:
+        blank = not line.strip()
+        if not blank and parted and held:
+            yield [("\n".join(held), size)]
+            held, size = [], 0
+        parted = blank
+        if not blank:
+            held.append(line)
+        size += count
+    if held:
+        yield [("\n".join(held), size)]
+
+
+def clean_documents(found: list[tuple[str, int]], source: str, cleaner: Cleaner | None, report: ReadReport) -> Iterator[Document]:
+    """Cleaned documents; blank ones are dropped and counted."""
+    from bimo.text.clean import mend_surrogates
+
+    for text, size in found:
+        text = cleaner(text) if cleaner else mend_surrogates(text, report.cleaned)
+        if text.strip():
+            yield Document(text, source, size)
+        else:
+            report.dropped_documents += 1
+            report.dropped_bytes += size

@@ -1,0 +1,142 @@
+"""Documents become tokens: a `SplitWriter` gathers them in memory, or in shards on disk that are memory-mapped later."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bimo.core import store
+from bimo.core.errors import CorpusError
+from bimo.data.documents import Document, DocumentMode
+from bimo.data.split import Ids, Split
+from bimo.text.tokenizer import Tokenizer
+
+SHARD_TOKENS = 1 << 28
+_BATCH_CHARACTERS = 1 << 22
+
+
+def token_type(vocab_size: int) -> Any:
+    """The smallest type that holds all ids: uint16 or uint32.
+
+    >>> token_type(65536).__name__, token_type(65537).__name__
+    ('uint16', 'uint32')
+    """
+    return np.uint16 if vocab_size <= 1 << 16 else np.uint32
+
+
+class SplitWriter:
+    """Takes documents, gives a `Split`; with a folder its tokens go to `<name>-00000.tokens`, … there."""
+
+    def __init__(self, name: str, tokenizer: Tokenizer, stream: bool, folder: Path | None = None, measure_loss: bool = True) -> None:
+        self.name, self.tokenizer, self.stream, self.folder = name, tokenizer, stream, folder
+        self.measure_loss = measure_loss
+        self.type = token_type(tokenizer.vocabulary.size)
+        self.unknown = self.lost = self.characters = self.tokens = 0
+        self._held: list[Document] = []
+        self._held_size = 0
+        self._memory: list[NDArray[Any]] = []
+        self._file: BinaryIO | None = None
+        self._files = self._in_file = 0
+        self._lengths: list[Ids] = []
+        self._bytes: list[Ids] = []
+        self._digest = hashlib.blake2b(digest_size=16)
+
+    def add(self, document: Document) -> None:
+        """Take a document; it is encoded with others when enough are held."""
+        self._held.append(document)
+        self._held_size += len(document.text)
+        if self._held_size >= _BATCH_CHARACTERS:
+            self._encode()
+
+    def _encode(self) -> None:
+        if not self._held:
+            return
+        texts = [d.text for d in self._held]
+        ids = self.tokenizer.encode_documents(texts, self.stream)
+        unknown, lost = self.tokenizer.losses(texts, ids, self.stream, self.measure_loss)
+        self.unknown += unknown
+        self.lost += lost
+        self.characters += self._held_size
+        self._lengths.append(np.array([len(i) for i in ids], dtype=np.int64))
+        self._bytes.append(np.array([d.bytes for d in self._held], dtype=np.int64))
+        self._write(np.concatenate(ids).astype(self.type))
+        self._held, self._held_size = [], 0
+
+    def _write(self, tokens: NDArray[Any]) -> None:
+        self._digest.update(tokens.astype("<u4").tobytes())
+        self.tokens += len(tokens)
+        if self.folder is None:
+            self._memory.append(tokens)
+            return
+        start = 0
+        while start < len(tokens):
+            if self._file is None or self._in_file >= SHARD_TOKENS:
+                self._next_file()
+            part = tokens[start : start + SHARD_TOKENS - self._in_file]
+            assert self._file is not None
+            self._file.write(part.astype(self.type).astype(np.dtype(self.type).newbyteorder("<")).tobytes())
+            self._in_file += len(part)
+            start += len(part)
+
+    def _next_file(self) -> None:
+        assert self.folder is not None
+        self.close()
+        self._file = open(self.folder / f"{self.name}-{self._files:05d}.tokens", "wb")  # noqa: SIM115
+        self._files += 1
+        self._in_file = 0
+
+    def close(self) -> None:
+        """Sync and close the open shard."""
+        import os
+
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._file = None
+
+    def finish(self) -> Split:
+        """The split of all documents taken; with a folder its tables are written there too."""
+        self._encode()
+        self.close()
+        lengths = np.concatenate([np.empty(0, np.int64), *self._lengths])
+        sizes = np.concatenate([np.empty(0, np.int64), *self._bytes])
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])[:-1]
+        shards: list[NDArray[Any]]
+        if self.folder is None:
+            shards = [np.concatenate([np.empty(0, self.type), *self._memory])]
+        else:
+            store.write_beside(self.folder / f"{self.name}-starts.npy", lambda p: _save(p, starts))
+            store.write_beside(self.folder / f"{self.name}-bytes.npy", lambda p: _save(p, sizes))
+            shards = map_shards(self.folder, self.name, self._files, self.type)
+        return Split(self.name, shards, starts, sizes, self.unknown, self.lost, self._digest.hexdigest())
+
+
+def _save(path: Path, values: Ids) -> None:
+    with open(path, "wb") as file:
+        np.save(file, values, allow_pickle=False)
+
+
+def map_shards(folder: Path, name: str, count: int, kind: Any) -> list[NDArray[Any]]:
+    """The memory-mapped shards of a split; a missing or damaged one is a `CorpusError`."""
+    shards: list[NDArray[Any]] = []
+    for i in range(count):
+        path = folder / f"{name}-{i:05d}.tokens"
+        try:
+            shards.append(np.memmap(path, dtype=np.dtype(kind).newbyteorder("<"), mode="r"))
+        except (OSError, ValueError) as cause:
+            raise CorpusError(f"{path}: missing or damaged ({cause}); prepare the corpus again") from None
+    return shards
+
+
+def encode_documents(documents: Iterable[Document], tokenizer: Tokenizer, mode: DocumentMode = "file", name: str = "text") -> Split:
+    """The documents as a `Split` in memory, for evaluation of any source."""
+    writer = SplitWriter(name, tokenizer, mode == "stream")
+    for document in documents:
+        writer.add(document)
+    return writer.finish()
