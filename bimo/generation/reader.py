@@ -1,0 +1,103 @@
+"""Rows that read: a model's state with the text that made it, over the interface alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bimo.core.errors import UserError
+from bimo.models.base import LanguageModel
+
+
+def held(length: int, context: int | None) -> int:
+    """How many last tokens a state holds once `length` were read: when it is full, the last half is read again.
+
+    A rule of the length alone, so that a long prompt and a long continuation are treated alike.
+
+    >>> [held(n, 4) for n in range(1, 10)]
+    [1, 2, 3, 4, 2, 3, 4, 2, 3]
+    """
+    if context is None or length <= context:
+        return length
+    half = max(1, context // 2)
+    return half + (length - context - 1) % (context - half + 1)
+
+
+def rereads(length: int, context: int | None) -> int:
+    """How often the last half was read again by the time that `length` tokens were read.
+
+    >>> [rereads(n, 4) for n in (4, 5, 7, 8)]
+    [0, 1, 1, 2]
+    """
+    if context is None or length <= context:
+        return 0
+    half = max(1, context // 2)
+    return 1 + (length - context - 1) // (context - half + 1)
+
+
+class Reader:
+    """Rows of different lengths that read together.
+
+    logits: [B, V], float32 or better, for what comes next; history: int64 [B, L], everything read, aligned on the
+    right, -1 where a row is shorter; lengths: tokens read by each row.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: LanguageModel, prompts: Sequence[Sequence[int]]) -> None:
+        for index, prompt in enumerate(prompts):
+            if len(prompt) == 0:
+                raise UserError(f"prompts[{index}]: empty; give at least one id (Tokenizer.encode_document puts <s> first)")
+        self.model = model
+        self.lengths = [len(prompt) for prompt in prompts]
+        width = max(self.lengths)
+        rows = [[-1] * (width - len(prompt)) + [int(i) for i in prompt] for prompt in prompts]
+        self.history = torch.tensor(rows, dtype=torch.int64, device=model.device)
+        model.checked(self.history.clamp(min=0) if min(map(min, prompts)) >= 0 else self.history, None)
+        self.logits, self.state = self._read_again(range(len(prompts)))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @torch.no_grad()
+    def select(self, rows: Tensor) -> None:
+        """Keep, repeat or reorder rows, int64 [B']."""
+        self.state = self.model.select(self.state, rows)
+        self.history, self.logits = self.history[rows], self.logits[rows]
+        self.lengths = [self.lengths[row] for row in rows.tolist()]
+
+    @torch.no_grad()
+    def read(self, tokens: Tensor) -> None:
+        """Read one more token in each row, int64 [B]."""
+        self.history = torch.cat([self.history, tokens[:, None]], 1)
+        self.lengths = [length + 1 for length in self.lengths]
+        context = self.model.context
+        full = [row for row, n in enumerate(self.lengths) if rereads(n, context) > rereads(n - 1, context)]
+        if not full:
+            logits, self.state = self.model.advance(self.state, tokens[:, None], keep="last")
+            self.logits = _precise(logits[:, 0])
+            return
+        self.logits, state = self._read_again(full)
+        if len(full) < len(self):
+            rest = [row for row in range(len(self)) if row not in set(full)]
+            kept = torch.tensor(rest, device=tokens.device)
+            logits, others = self.model.advance(self.model.select(self.state, kept), tokens[kept, None], keep="last")
+            order = torch.tensor(full + rest, device=tokens.device).argsort()
+            self.logits = torch.cat([self.logits, _precise(logits[:, 0])])[order]
+            state = self.model.select(self.model.join([state, others]), order)
+        self.state = state
+
+    def _read_again(self, rows: Sequence[int]) -> tuple[Tensor, object]:
+        """Logits [R, V] and a new state of these rows, from as much of their text as a state holds."""
+        takes = [held(self.lengths[row], self.model.context) for row in rows]
+        tokens = torch.zeros(len(takes), max(takes), dtype=torch.int64, device=self.history.device)
+        for place, (row, take) in enumerate(zip(rows, takes, strict=True)):
+            tokens[place, :take] = self.history[row, -take:]
+        lengths = torch.tensor(takes, device=tokens.device)
+        logits, state = self.model.advance(self.model.start(len(takes)), tokens, lengths, keep="last")
+        return _precise(logits[:, 0]), state
+
+
+def _precise(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()

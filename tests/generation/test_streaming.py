@@ -1,0 +1,92 @@
+"""Streams show whole characters, hold back what may be a stop string, and join to the text of `generate`."""
+
+from __future__ import annotations
+
+import codecs
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bimo.core.errors import UserError
+from bimo.generation.sampling import GenerationConfig
+from bimo.generation.search import generate, stream
+from bimo.generation.streaming import TextStream
+from tests.fakes import FakeModel
+
+
+class Characters:
+    """Ids are code points."""
+
+    def push(self, token: int) -> str:
+        return chr(token)
+
+    def flush(self) -> str:
+        return ""
+
+
+class Bytes:
+    """Ids are bytes of a small alphabet in which characters have one to three bytes."""
+
+    table = (b"", b"", b"a", b"b", "é".encode()[:1], "é".encode()[1:], *(bytes([b]) for b in "中".encode()), b"\n", b"c", b"d")
+
+    def __init__(self) -> None:
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        return self.decoder.decode(self.table[token])
+
+    def flush(self) -> str:
+        return self.decoder.decode(b"", final=True)
+
+
+@given(st.text("abc", max_size=30), st.lists(st.text("abc", min_size=1, max_size=4), max_size=3))
+def test_stop_strings_cut_at_the_first_one_complete(text, stops):
+    """However the text comes in: shown pieces never hold a stop string and never had to be taken back."""
+    streamed = TextStream(Characters(), stops)
+    shown = [streamed.push(ord(c)) for c in text]
+    rest = streamed.finish()
+    ends = [(text.find(s) + len(s), text.find(s)) for s in stops if s in text]
+    expected = text[: min(ends)[1]] if ends else text
+    assert "".join(shown) + rest == streamed.text == expected
+    assert streamed.stopped == bool(ends)
+    for number, piece in enumerate(shown):
+        soon = text[: number + 1]
+        held = len(soon) - len("".join(shown[: number + 1]))
+        assert streamed.stopped or held < max(map(len, stops), default=1), piece
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("stop", [[], ["a"], ["中", "bc"]])
+def test_pieces_join_to_the_text(seed, stop):
+    model = FakeModel.of(12, context=7)
+    config = GenerationConfig.of(max_new_tokens=40, seed=seed, stop=stop)
+    pieces = list(stream(model, [0], config, eos=1, decoder=Bytes))
+    (row,) = generate(model, [[0]], config, eos=1, decoder=Bytes).rows
+    assert "".join(pieces) == row.text
+    assert all(pieces)
+    assert not any(s in row.text for s in stop)
+
+
+def test_a_stream_is_lazy_and_can_be_closed():
+    model = FakeModel.of(12)
+    told = []
+
+    class Watching(Bytes):
+        def push(self, token: int) -> str:
+            told.append(token)
+            return f"{token} "
+
+    pieces = stream(model, [0], GenerationConfig.of(max_new_tokens=50, seed=1), decoder=Watching)
+    next(pieces)
+    next(pieces)
+    assert len(told) == 2
+    pieces.close()
+
+
+def test_a_stream_is_one_text():
+    for options in ({"num_beams": 2}, {"num_return_sequences": 2}):
+        with pytest.raises(UserError, match="a stream is one text"):
+            stream(FakeModel.of(), [0], GenerationConfig.of(**options), decoder=Bytes)
+    with pytest.raises(UserError, match="empty"):
+        stream(FakeModel.of(), [], decoder=Bytes)
