@@ -1,0 +1,224 @@
+"""The recipe: one typed schema for everything that a run is made from.
+
+A recipe is a YAML file, a preset of `bimo/recipes/`, or built up from options; `section.key=value` overrides any field.
+Each field is documented here, where it is declared, and nowhere else. A field that is None is resolved before step 1
+and written into the run's own recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from bimo.core import registry, store
+from bimo.core.budget import Budget
+from bimo.core.errors import RecipeError, did_you_mean
+
+TokenizerKind = Literal["byte", "char", "word", "bpe", "wordpiece", "unigram"]
+DocumentMode = Literal["file", "line", "paragraph", "stream"]
+
+
+class Section(BaseModel):
+    """A part of a recipe; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class TextSection(Section):
+    """What is read, and how it becomes tokens."""
+
+    sources: list[str] = Field([], description="files, folders, globs or - (standard input)")
+    valid: str | None = Field(None, description="validation text; used as it is")
+    test: str | None = Field(None, description="test text; used as it is")
+    documents: DocumentMode = Field("file", description="what a document is: file, line, paragraph, or stream (newlines become </s>)")
+    tokenizer: TokenizerKind = Field("bpe", description="kind of tokenizer, trained on the training text")
+    vocab_size: int | None = Field(None, ge=1, description="most tokens in the vocabulary; by the amount of text if not given")
+
+
+class TrainingSection(Section):
+    """How a model learns."""
+
+    budget: str = Field("10m", description="30s, 10m, 300steps, 2epochs or 5Mtokens: a cap")
+    seed: int = Field(0, ge=0, lt=2**63, description="of weights, batches and dropout")
+    precision: Literal["fp32", "bf16"] | None = Field(None, description="of matrix products; the faster one here if not given")
+    threads: int | None = Field(None, ge=1, description="processor threads; all cores if not given")
+    device: str | None = Field(None, description="cpu, cuda, cuda:1 …; the best one present if not given")
+    compile: bool | None = Field(None, description="torch.compile; by the budget on a GPU, on a CPU only on request")
+    context: int | None = Field(None, ge=2, description="tokens in a training window; the model's context if it has one")
+    batch_size: int = Field(32, ge=1, description="rows in one forward pass")
+    accumulation: int = Field(1, ge=1, description="forward passes in one step, normalised by their tokens together")
+    steps: int | None = Field(None, ge=1, description="optimizer steps; set from the budget before step 1")
+    optimizer: Literal["adamw", "adam", "muon", "sgd"] = Field("adamw", description="muon: matrices by Muon, the rest by AdamW")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate (of the AdamW part under muon)")
+    matrix_learning_rate: float = Field(0.02, gt=0, description="peak learning rate of Muon's matrices")
+    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's moments")
+    momentum: float = Field(0.95, ge=0, lt=1, description="of SGD and Muon")
+    weight_decay: float = Field(0.1, ge=0, description="decoupled, on matrices only")
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = Field("cosine", description="learning rate over the steps")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps that rise linearly")
+    cooldown: float = Field(0.3, gt=0, le=1, description="share of the steps that fall, under wsd")
+    final: float = Field(0.1, ge=0, le=1, description="last learning rate as a share of the peak")
+    clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
+    evaluations: int = Field(10, ge=0, description="looks at the validation text during the run, evenly spaced")
+    evaluation_tokens: int = Field(100_000, ge=1, description="most validation tokens in such a look; the last one reads all")
+    samples: int = Field(3, ge=0, description="times that a sample is written during the run")
+    patience: int = Field(0, ge=0, description="stop after so many looks without improvement; 0: never")
+    checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints; about one a minute if not given")
+    keep: Literal["best", "last"] = Field("best", description="weights that the run ends with, by validation")
+
+    @field_validator("budget")
+    @classmethod
+    def _budget_reads(cls, text: str) -> str:
+        return str(Budget.parse(text))
+
+
+class Recipe(Section):
+    """Everything that a run is made from."""
+
+    family: str = Field("decoder", description="a name of bimo.families()")
+    preset: str | None = Field(None, description="a file of bimo/recipes; by family and budget if not given")
+    text: TextSection = Field(default_factory=TextSection)
+    model: dict[str, Any] = Field(default_factory=dict, description="the family's own fields")
+    training: TrainingSection = Field(default_factory=TrainingSection)
+
+    @field_validator("family")
+    @classmethod
+    def _family_is_known(cls, name: str) -> str:
+        return registry.family(name).name
+
+    def model_section(self) -> Any:
+        """The model section, checked against the family's own schema."""
+        row = registry.family(self.family)
+        return validated(row.load().Config, {**self.model, **row.preset}, "model")
+
+    def dump(self) -> str:
+        """The recipe as YAML; fields that are still open are left out."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+
+    def save(self, path: Path) -> None:
+        """Write the recipe as YAML."""
+        store.write_text(path, self.dump())
+
+
+def validated(schema: type[BaseModel], values: Mapping[str, Any], where: str = "") -> Any:
+    """An instance of `schema`, or a `RecipeError` that names each wrong key, what was found and what was meant.
+
+    >>> validated(TrainingSection, {"sede": 1}, "training")
+    Traceback (most recent call last):
+    bimo.core.errors.RecipeError: training.sede: unknown key; did you mean seed? ...
+    """
+    try:
+        return schema(**values)
+    except ValidationError as error:
+        raise RecipeError("; ".join(_complaint(schema, e, where) for e in error.errors())) from None
+
+
+def _complaint(schema: type[BaseModel], error: Any, where: str) -> str:
+    path = ([where] if where else []) + [str(part) for part in error["loc"]]
+    name = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        for part in error["loc"][:-1]:
+            inner = schema.model_fields[str(part)].annotation
+            if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+                break
+            schema = inner
+        return f"{name}: unknown key; {did_you_mean(str(error['loc'][-1]), schema.model_fields)}"
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, RecipeError):
+        return str(cause)
+    return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}, found {error.get('input')!r}"
+
+
+def presets() -> list[str]:
+    """Names of the presets that come with Bimo."""
+    return sorted(p.name.removesuffix(".yaml") for p in resources.files("bimo.recipes").iterdir() if p.name.endswith(".yaml"))
+
+
+def preset(name: str) -> dict[str, Any]:
+    """The preset called `name` as a plain mapping; an unknown name's error lists the known ones."""
+    if name not in presets():
+        raise RecipeError(f"preset: unknown name {name!r}; {did_you_mean(name, presets())}")
+    return yaml.safe_load((resources.files("bimo.recipes") / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def default_preset(family: str, budget: Budget) -> str | None:
+    """The dial, first form: the family's small preset under two minutes, otherwise the middle one."""
+    size = "small" if budget.seconds is not None and budget.seconds < 120 else "middle"
+    names = [name for name in presets() if name == f"{family}-{size}"]
+    return names[0] if names else None
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, section by section.
+
+    >>> merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
+    {'a': {'x': 1, 'y': 3}}
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    """`section.key=value` words as a nested mapping; values are read as YAML.
+
+    >>> parse_overrides(["model.order=5", "training.precision=fp32"])
+    {'model': {'order': 5}, 'training': {'precision': 'fp32'}}
+    """
+    nested: dict[str, Any] = {}
+    for word in overrides:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise RecipeError(f"{word!r}: expected section.key=value")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise RecipeError(f"{key}: cannot read the value {value!r}") from None
+        if isinstance(parsed, str):  # YAML 1.1 reads 1e-3 as text
+            try:
+                parsed = float(parsed)
+            except ValueError:
+                pass
+        for part in reversed(key.split(".")):
+            parsed = {part: parsed}
+        nested = merge(nested, parsed)
+    return nested
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """A recipe file as a plain mapping (its keys are checked by `make_recipe`)."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as cause:
+        raise RecipeError(f"{path}: not valid YAML ({str(cause).splitlines()[0]})") from None
+    except OSError as cause:
+        raise RecipeError(f"{path}: cannot be read ({cause.strerror})") from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of sections (family, text, model, training)")
+    return values
+
+
+def make_recipe(*layers: Mapping[str, Any]) -> Recipe:
+    """A checked recipe from layers, the later ones winning, over the preset that they name or that the dial picks."""
+    asked: dict[str, Any] = {}
+    for layer in layers:
+        asked = merge(asked, layer)
+    checked: Recipe = validated(Recipe, asked)
+    name = checked.preset or default_preset(checked.family, Budget.parse(checked.training.budget))
+    if name is not None:
+        base = preset(name)
+        base_family = base.get("family")
+        if "family" in asked and base_family is not None and base_family != asked["family"]:
+            raise RecipeError(f"preset: {name} is for family {base_family}, not {asked['family']}")
+        checked = validated(Recipe, merge(base, {**asked, "preset": name}))
+    checked.model_section()
+    return checked

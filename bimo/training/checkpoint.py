@@ -1,0 +1,129 @@
+"""Checkpoints: one safetensors file that holds all a run needs to go on to the bit, replaced whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bimo.core import store
+from bimo.core.errors import CheckpointError
+
+FILE = "checkpoint.safetensors"
+
+
+@dataclass
+class Progress:
+    """Where a run stands. `position` counts batches read since the start: epoch and index follow from it."""
+
+    step: int = 0
+    tokens: int = 0
+    position: int = 0
+    seconds: float = 0.0
+    best_nats: float | None = None  # per token, on validation
+    best_step: int = 0
+    stale: int = 0  # looks at the validation text without improvement
+    metrics_bytes: int = 0
+    metrics: dict[str, Any] = field(default_factory=dict)  # running sums that the next line of metrics.jsonl needs
+
+
+@dataclass
+class Checkpoint:
+    """All that a gradient run is made of at one step."""
+
+    progress: Progress
+    model: dict[str, Tensor]
+    optimizers: list[dict[str, Any]]
+    carry: Any
+    generators: dict[str, Tensor]
+    best: dict[str, Tensor] | None
+
+    def save(self, folder: Path) -> None:
+        """Write the checkpoint into a run folder; the old one goes only after the new one stands."""
+        tensors: dict[str, Tensor] = {}
+        head = {
+            "progress": asdict(self.progress),
+            "model": _flatten("model", self.model, tensors),
+            "optimizers": _flatten("optimizer", self.optimizers, tensors),
+            "carry": _flatten("carry", self.carry, tensors),
+            "generators": _flatten("generator", self.generators, tensors),
+            "best": _flatten("best", self.best, tensors),
+        }
+        store.write_tensors(Path(folder) / FILE, tensors, {"bimo": json.dumps(head)})
+
+    @classmethod
+    def load(cls, folder: Path) -> Checkpoint:
+        """Read a run folder's checkpoint; a missing or damaged one is a `CheckpointError` that names the file."""
+        path = Path(folder) / FILE
+        tensors = store.read_tensors(path, CheckpointError)
+        try:
+            head = json.loads(store.read_tensor_metadata(path)["bimo"])
+            return cls(
+                Progress(**head["progress"]),
+                *(_restore(head[part], tensors) for part in ("model", "optimizers", "carry", "generators", "best")),
+            )
+        except (KeyError, ValueError, TypeError, IndexError) as cause:
+            raise CheckpointError(f"{path}: damaged checkpoint ({cause!r}); start again from the run's recipe.yaml") from None
+
+
+def _flatten(name: str, value: Any, tensors: dict[str, Tensor]) -> Any:
+    """`value` as JSON, its tensors moved into `tensors` and replaced by their names."""
+    if isinstance(value, Tensor):
+        # safetensors refuses shared storage, and a carry may be a view: keep a copy of its own
+        tensors[name] = value.detach().clone()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {"dict": [[k, _flatten(f"{name}.{k}", v, tensors)] for k, v in value.items()]}
+    if isinstance(value, list | tuple):
+        kind = "list" if isinstance(value, list) else "tuple"
+        return {kind: [_flatten(f"{name}.{i}", v, tensors) for i, v in enumerate(value)]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return {"value": value}
+    raise TypeError(f"{name}: {type(value).__name__} cannot be kept in a checkpoint")
+
+
+def _restore(value: Any, tensors: dict[str, Tensor]) -> Any:
+    ((kind, inside),) = value.items()
+    if kind == "tensor":
+        return tensors[inside]
+    if kind == "dict":
+        return {k: _restore(v, tensors) for k, v in inside}
+    if kind in ("list", "tuple"):
+        items = [_restore(v, tensors) for v in inside]
+        return items if kind == "list" else tuple(items)
+    return inside
+
+
+def generator_states() -> dict[str, Tensor]:
+    """States of torch's generators, of the CPU and of every CUDA device in use."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states |= {f"cuda:{i}": torch.cuda.get_rng_state(i) for i in range(torch.cuda.device_count())}
+    return states
+
+
+def set_generator_states(states: dict[str, Tensor]) -> None:
+    """Put torch's generators where `generator_states` found them."""
+    for device, state in states.items():
+        if device == "cpu":
+            torch.set_rng_state(state)
+        elif torch.cuda.is_available():
+            torch.cuda.set_rng_state(state, device)
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], where: Path) -> None:
+    """Put `weights` into `model`, or a `CheckpointError` that names what does not fit."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as cause:
+        raise CheckpointError(f"{where}: does not fit the run's recipe ({str(cause).splitlines()[-1].strip()})") from None
+
+
+def checkpoint_bytes(model: nn.Module, optimizer: str) -> int:
+    """Bytes of a checkpoint: weights, best weights and optimizer state."""
+    weights = sum(p.numel() * p.element_size() for p in model.state_dict().values())
+    return weights * {"sgd": 3, "muon": 3}.get(optimizer, 4) + (1 << 16)

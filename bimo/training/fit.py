@@ -1,0 +1,187 @@
+"""`fit`: a recipe and a corpus become a model, in whichever of the three ways its family learns."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bimo.core import registry, runtime, store
+from bimo.core.budget import Budget
+from bimo.core.errors import CheckpointError, MachineError, RecipeError
+from bimo.core.recipe import Recipe, make_recipe, read_recipe
+from bimo.data.batches import CarriedBatches, WindowBatches
+from bimo.data.corpus import Corpus
+from bimo.models.base import LanguageModel, Learning, NeuralLanguageModel
+from bimo.training import checkpoint
+from bimo.training.loop import Hooks, Loop
+from bimo.training.plan import Plan, make_plan
+from bimo.training.progress import Metrics, Reporter
+
+RECIPE, RUN = "recipe.yaml", "run.json"
+
+
+@dataclass
+class Fitted:
+    """A learned model and what learning it took. seconds: on the budget's clock; tokens: read, repetitions included."""
+
+    model: LanguageModel
+    recipe: Recipe
+    seconds: float
+    tokens: int
+    steps: int | None = None
+    plan: dict[str, Any] | None = None
+    capped: bool = False
+    stopped_early: bool = False
+    best_step: int | None = None
+    notices: list[str] = field(default_factory=list)
+
+    def record(self) -> dict[str, Any]:
+        """What run.json keeps of it."""
+        return {
+            "seconds": self.seconds, "tokens": self.tokens, "steps": self.steps, "capped": self.capped,
+            "stopped_early": self.stopped_early, "best_step": self.best_step, "notices": self.notices,
+        }  # fmt: skip
+
+
+def build(recipe: Recipe, corpus: Corpus) -> LanguageModel:
+    """A fresh model of the recipe's family for the corpus' vocabulary, seeded by the recipe."""
+    torch.manual_seed(recipe.training.seed)
+    return registry.family(recipe.family).load().build(recipe.model_section(), corpus.tokenizer.vocabulary)
+
+
+def batches_for(model: LanguageModel, recipe: Recipe, corpus: Corpus) -> WindowBatches | CarriedBatches:
+    """Shuffled windows for a model with a context, carried rows for one that remembers without limit."""
+    training, split = recipe.training, corpus.splits["train"]
+    if model.context is None:
+        return CarriedBatches(split, training.batch_size, training.context or 64, training.seed)
+    width = training.context or model.context
+    if width > model.context:
+        raise RecipeError(f"training.context: {width} is more than the model's context of {model.context}")
+    return WindowBatches(split, training.batch_size, width, training.seed)
+
+
+def fit(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks | None = None, resume: bool = False, quiet: bool = False) -> Fitted:
+    """Learn the recipe's model from the corpus in the run folder; with `resume`, go on from its checkpoint.
+
+    Raises `MachineError` if the disk has no room for two checkpoints, `DivergedError` on NaN, `Interrupted` on Ctrl-C.
+    """
+    folder = Path(folder)
+    way = Learning(registry.family(recipe.family).learning)
+    with store.machine_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if way is Learning.COUNTED:
+        return _fit_counted(recipe, corpus, folder, quiet)
+    if way is Learning.GRADIENT:
+        return _fit_gradient(recipe, corpus, folder, hooks or Hooks(), resume, quiet)
+    raise RecipeError(f"family: {recipe.family} learns in a way ({way}) that fit does not know")
+
+
+def _fit_counted(recipe: Recipe, corpus: Corpus, folder: Path, quiet: bool) -> Fitted:
+    """One pass over the text, then the estimate."""
+    begin = time.perf_counter()
+    recipe.training.threads = runtime.set_threads(recipe.training.threads)
+    model: Any = build(recipe, corpus)
+    recipe.model = model.config.model_dump(mode="json")
+    recipe.save(folder / RECIPE)
+    split = corpus.splits["train"]
+    reporter = Reporter(recipe.family, split.tokens, quiet=quiet)
+    try:
+        reporter.update(0, f"counting {split.tokens:,} tokens")
+        model.count(split.chunks())
+        reporter.update(split.tokens // 2, "estimating")
+        model.estimate()
+        seconds = time.perf_counter() - begin
+        reporter.update(split.tokens, f"{split.tokens / seconds:,.0f} tokens/s")
+    finally:
+        reporter.close()
+    cap = Budget.parse(recipe.training.budget).seconds
+    metrics = Metrics(folder)
+    metrics.write({"step": 1, "tokens": split.tokens, "seconds": round(seconds, 3), "tokens_per_second": split.tokens / seconds})
+    metrics.close()
+    return Fitted(model, recipe, seconds, split.tokens, capped=cap is not None and seconds > cap, notices=list(model.notices))
+
+
+def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, resume: bool, quiet: bool) -> Fitted:
+    """The one loop, from step 0 or from the run folder's checkpoint."""
+    begin = time.perf_counter()
+    training = recipe.training
+    training.threads = runtime.set_threads(training.threads)
+    device = runtime.pick_device(training.device)
+    model: NeuralLanguageModel = build(recipe, corpus).to(device)  # type: ignore[union-attr]
+    source = batches_for(model, recipe, corpus)
+    saved = checkpoint.Checkpoint.load(folder) if resume and (folder / checkpoint.FILE).exists() else None
+    notices = list(source.notes)
+    _check_room(model, training.optimizer, folder)
+    if saved is None:
+        used = time.perf_counter() - begin
+        plan = make_plan(model, source, training, used)
+        training.steps, training.precision, training.device = plan.steps, plan.precision, str(device)
+        training.context = source.context
+        training.compile = _decide_compilation(recipe, device)
+        recipe.model = model.config.model_dump(mode="json")  # type: ignore[union-attr]
+        recipe.save(folder / RECIPE)
+        store.write_json(folder / RUN, {**_read_run(folder), "plan": plan.to_dict()})
+    rate = (_read_run(folder).get("plan") or {}).get("matrix_rate", 0.0)
+    if training.compile:
+        notices += _compile(model)
+    assert training.steps is not None
+    reporter = Reporter(recipe.family, training.steps, saved.progress.step if saved else 0, quiet)
+    loop = Loop(model, source, training, folder, hooks, reporter, rate)
+    if saved is not None:
+        loop.restore(saved)
+        reporter.say(f"{folder}: going on from step {saved.progress.step} of {training.steps}")
+    outcome = loop.run(time.perf_counter() - begin, resumed=saved is not None)
+    if loop.best is not None and training.keep == "best":
+        model.load_state_dict(loop.best)
+    progress = outcome.progress
+    return Fitted(
+        model.eval(), recipe, progress.seconds, progress.tokens, progress.step, _read_run(folder).get("plan"),
+        outcome.capped, outcome.stopped_early, progress.best_step if loop.best is not None else progress.step, notices,
+    )  # fmt: skip
+
+
+def _check_room(model: NeuralLanguageModel, optimizer: str, folder: Path) -> None:
+    """Two checkpoints (the old one goes only after the new one stands) and the model must fit on the disk."""
+    need = 2 * checkpoint.checkpoint_bytes(model, optimizer) + (16 << 20)
+    free = store.free_bytes(folder)
+    if free < need:
+        raise MachineError(
+            f"{folder}: the run needs {need / 2**20:,.0f} MiB for its checkpoints, {free / 2**20:,.0f} MiB are free; "
+            "free some space or choose another folder with --out"
+        )
+
+
+def _decide_compilation(recipe: Recipe, device: torch.device) -> bool:
+    """On a CPU only on request; on a GPU where the budget is long enough (5 minutes) for its start to pay."""
+    if recipe.training.compile is not None:
+        return recipe.training.compile
+    seconds = Budget.parse(recipe.training.budget).seconds
+    return device.type == "cuda" and seconds is not None and seconds >= 300
+
+
+def _compile(model: NeuralLanguageModel) -> list[str]:
+    """Compile the hidden states' computation; where no compiler works, say so and go on without."""
+    plain = model.hidden
+    try:
+        compiled = torch.compile(plain, dynamic=False)
+        tokens = torch.zeros(1, 2, dtype=torch.int64, device=model.device)
+        compiled(tokens)
+    except Exception as cause:  # torch raises whatever its compiler raises
+        return [f"training.compile: no working compiler here ({type(cause).__name__}); went on without"]
+    model.hidden = compiled  # type: ignore[method-assign]
+    return []
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
+    return store.read_json(folder / RUN) if (folder / RUN).exists() else {}
+
+
+def saved_recipe(folder: Path) -> Recipe:
+    """The recipe of a run folder, with all that was resolved."""
+    if not (Path(folder) / RECIPE).is_file():
+        raise CheckpointError(f"{folder}: no run to resume (no {RECIPE}); start one with bimo train SOURCE --out {folder}")
+    return make_recipe(read_recipe(Path(folder) / RECIPE))

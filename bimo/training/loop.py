@@ -1,0 +1,247 @@
+"""The one loop of every family that learns by gradient: budgets, checkpoints, evaluation and resume are the same for all."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bimo.core import runtime, store
+from bimo.core.budget import Budget
+from bimo.core.errors import DivergedError, Interrupted
+from bimo.core.recipe import TrainingSection
+from bimo.models.base import NeuralLanguageModel
+from bimo.training.checkpoint import Checkpoint, Progress, generator_states, load_weights, set_generator_states
+from bimo.training.objectives import to_device
+from bimo.training.optimizers import make_optimizers, schedule_factor, set_learning_rate
+from bimo.training.plan import flops_per_token, training_step
+from bimo.training.progress import Metrics, Reporter
+
+Look = Callable[[NeuralLanguageModel], float]  # nats per token on validation text
+
+
+@dataclass
+class Hooks:
+    """What the loop calls without knowing what it is: a look at the validation text, a sample of the model's writing."""
+
+    validate: Look | None = None
+    sample: Callable[[NeuralLanguageModel], str] | None = None
+
+
+@dataclass
+class Outcome:
+    """How the loop ended. seconds: learning time, evaluation left out."""
+
+    progress: Progress
+    capped: bool
+    stopped_early: bool
+
+
+class Loop:
+    """A run from its step 0, or from its checkpoint, to its last step."""
+
+    def __init__(
+        self,
+        model: NeuralLanguageModel,
+        source: Any,
+        training: TrainingSection,
+        folder: Path,
+        hooks: Hooks,
+        reporter: Reporter,
+        matrix_rate: float = 0.0,
+    ) -> None:
+        assert training.steps is not None
+        self.model, self.source, self.training, self.steps = model, source, training, training.steps
+        self.folder, self.hooks, self.reporter, self.matrix_rate = Path(folder), hooks, reporter, matrix_rate
+        self.optimizers = make_optimizers(model, training)
+        self.progress = Progress()
+        self.carry: Any = None
+        self.best: dict[str, Tensor] | None = None
+        self._begin = 0.0
+        self._stop_asked = False
+
+    # -- state ----------------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment."""
+        self.progress.metrics_bytes = self.metrics.sync()
+        self.progress.seconds = self._seconds()
+        Checkpoint(
+            self.progress,
+            dict(self.model.state_dict()),
+            [o.state_dict() for o in self.optimizers],
+            self.carry,
+            generator_states(),
+            self.best,
+        ).save(self.folder)
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Go back to the moment of a checkpoint."""
+        load_weights(self.model, saved.model, self.folder)
+        for optimizer, state in zip(self.optimizers, saved.optimizers, strict=True):
+            optimizer.load_state_dict(state)
+        self.progress, self.carry, self.best = saved.progress, saved.carry, saved.best
+        set_generator_states(saved.generators)
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._begin
+
+    # -- the run --------------------------------------------------------------------------------------------------------
+
+    def run(self, seconds_used: float = 0.0, resumed: bool = False) -> Outcome:
+        """Learn until the last step, the cap, or the end of patience; `seconds_used` went before step 0."""
+        training, progress = self.training, self.progress
+        self.metrics = Metrics(self.folder, progress.metrics_bytes)
+        self._begin = time.perf_counter() - (progress.seconds if resumed else seconds_used)
+        cap = Budget.parse(training.budget).seconds or math.inf
+        capped = stopped = False
+        saved_at = time.perf_counter()
+        self.model.train()
+        try:
+            with self._interruptible():
+                if not resumed:
+                    self.save()
+                while progress.step < self.steps and not capped and not stopped:
+                    self._step()
+                    capped = self._seconds() >= cap and progress.step < self.steps
+                    stopped = self._look() if self._due(training.evaluations) else False
+                    if self.hooks.sample and self._due(training.samples):
+                        self._write_sample()
+                    every = training.checkpoint_every
+                    due = progress.step % every == 0 if every else time.perf_counter() - saved_at > 60
+                    if due and progress.step < self.steps:
+                        self.save()
+                        saved_at = time.perf_counter()
+                    if self._stop_asked:
+                        self.save()
+                        raise Interrupted(
+                            f"stopped at step {progress.step} of {self.steps}; go on with: bimo train --resume {self.folder}"
+                        )
+                if capped and self.hooks.validate and training.evaluations:
+                    self._look()
+                progress.seconds = self._seconds()
+                self.save()
+        finally:
+            self.metrics.close()
+            self.reporter.close()
+        return Outcome(progress, capped, stopped)
+
+    def _step(self) -> None:
+        training, progress = self.training, self.progress
+        set_learning_rate(self.optimizers, schedule_factor(training, progress.step, self.steps))
+        batches, nats, tokens = self._next_batches(), 0.0, 0
+        nats, tokens, self.carry = training_step(self.model, batches, self.carry, training.precision or "fp32")
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip or math.inf))
+        if not (math.isfinite(norm) and math.isfinite(nats)):
+            self._diverged(batches, nats)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        progress.step += 1
+        progress.tokens += tokens
+        sums = progress.metrics
+        sums["nats"], sums["tokens"] = sums.get("nats", 0.0) + nats, sums.get("tokens", 0) + tokens
+        if self._due(max(20, min(200, self.steps))):
+            self._log(norm)
+
+    def _next_batches(self) -> list[Any]:
+        batches = []
+        for _ in range(self.training.accumulation):
+            epoch, index = divmod(self.progress.position, self.source.steps_per_epoch)
+            if index == 0:
+                self.carry = None
+            batches.append(to_device(self.source.batch(epoch, index), self.model.device))
+            self.progress.position += 1
+        return batches
+
+    def _due(self, times: int) -> bool:
+        """Whether this step is one of `times` evenly spaced ones, the last step included."""
+        step, steps = self.progress.step, self.steps
+        return times > 0 and step * times // steps > (step - 1) * times // steps
+
+    def _log(self, norm: float) -> None:
+        progress, sums = self.progress, self.progress.metrics
+        seconds, loss = self._seconds(), sums["nats"] / max(1, sums["tokens"])
+        speed = sums["tokens"] / max(1e-9, seconds - sums.get("since", 0.0))
+        use = flops_per_token(self.model) * speed / self.matrix_rate if self.matrix_rate else None
+        record = {"step": progress.step, "tokens": progress.tokens, "seconds": round(seconds, 3), "loss": loss,
+                  "learning_rate": self.optimizers[-1].param_groups[0]["lr"], "gradient_norm": norm,
+                  "tokens_per_second": round(speed, 1), "memory_bytes": runtime.memory_bytes()}  # fmt: skip
+        self.metrics.write(record if use is None else {**record, "utilisation": round(use, 4)})
+        progress.metrics = {"since": seconds}
+        share = "" if use is None else f"  MFU {use:.0%}"
+        self.reporter.update(
+            progress.step, f"loss {loss:.3f}  {speed:,.0f} tokens/s{share}  {runtime.memory_bytes() / 2**20:,.0f} MiB"
+        )
+
+    @contextmanager
+    def _outside_the_clock(self) -> Iterator[None]:
+        """Evaluation and samples don't count as learning time, and draw from generators of their own."""
+        begin, generators = time.perf_counter(), generator_states()
+        self.model.eval()
+        with torch.no_grad():
+            yield
+        self.model.train()
+        set_generator_states(generators)
+        self._begin += time.perf_counter() - begin
+
+    def _look(self) -> bool:
+        """Evaluate, keep the best weights; True when patience ends."""
+        if self.hooks.validate is None:
+            return False
+        progress = self.progress
+        with self._outside_the_clock():
+            nats = self.hooks.validate(self.model)
+        self.metrics.write({"step": progress.step, "tokens": progress.tokens, "seconds": round(self._seconds(), 3), "valid_loss": nats})
+        if progress.best_nats is None or nats < progress.best_nats:
+            progress.best_nats, progress.best_step, progress.stale = nats, progress.step, 0
+            if self.training.keep == "best":
+                self.best = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
+        else:
+            progress.stale += 1
+        self.reporter.update(progress.step, f"valid loss {nats:.3f}")
+        return 0 < self.training.patience <= progress.stale
+
+    def _write_sample(self) -> None:
+        with self._outside_the_clock():
+            text = self.hooks.sample(self.model) if self.hooks.sample else ""
+        self.metrics.write({"step": self.progress.step, "sample": text})
+
+    def _diverged(self, batches: list[Any], nats: float) -> None:
+        path = self.folder / f"diverged-step-{self.progress.step + 1}.safetensors"
+        store.write_tensors(path, {f"tokens.{i}": b.tokens for i, b in enumerate(batches)})
+        wrong = [n for n, p in self.model.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
+        first = f"first in {wrong[-1]}" if wrong else "in the loss alone"
+        raise DivergedError(
+            f"step {self.progress.step + 1}: the loss is {nats} or its gradient is not finite ({first}; {len(wrong)} parameters); "
+            f"the batch is in {path}; the checkpoint before it stands: lower training.learning_rate or set training.precision=fp32"
+        )
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """The first Ctrl-C ends the run after this step, with a checkpoint; the second ends it at once."""
+
+        def asked(number: int, frame: Any) -> None:
+            if self._stop_asked:
+                raise KeyboardInterrupt
+            self._stop_asked = True
+            self.reporter.say("stopping after this step …")
+
+        try:
+            before = {s: signal.signal(s, asked) for s in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: the caller handles signals
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

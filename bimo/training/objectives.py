@@ -1,0 +1,111 @@
+"""What is minimised: the causal likelihood, by a cross-entropy that never holds [B·T, V] at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bimo.data.batches import Batch
+from bimo.models.base import NeuralLanguageModel
+
+_CHUNK = 1 << 20  # logits held at a time: 4 MiB in fp32, which a second-level cache nearly holds
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Sum of -log softmax(x W' + b)[target] over rows, with the gradients computed in the forward pass, chunk by chunk.
+
+    The logits of a chunk of rows are turned into their own gradient (softmax minus one-hot) in place, so that the three
+    matrix products of the plain form remain and the [N, V] intermediate goes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, suppressed: Tensor) -> Tensor:
+        rows, vocab = hidden.shape[0], weight.shape[0]
+        dtype = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else hidden.dtype
+        with torch.autocast(hidden.device.type, enabled=False):
+            matrix = weight.to(dtype)
+            size = max(16, min(rows, _CHUNK // vocab if hidden.device.type == "cpu" else _CHUNK * 64 // vocab))
+            learn = ctx.needs_input_grad
+            grad_hidden = torch.empty_like(hidden) if learn[0] else None
+            grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if learn[1] else None
+            grad_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and learn[2] else None
+            total = torch.zeros((), dtype=torch.float64, device=hidden.device)
+            for start in range(0, rows, size):
+                x, y = hidden[start : start + size].to(dtype), targets[start : start + size, None]
+                logits = torch.nn.functional.linear(x, matrix).float()  # [size, V]
+                if bias is not None:
+                    logits += bias
+                if suppressed.numel():
+                    logits[:, suppressed] = float("-inf")
+                found = logits.gather(1, y)
+                normaliser = torch.logsumexp(logits, dim=1, keepdim=True)
+                total += (normaliser - found).sum(dtype=torch.float64)
+                if not any(learn[:3]):
+                    continue
+                gradient = logits.sub_(normaliser).exp_()
+                gradient.scatter_add_(1, y, gradient.new_full((1, 1), -1.0).expand_as(y))
+                if grad_bias is not None:
+                    grad_bias += gradient.sum(dim=0)
+                gradient = gradient.to(dtype)
+                if grad_hidden is not None:
+                    torch.mm(gradient, matrix, out=grad_hidden[start : start + size]) if grad_hidden.dtype == dtype else grad_hidden[
+                        start : start + size
+                    ].copy_(gradient @ matrix)
+                if grad_weight is not None:
+                    if dtype == torch.float32:
+                        grad_weight.addmm_(gradient.t(), x)
+                    else:
+                        grad_weight += gradient.t() @ x
+        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        return *(None if g is None else g.mul_(scale.to(g.dtype)) for g in ctx.saved_tensors), None, None
+
+
+def chunked_cross_entropy(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, suppressed: tuple[int, ...] = ()
+) -> Tensor:
+    """Summed nats (float64 scalar) of `targets` int64 [N] given hidden states [N, D] and a head W [V, D], b [V] or None.
+
+    Equal to `F.cross_entropy(hidden @ W.T + b, targets, reduction="sum")` with the suppressed ids at -inf; holds
+    at most a few MiB of logits. Can be differentiated once.
+
+    >>> x, w = torch.eye(2), torch.zeros(4, 2)
+    >>> round(chunked_cross_entropy(x, w, None, torch.tensor([0, 1])).item(), 4)  # 2 ln 4
+    2.7726
+    """
+    ids = torch.tensor(suppressed, dtype=torch.int64, device=hidden.device)
+    return _ChunkedCrossEntropy.apply(hidden, weight, bias, targets, ids)  # type: ignore[no-any-return]
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch where the model lives."""
+    return Batch(batch.tokens.to(device), batch.boundaries.to(device), batch.targets_scored.to(device))
+
+
+@dataclass
+class Loss:
+    """What one forward pass gives: summed nats to differentiate, how many tokens they are for, and what is carried on."""
+
+    nats: Tensor
+    tokens: int
+    carry: Any
+
+
+def causal_likelihood(model: NeuralLanguageModel, batch: Batch, carry: Any = None) -> Loss:
+    """Negative log-likelihood of a batch's targets (tokens int64 [B, T+1]), each given all that stands before it."""
+    inputs, targets = batch.tokens[:, :-1], batch.tokens[:, 1:]
+    hidden, carry = model.hidden(inputs, carry, batch.boundaries)
+    scored = batch.targets_scored
+    count = int(scored.sum())
+    flat, wanted = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
+    if count < wanted.numel():
+        chosen = scored.reshape(-1).nonzero().squeeze(1)
+        flat, wanted = flat[chosen], wanted[chosen]
+    weight, bias = model.head()
+    return Loss(chunked_cross_entropy(flat, weight, bias, wanted, model.vocabulary.suppressed), count, carry)

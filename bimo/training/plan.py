@@ -1,0 +1,173 @@
+"""What a run will need, told ahead of it from a short probe of this machine, and checked against the truth after it."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from bimo.core import runtime
+from bimo.core.budget import Budget
+from bimo.core.recipe import TrainingSection
+from bimo.models.base import NeuralLanguageModel
+from bimo.training import checkpoint
+from bimo.training.objectives import causal_likelihood, to_device
+from bimo.training.optimizers import make_optimizers
+
+_SHARE = 0.95  # of the time that is left is planned for steps; the rest is for what goes slower than the probe
+
+
+@dataclass
+class Plan:
+    """An estimate made before step 1. Bytes, seconds and floating-point operations are of the whole run."""
+
+    parameters: int
+    memory_bytes: int
+    disk_bytes: int
+    steps: int
+    tokens: int
+    epochs: float
+    flops: float
+    seconds: float
+    seconds_per_step: float
+    tokens_per_second: float
+    precision: str
+    threads: int
+    matrix_rate: float  # the machine's best, FLOP/s
+    utilisation: float  # share of it that the probe reached (MFU)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain data."""
+        return asdict(self)
+
+
+@dataclass
+class Probe:
+    """Measured: seconds of a training step in one precision, and the memory held at its peak."""
+
+    precision: str
+    seconds_per_step: float
+    peak_bytes: int
+
+
+def flops_per_token(model: nn.Module) -> float:
+    """Floating-point operations of learning one token: 6 for each weight that multiplies (Kaplan et al. 2020, section 2.1).
+
+    Embedding look-ups are free unless they are the head too; the products inside attention are left out.
+    """
+    head = getattr(model, "head", None)
+    weights = {id(p): p.numel() for p in model.parameters() if p.dim() >= 2}
+    looked_up = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    if head is not None:
+        looked_up.discard(id(head()[0]))
+    return 6.0 * sum(n for key, n in weights.items() if key not in looked_up)
+
+
+def training_step(model: NeuralLanguageModel, batches: list[Any], carry: Any, precision: str) -> tuple[float, int, Any]:
+    """Forward and backward over the batches of one step; gradients are of the mean over all their tokens.
+
+    Returns summed nats, tokens, carry. Gradients are left in the parameters.
+    """
+    device = model.device
+    total, nats = sum(int(b.targets_scored.sum()) for b in batches), 0.0
+    for batch in batches:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            loss = causal_likelihood(model, batch, carry)
+        (loss.nats / max(1, total)).backward()
+        nats, carry = nats + loss.nats.detach(), loss.carry
+    return float(nats), total, carry
+
+
+def bf16_is_native(device: torch.device) -> bool:
+    """Whether this machine multiplies bf16 in hardware, so that a bf16 probe is worth its time."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def probe(model: NeuralLanguageModel, source: Any, training: TrainingSection, seconds: float) -> Probe:
+    """Time training steps on copies of the model (the model, its generators and the data position are left alone).
+
+    Where training.precision is open and the machine has bf16 products, both precisions are tried and the faster kept.
+    """
+    native = bf16_is_native(model.device)
+    choices = [training.precision] if training.precision else ["fp32", "bf16"] if native else ["fp32"]
+    generators = checkpoint.generator_states()
+    batches = [to_device(source.batch(0, i % source.steps_per_epoch), model.device) for i in range(training.accumulation)]
+    results = [_time_steps(copy.deepcopy(model), batches, training, p, seconds / len(choices)) for p in choices]
+    checkpoint.set_generator_states(generators)
+    return min(results, key=lambda r: r.seconds_per_step)
+
+
+def _time_steps(model: NeuralLanguageModel, batches: list[Any], training: TrainingSection, precision: str, seconds: float) -> Probe:
+    model.train()
+    optimizers = make_optimizers(model, training)
+    end, times, carry = time.perf_counter() + seconds, [], None
+    while len(times) < 2 or (time.perf_counter() < end and len(times) < 50):
+        begin = time.perf_counter()
+        _, _, carry = training_step(model, batches, carry, precision)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip or math.inf)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begin)
+    steady = sorted(times[1:])
+    middle = steady[: max(1, (len(steady) * 3 + 3) // 4)]  # the slowest quarter is somebody else's work
+    peak = torch.cuda.max_memory_allocated() if model.device.type == "cuda" else runtime.peak_memory_bytes()
+    return Probe(precision, sum(middle) / len(middle), peak)
+
+
+def count_steps(budget: Budget, source: Any, accumulation: int, seconds_per_step: float, seconds_used: float) -> int:
+    """Optimizer steps that the budget pays for, at least one."""
+    if budget.unit == "seconds":
+        steps = _SHARE * (budget.amount - seconds_used) / seconds_per_step
+    elif budget.unit == "steps":
+        steps = budget.amount
+    elif budget.unit == "epochs":
+        steps = math.ceil(budget.amount * source.steps_per_epoch / accumulation)
+    else:
+        steps = budget.amount / (source.tokens_per_epoch / source.steps_per_epoch * accumulation)
+    return max(1, int(steps))
+
+
+def make_plan(
+    model: NeuralLanguageModel, source: Any, training: TrainingSection, seconds_used: float = 0.0, probe_seconds: float | None = None
+) -> Plan:
+    """Probe the machine and tell what the run will need; `training` is left as it is."""
+    budget = Budget.parse(training.budget)
+    begin = time.perf_counter()
+    limit = probe_seconds if probe_seconds is not None else 10.0
+    if budget.seconds is not None:
+        limit = min(limit, 0.08 * budget.seconds)
+    measured = probe(model, source, training, limit)
+    rate = runtime.matrix_rate(measured.precision, model.device, min(0.3, limit / 8))
+    used = seconds_used + time.perf_counter() - begin
+    steps = training.steps or count_steps(budget, source, training.accumulation, measured.seconds_per_step, used)
+    tokens_per_step = source.tokens_per_epoch / source.steps_per_epoch * training.accumulation
+    tokens = round(steps * tokens_per_step)
+    flops = flops_per_token(model) * tokens
+    seconds = steps * measured.seconds_per_step
+    return Plan(
+        parameters=model.parameter_count(),
+        memory_bytes=measured.peak_bytes,
+        disk_bytes=checkpoint.checkpoint_bytes(model, training.optimizer)
+        + sum(p.numel() * p.element_size() for p in model.state_dict().values()),
+        steps=steps,
+        tokens=tokens,
+        epochs=tokens / source.tokens_per_epoch,
+        flops=flops,
+        seconds=used + seconds,
+        seconds_per_step=measured.seconds_per_step,
+        tokens_per_second=tokens / seconds,
+        precision=measured.precision,
+        threads=torch.get_num_threads(),
+        matrix_rate=rate,
+        utilisation=flops / seconds / rate,
+    )
