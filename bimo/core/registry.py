@@ -19,6 +19,7 @@ class Family:
     name: str
     target: str  # "module:Class" of the LanguageModel
     learning: str  # counted | gradient | composite
+    label: str  # as people call it; {fields} are the model section's
     summary: str
     preset: dict[str, Any] = field(default_factory=dict)  # fixed fields of the model section
     model_types: tuple[str, ...] = ()  # values of config.json's model_type that open as this family
@@ -30,16 +31,16 @@ class Family:
 
 
 _FAMILIES: tuple[Family, ...] = (
-    Family("ngram", "bimo.models.ngram:NGram", "counted",
+    Family("ngram", "bimo.models.ngram:NGram", "counted", "{order}-gram",
            "counts of word sequences, smoothed (interpolated modified Kneser-Ney by default)",
            model_types=("bimo-ngram",)),
-    Family("rnn", "bimo.models.recurrent:Recurrent", "gradient", "Elman's recurrent network",
+    Family("rnn", "bimo.models.recurrent:Recurrent", "gradient", "RNN", "Elman's recurrent network",
            preset={"cell": "rnn"}, model_types=("bimo-rnn",)),
-    Family("lstm", "bimo.models.recurrent:Recurrent", "gradient", "long short-term memory",
+    Family("lstm", "bimo.models.recurrent:Recurrent", "gradient", "LSTM", "long short-term memory",
            preset={"cell": "lstm"}, model_types=("bimo-lstm",)),
-    Family("gru", "bimo.models.recurrent:Recurrent", "gradient", "gated recurrent unit",
+    Family("gru", "bimo.models.recurrent:Recurrent", "gradient", "GRU", "gated recurrent unit",
            preset={"cell": "gru"}, model_types=("bimo-gru",)),
-    Family("decoder", "bimo.models.decoder:Decoder", "gradient",
+    Family("decoder", "bimo.models.decoder:Decoder", "gradient", "Transformer",
            "Transformer decoder, from GPT-2 to Llama and Qwen3",
            model_types=("bimo-decoder", "gpt2", "llama", "qwen3")),
 )  # fmt: skip

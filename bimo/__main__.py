@@ -1,0 +1,5 @@
+"""`python -m bimo` is `bimo`."""
+
+from bimo.cli import main
+
+main()

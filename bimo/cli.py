@@ -1,0 +1,270 @@
+"""The command line: one verb, one public function; nothing is computed here.
+
+Results go to standard output, progress to standard error. Exit codes: 0; 2 the user's mistake; 1 ours or the machine's;
+130 Ctrl-C. `section.key=value` is an override unless a file has that name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bimo.core import registry
+from bimo.core.errors import BimoError, UserError
+
+app = typer.Typer(
+    name="bimo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Every family of language model, prepared, trained, compared and served in the same way. 每一种语言模型，同一种用法。",
+)
+
+Sources = Annotated[list[str] | None, typer.Argument(metavar="SOURCE…", help="files, folders, globs, - for standard input; section.key=value overrides")]
+Out = Annotated[Path | None, typer.Option("--out", help="folder to write")]
+Valid = Annotated[str | None, typer.Option("--valid", help="validation text; used as it is")]
+Test = Annotated[str | None, typer.Option("--test", help="test text; used as it is")]
+TokenizerOption = Annotated[str | None, typer.Option("--tokenizer", help="byte, char, word, bpe, wordpiece or unigram")]
+VocabSize = Annotated[int | None, typer.Option("--vocab-size", help="most tokens in the vocabulary")]
+Documents = Annotated[str | None, typer.Option("--documents", help="what a document is: file, line, paragraph or stream")]
+FamilyOption = Annotated[str | None, typer.Option("--family", help=", ".join(registry.families()))]
+BudgetOption = Annotated[str | None, typer.Option("--budget", help="30s, 10m, 300steps, 2epochs or 5Mtokens")]
+Seed = Annotated[int | None, typer.Option("--seed", help="of weights, batches and dropout")]
+AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+
+
+def _split(words: list[str] | None) -> tuple[list[str], list[str]]:
+    """Sources and overrides: a word with = is an override unless a file has that name."""
+    sources, overrides = [], []
+    for word in words or []:
+        (overrides if "=" in word and not os.path.exists(word) else sources).append(word)
+    return sources, overrides
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+@app.command()
+def prepare(
+    sources: Sources,
+    out: Annotated[Path, typer.Option("--out", help="folder to write")],
+    valid: Valid = None,
+    test: Test = None,
+    tokenizer: TokenizerOption = None,
+    vocab_size: VocabSize = None,
+    documents: Documents = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read text, train a tokenizer on it, write token shards."""
+    from bimo import api
+
+    paths, overrides = _split(sources)
+    corpus = api.prepare(
+        paths, out, valid=valid, test=test, tokenizer=tokenizer, vocab_size=vocab_size, documents=documents, overrides=overrides
+    )
+    _print_json(corpus.manifest) if as_json else print(api.describe_corpus(corpus))
+
+
+@app.command()
+def train(
+    sources: Sources = None,
+    family: FamilyOption = None,
+    out: Out = None,
+    valid: Valid = None,
+    test: Test = None,
+    tokenizer: TokenizerOption = None,
+    vocab_size: VocabSize = None,
+    documents: Documents = None,
+    budget: BudgetOption = None,
+    seed: Seed = None,
+    resume: Annotated[Path | None, typer.Option("--resume", metavar="DIR", help="go on with a run where it stopped")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model on text, a prepared folder or a recipe."""
+    from bimo import api
+
+    paths, overrides = _split(sources)
+    if resume is not None:
+        if paths or overrides:
+            raise UserError("--resume goes on with the run's own recipe; leave out sources and overrides")
+        run = api.resume(resume)
+    else:
+        run = api.train(
+            paths, family=family, out=out, valid=valid, test=test, tokenizer=tokenizer, vocab_size=vocab_size,
+            documents=documents, budget=budget, seed=seed, overrides=overrides,
+        )  # fmt: skip
+    _print_json(run.to_dict()) if as_json else api.show_run(run)
+
+
+@app.command()
+def generate(
+    model: Annotated[str, typer.Argument(help="a model or run folder")],
+    prompt: Annotated[str, typer.Argument(help="the beginning of the text; - reads it from standard input")],
+    max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", help="most tokens to write")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", help="0: always the likeliest token")] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", help="keep the k likeliest tokens; 0: all")] = None,
+    top_p: Annotated[float | None, typer.Option("--top-p", help="keep the likeliest tokens that hold this probability")] = None,
+    num_beams: Annotated[int | None, typer.Option("--num-beams", help="beam search over so many hypotheses")] = None,
+    num_return_sequences: Annotated[int | None, typer.Option("--num-return-sequences", help="texts to write")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="of the sampling")] = None,
+    options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="any other option of generation, such as min_p=0.1")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Continue a prompt."""
+    from bimo import api
+
+    named = {
+        "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_beams": num_beams,
+        "num_return_sequences": num_return_sequences, "seed": seed,
+    }  # fmt: skip
+    given = api.generation_options(named, options or [])
+    text = sys.stdin.read() if prompt == "-" else prompt
+    writer = api.load(model)
+    if as_json:
+        _print_json(writer.write(text, **given).to_dict())
+    elif given.get("num_beams", 1) == 1 and given.get("num_return_sequences", 1) == 1:
+        print(text, end="", flush=True)
+        for piece in writer.stream(text, **given):
+            print(piece, end="", flush=True)
+        print()
+    else:
+        for number, written in enumerate(writer.write(text, **given).texts, 1):
+            print(f"[{number}] {text}{written}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="a model or run folder")],
+    sources: Sources,
+    documents: Documents = None,
+    stride: Annotated[int | None, typer.Option("--stride", help="windows overlap, each scoring so many new tokens")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure perplexity and bits per byte on a text."""
+    from bimo import api
+
+    result = api.evaluate(model, sources or [], documents=documents, stride=stride)
+    _print_json(result.to_dict()) if as_json else print(result.describe())
+
+
+@app.command()
+def compare(
+    sources: Sources,
+    valid: Valid = None,
+    test: Test = None,
+    documents: Documents = None,
+    families: Annotated[str | None, typer.Option("--families", help="a comma-separated list of families or recipe files")] = None,
+    tokenizer: TokenizerOption = None,
+    vocab_size: VocabSize = None,
+    budget: BudgetOption = None,
+    seed: Seed = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train several families under one budget and compare them."""
+    from bimo import api
+
+    paths, overrides = _split(sources)
+    result = api.compare(
+        paths, valid=valid, test=test, documents=documents, families=families.split(",") if families else None,
+        tokenizer=tokenizer, vocab_size=vocab_size, budget=budget, seed=seed, out=out, overrides=overrides,
+    )  # fmt: skip
+    _print_json(result.to_dict()) if as_json else api.show_comparison(result)
+
+
+@app.command()
+def plan(
+    sources: Sources = None,
+    family: FamilyOption = None,
+    valid: Valid = None,
+    test: Test = None,
+    tokenizer: TokenizerOption = None,
+    vocab_size: VocabSize = None,
+    documents: Documents = None,
+    budget: BudgetOption = None,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell parameters, memory, disk, operations, tokens and time ahead of a run, from a ten-second probe."""
+    from bimo import api
+
+    paths, overrides = _split(sources)
+    result = api.plan(
+        paths, family=family, valid=valid, test=test, tokenizer=tokenizer, vocab_size=vocab_size,
+        documents=documents, budget=budget, seed=seed, overrides=overrides,
+    )  # fmt: skip
+    _print_json(result) if as_json else api.show_facts(result)
+
+
+@app.command()
+def info(model: Annotated[str, typer.Argument(help="a model, run or prepared folder")], as_json: AsJson = False) -> None:
+    """Tell what a model folder holds."""
+    from bimo import api
+
+    result = api.info(model)
+    _print_json(result) if as_json else api.show_facts(result)
+
+
+@app.command()
+def env(as_json: AsJson = False) -> None:
+    """Tell what this machine is, for a bug report."""
+    from bimo import api
+
+    result = api.env()
+    _print_json(result) if as_json else api.show_facts(result)
+
+
+@app.command()
+def quickstart(
+    sources: Sources = None,
+    budget: Annotated[str, typer.Option("--budget", help="time for each family")] = "30s",
+    out: Annotated[Path, typer.Option("--out", help="folder to write")] = Path("runs/quickstart"),
+) -> None:
+    """Train three families on a text for the same time each, and show which one won."""
+    from bimo import quickstart as main_job
+
+    main_job.quickstart(sources or [], budget=budget, out=out)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False,
+) -> None:
+    if version:
+        import bimo
+
+        print(f"bimo {bimo.__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; every error is one line on standard error."""
+    try:
+        app()
+    except BimoError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except MemoryError:
+        _fail("not enough memory; bimo plan tells what a run needs", 1)
+    except Exception as error:
+        if os.environ.get("BIMO_DEBUG"):
+            raise
+        _fail(f"unexpected {type(error).__name__}: {error} (this is a bug; BIMO_DEBUG=1 shows where)", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"bimo: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

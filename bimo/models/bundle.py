@@ -1,0 +1,60 @@
+"""A model with what must travel with it: its tokenizer, what it took for a document, and the context it learned in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bimo.core import store
+from bimo.core.errors import ModelError
+from bimo.models.base import LanguageModel, load_model
+from bimo.text.tokenizer import Tokenizer
+
+FILE = "bimo.json"
+
+
+@dataclass
+class Bundle:
+    """What a model folder holds. context: tokens of a training window, in which documents are scored."""
+
+    model: LanguageModel
+    tokenizer: Tokenizer
+    documents: str = "file"
+    context: int | None = None
+
+    @property
+    def stream(self) -> bool:
+        """Whether each newline is </s>, which then ends nothing."""
+        return self.documents == "stream"
+
+    @property
+    def eos(self) -> int | None:
+        """The id that ends a text, or None where nothing does."""
+        return None if self.stream else self.tokenizer.vocabulary.eos
+
+    def prompt(self, text: str) -> list[int]:
+        """Ids of a text that is to be continued: a document without its end."""
+        ids = self.tokenizer.encode_document(text, stream=self.stream).tolist()
+        return ids[:-1] if ids and ids[-1] == self.tokenizer.vocabulary.eos else ids
+
+    def save(self, folder: Path) -> None:
+        """Write the model folder; its safetensors come last, so that a folder with weights is a whole one."""
+        folder = Path(folder)
+        self.tokenizer.save(folder)
+        store.write_json(folder / FILE, {"documents": self.documents, "context": self.context})
+        self.model.save(folder)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Bundle:
+        """Open a model folder (a run folder is one once its model is written)."""
+        folder = Path(folder)
+        if folder.is_dir() and not (folder / "model.safetensors").exists() and (folder / "recipe.yaml").exists():
+            raise ModelError(f"{folder}: this run has not finished; go on with: bimo train --resume {folder}")
+        model = load_model(folder)
+        tokenizer = Tokenizer.load(folder)
+        if tokenizer.vocabulary.size > model.vocab_size:
+            raise ModelError(
+                f"{folder}: the tokenizer has {tokenizer.vocabulary.size} ids, the model {model.vocab_size}; they are not of one run"
+            )
+        told = store.read_json(folder / FILE) if (folder / FILE).exists() else {}
+        return cls(model, tokenizer, told.get("documents", "file"), told.get("context"))
