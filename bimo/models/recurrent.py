@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from bimo.core.errors import CapabilityError, ModelError
 from bimo.models.base import Keep, Kind, ModelConfig, NeuralLanguageModel
 from bimo.models.interop.huggingface import read_vocabulary, write_vocabulary
-from bimo.models.kernels.recurrent import GATES, Cell, plain_layer
+from bimo.models.kernels.recurrent import GATES, Cell, layer
 from bimo.text.vocabulary import Vocabulary
 
 States = tuple[Tensor, ...]  # (h,) or, with LSTM, (h, c): [L, B, H] each
@@ -146,19 +146,19 @@ class Recurrent(NeuralLanguageModel):
         x = self._embed(tokens.t(), training)
         mask = None if keep is None else keep[:, :, None].to(x.dtype)
         every: list[list[Tensor]] = [[] for _ in states]
-        for number, layer in enumerate(self.layers):
+        for number, part in enumerate(self.layers):
             x = self._drop(x, c.input_dropout if number == 0 else c.layer_dropout, training)
-            weight = F.dropout(layer.weight_hidden, c.recurrent_dropout, training) if c.recurrent_dropout else layer.weight_hidden
+            weight = F.dropout(part.weight_hidden, c.recurrent_dropout, training)
             first = [s[number] for s in states]
-            h, cells = plain_layer(
+            h, cells = layer(
                 c.cell,
                 x,
                 first[0],
                 first[1] if len(first) == 2 else None,
-                layer.weight_input,
+                part.weight_input,
                 weight,
-                layer.bias_input,
-                self._hidden_bias(layer),
+                part.bias_input,
+                part.bias_hidden,
                 mask,
             )
             x = h
@@ -167,11 +167,6 @@ class Recurrent(NeuralLanguageModel):
                 every[1].append(cells)
         x = self._drop(x, c.output_dropout, training)
         return (x if self.projection is None else self.projection(x)), every
-
-    def _hidden_bias(self, layer: RecurrentLayer) -> Tensor | None:
-        if layer.bias_hidden is None:
-            return None
-        return torch.cat([layer.bias_hidden.new_zeros(2 * self.config.width), layer.bias_hidden])
 
     def _embed(self, tokens: Tensor, training: bool) -> Tensor:
         """Embeddings [T, B, E]; with embedding dropout a word is left out of the whole window, or kept and made larger."""
