@@ -74,6 +74,15 @@ def seconds(value: float | None) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
+def tick(said: str) -> str:
+    """A number on an axis, without the zeros that only show precision.
+
+    >>> tick("5.00 s"), tick("1.25 M"), tick("100 k"), tick("2.50")
+    ('5 s', '1.25 M', '100 k', '2.5')
+    """
+    return re.sub(r"(\.\d*?)0+(?= |$)", r"\1", said).replace(". ", " ").rstrip(".")
+
+
 def bits(value: float | None, decimals: int = 3) -> str:
     """Bits per byte.
 

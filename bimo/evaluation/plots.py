@@ -23,8 +23,9 @@ PALETTE: dict[str, tuple[str, ...]] = {
 }
 SLOTS = len(PALETTE["light"])
 WIDTH, HEIGHT = 440, 290
+NARROW = 330  # three abreast
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 104, 26, 42
-_DASHES = ("", "7 3", "2 2.5", "9 3 2 3", "12 4", "4 4", "9 3 2 3 2 3", "1 3")
+_DASHES = ("", "7 3", "10 3 2 3", "14 4", "4 3", "10 3 2 3 2 3", "6 6", "2 2")
 _MARKS = (  # drawn in a square of ±1 about the origin
     "M-1,0a1,1 0 1,0 2,0a1,1 0 1,0 -2,0Z",  # circle
     "M-.9,-.9H.9V.9H-.9Z",  # square
@@ -72,7 +73,7 @@ class _Scale:
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
+def ticks(low: float, high: float, about: int = 6) -> list[float]:
     """Round numbers in low … high: steps of 1, 2, 2.5 or 5 times a power of ten.
 
     >>> ticks(0, 30), ticks(2.2, 2.71, 4)
@@ -105,7 +106,8 @@ def _scale(values: Sequence[float], axis: Axis, start: float, end: float, about:
         low, high = low / 1.3, high * 1.3
         return _Scale(low, high, start, end, True, log_ticks(low, high))
     if axis.from_zero:
-        low, high = min(0.0, low), high * 1.02
+        step = ticks(0.0, high, about)[-1] + (ticks(0.0, high, about) + [0.0])[1]
+        low, high = min(0.0, low), step if step <= high * 1.08 else high * 1.02
     room = (high - low) * 0.06 or abs(high) * 0.05 or 1.0
     if not axis.from_zero:
         low, high = low - room, high + room
@@ -138,23 +140,24 @@ def bar(value: float, longest: float, slot: int, interval: Interval | None = Non
     whisker = ""
     if interval:
         low, high = 100 * interval.low / longest, min(100.0, 100 * interval.high / longest)
-        whisker = f'<line class="whisker" x1="{low:.2f}%" x2="{high:.2f}%" y1="50%" y2="50%"/>'
+        whisker = f'<line class="halo" x1="{low:.2f}%" x2="{high:.2f}%" y1="50%" y2="50%"/>'
+        whisker += f'<line class="whisker" x1="{low:.2f}%" x2="{high:.2f}%" y1="50%" y2="50%"/>'
         whisker += "".join(f'<line class="whisker" x1="{x:.2f}%" x2="{x:.2f}%" y1="30%" y2="70%"/>' for x in (low, high))
     return Markup(  # noqa: S704
-        f'<svg class="bar" width="100%" height="22" aria-hidden="true"><rect class="s{slot % SLOTS}" width="{share:.2f}%" height="100%" rx="1"/>{whisker}</svg>'
+        f'<svg class="bar" width="100%" height="18" aria-hidden="true"><rect class="s{slot % SLOTS}" width="{share:.2f}%" height="100%" rx="1"/>{whisker}</svg>'
     )
 
 
-def _frame(x: _Scale, y: _Scale, x_axis: Axis, y_axis: Axis, right: float) -> str:
-    bottom, end = HEIGHT - _BOTTOM, WIDTH - right
+def _frame(x: _Scale, y: _Scale, x_axis: Axis, y_axis: Axis) -> str:
+    bottom, end = HEIGHT - _BOTTOM, x.end
     parts = [f'<text class="name" x="0" y="11">{_escaped(y_axis.label)}</text>']
     for value in y.ticks:
         at = y(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_n(end)}" y1="{_n(at)}" y2="{_n(at)}"/>')
-        parts.append(f'<text class="tick" x="{_LEFT - 7}" y="{_n(at + 4)}" text-anchor="end">{_escaped(y_axis.show(value))}</text>')
+        parts.append(f'<text class="tick" x="{_LEFT - 7}" y="{_n(at + 4)}" text-anchor="end">{_escaped(display.tick(y_axis.show(value)))}</text>')
     free = -math.inf
     for value in x.ticks:
-        at, said = x(value), x_axis.show(value)
+        at, said = x(value), display.tick(x_axis.show(value))
         parts.append(f'<line class="axis" x1="{_n(at)}" x2="{_n(at)}" y1="{bottom}" y2="{bottom + 4}"/>')
         half = display.width(said) * 3.4
         if at - half > free:
@@ -165,10 +168,10 @@ def _frame(x: _Scale, y: _Scale, x_axis: Axis, y_axis: Axis, right: float) -> st
     return "".join(parts)
 
 
-def _svg(inner: str, described: str) -> Markup:
+def _svg(inner: str, described: str, wide: int = WIDTH) -> Markup:
     said = _escaped(described)
     return Markup(  # noqa: S704
-        f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{said}">{inner}</svg>'
+        f'<svg class="plot" viewBox="0 0 {wide} {HEIGHT}" role="img" aria-label="{said}">{inner}</svg>'
     )
 
 
@@ -203,9 +206,9 @@ def line_plot(series: Sequence[Series], x_axis: Axis, y_axis: Axis, described: s
     if not series:
         return Markup("")
     top, _ = clip_height(series)
-    x = _scale([p[0] for s in series for p in s.points], x_axis, _LEFT, WIDTH - _RIGHT, 5)
-    y = _scale([min(p[1], top) for s in series for p in s.points], y_axis, HEIGHT - _BOTTOM, _TOP, 4)
-    parts = [_frame(x, y, x_axis, y_axis, _RIGHT)]
+    x = _scale([p[0] for s in series for p in s.points], x_axis, _LEFT, WIDTH - _RIGHT, 6)
+    y = _scale([min(p[1], top) for s in series for p in s.points], y_axis, HEIGHT - _BOTTOM, _TOP, 5)
+    parts = [_frame(x, y, x_axis, y_axis)]
     parts += [_line(s, x, y, x_axis, y_axis) for s in sorted(series, key=lambda s: not s.pale)]
     named = [s for s in series if not s.pale]
     ends = [max(y(s.points[-1][1]), _TOP) for s in named]
@@ -273,9 +276,9 @@ def scatter_plot(points: Sequence[tuple[str, int, float, float]], x_axis: Axis, 
     if not drawn:
         return Markup("")
     right = 20
-    x = _scale([p[2] for p in drawn], x_axis, _LEFT + 8, WIDTH - right, 5)
-    y = _scale([p[3] for p in drawn], y_axis, HEIGHT - _BOTTOM, _TOP, 4)
-    parts = [_frame(x, y, x_axis, y_axis, right)]
+    x = _scale([p[2] for p in drawn], x_axis, _LEFT + 8, NARROW - right, 4)
+    y = _scale([p[3] for p in drawn], y_axis, HEIGHT - _BOTTOM, _TOP, 5)
+    parts = [_frame(x, y, x_axis, y_axis)]
     front = pareto([(p[2], p[3]) for p in drawn], x_better)
     if len(front) > 1:
         parts.append('<path class="front" d="M' + "L".join(f"{_n(x(a))},{_n(y(b))}" for a, b in front) + '"/>')
@@ -283,7 +286,7 @@ def scatter_plot(points: Sequence[tuple[str, int, float, float]], x_axis: Axis, 
     for label, slot, a, b in drawn:
         parts.append(mark(x(a), y(b), slot, f"{label}\n{x_axis.show(a)} · {y_axis.show(b)}", 5.4))
         parts.append(_label(label, slot, x(a), y(b), taken))
-    return _svg("".join(parts), described)
+    return _svg("".join(parts), described, NARROW)
 
 
 def _label(label: str, slot: int, at_x: float, at_y: float, taken: list[tuple[float, float, float, float]]) -> str:
@@ -296,7 +299,7 @@ def _label(label: str, slot: int, at_x: float, at_y: float, taken: list[tuple[fl
         anchor, dx, dy = place
         left = at_x + dx - (wide if anchor == "end" else wide / 2 if anchor == "middle" else 0)
         box = (left, at_y + dy - 11, left + wide, at_y + dy + 3)
-        inside = box[0] >= _LEFT and box[2] <= WIDTH and box[1] >= _TOP - 12 and box[3] <= HEIGHT - _BOTTOM
+        inside = box[0] >= _LEFT and box[2] <= NARROW and box[1] >= _TOP - 12 and box[3] <= HEIGHT - _BOTTOM
         if inside and not any(box[0] < t[2] and box[2] > t[0] and box[1] < t[3] and box[3] > t[1] for t in taken):
             chosen = place
             break

@@ -81,7 +81,7 @@ def _finding(comparison: Comparison, ranking: Ranking, lang: str, t: Callable[..
     saved = 1 - best.bits_per_byte / second.bits_per_byte
     interval = ""
     if ranking.lead:
-        interval = t("interval", low=_saved(ranking.lead.low, lang), high=_saved(ranking.lead.high, lang))
+        interval = t("interval", low=display.percent(ranking.lead.low)[:-2], high=_saved(ranking.lead.high, lang))
     return said + t("fewer", saved=_saved(saved, lang), next=_named(second), interval=interval)
 
 
@@ -120,6 +120,8 @@ def caveats(comparison: Comparison, lang: str = "en") -> list[str]:
             said.append(t("interval_none", n=units or (test.documents if test else 0)))
     if ranking.apart:
         said.append(t("apart_n", names=t("comma").join(_named(row) for row, _ in ranking.apart)))
-    if ranking.failed and len(comparison.rows) > 1:
+    if ranking.failed and len(comparison.rows) == 1:
+        said.append(_named(ranking.failed[0]) + t("colon") + display.shorten(ranking.failed[0].error or t("failed"), 400))
+    elif ranking.failed:
         said.append(t("failed_n", n=len(ranking.failed), all=len(comparison.rows)))
     return said

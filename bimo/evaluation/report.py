@@ -1,0 +1,267 @@
+"""The report: one HTML file that reads from the answer to the evidence, in English or Chinese, with nothing from outside.
+
+`render_report` lays out what `Comparison` holds; words come from `wording`, numbers from `display`, pictures from `plots`,
+the page itself from `templates/`. Whatever the text, a file name or a model wrote is escaped and made visible before it is shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import math
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from bimo.core import store
+from bimo.evaluation import display, plots
+from bimo.evaluation.figures import learning_plots, tradeoff_plots
+from bimo.evaluation.ranking import Ranking, rank, row_interval
+from bimo.evaluation.results import Comparison, Machine, Row
+from bimo.evaluation.tables import COLUMNS, Line, footnotes, lines
+from bimo.evaluation.verdict import caveats, verdict
+from bimo.evaluation.wording import words
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_LONGEST_SAMPLE = 1500  # characters; what is cut off is counted on the page
+_LONGEST_LABEL = 60  # columns
+Words = Callable[..., str]
+
+
+def write_report(comparison: Comparison, path: Path, lang: str = "en") -> Path:
+    """Write the report to `path`, whole or not at all, and return the path."""
+    path = Path(path)
+    store.write_text(path, render_report(comparison, lang))
+    return path
+
+
+def render_report(comparison: Comparison, lang: str = "en") -> str:
+    """The page as a string; a comparison of one row reads as the report of a single run."""
+    t = words(lang)
+    ranking = rank(comparison)
+    rows = list(enumerate(comparison.rows))
+    single = len(rows) == 1
+    curves, cut = learning_plots(comparison, ranking, t)
+    table = lines(comparison, lang)
+    script = _source("page.js")
+    page = _environment().get_template("page.html.jinja")
+    return page.render(
+        t=t,
+        html_lang="zh-CN" if lang == "zh" else "en",
+        palette=plots.PALETTE,
+        slots=plots.SLOTS,
+        swatch=plots.swatch,
+        listed=_listed,
+        unbroken=_unbroken,
+        label=_label,
+        whole=lambda n: display.NONE if n is None else f"{n:,}",
+        script=Markup(script),  # noqa: S704
+        script_hash=Markup("sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),  # noqa: S704
+        single=single,
+        answer=verdict(comparison, lang),
+        caveats=caveats(comparison, lang),
+        facts=_facts(comparison, t),
+        key=_key_figures(comparison.rows[0], t) if single else [],
+        key_notes=_key_notes(comparison, lang) if single else [],
+        bars=_bars(comparison, ranking, table, t),
+        whiskers=any(row_interval(comparison, row) for row in ranking.ranked),
+        stamp=t("budgeted") if comparison.rows and all(r.budgeted for r in comparison.rows if not r.error) else "",
+        heads=[t(column.key) for column in COLUMNS],
+        lines=table,
+        any_best=any(cell.best for line in table for cell in line.cells),
+        footnotes=footnotes(comparison, lang),
+        curves=curves,
+        cut=cut,
+        counted=any(len(row.curve) == 1 for _, row in rows),
+        tradeoffs=[] if single else tradeoff_plots(comparison, ranking, t),
+        samples=[{"label": r.label, "slot": i % plots.SLOTS, **_samples(r, t)} for i, r in rows if r.samples],
+        plans=[part for i, r in rows if (part := {"label": r.label, "slot": i % plots.SLOTS, "entries": _plan(r, t)})["entries"]],
+        text=comparison.text,
+        mode=t(f"mode_{comparison.text.documents}") if comparison.text.documents in _MODES else "",
+        splits=_splits(comparison, t),
+        notices=[*comparison.notices, *(f"{r.label}{t('colon')}{notice}" for _, r in rows for notice in r.notices)],
+        recipes=[{"label": r.label, "slot": i % plots.SLOTS, "recipe": r.recipe} for i, r in rows if r.recipe],
+        command=comparison.command,
+        machine=comparison.machine,
+        machine_line=_machine_line(comparison, t),
+    )
+
+
+_MODES = ("file", "line", "paragraph", "stream")
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: display.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+    )
+
+
+@functools.cache
+def _source(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _listed(notes: Iterable[str]) -> Markup:
+    items = [Markup("<li>") + escape(display.visible(note)) + Markup("</li>") for note in notes]
+    return Markup('<ul class="notes sans">') + Markup("").join(items) + Markup("</ul>") if items else Markup("")
+
+
+def _unbroken(text: str) -> Markup:
+    """Short hyphenated words are not broken at the end of a line."""
+    parts = re.split(r"([A-Za-z0-9]{1,8}-[A-Za-z0-9]{1,12})", display.visible(text))
+    return Markup("").join(Markup('<span class="nb">{}</span>').format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
+
+
+def _label(text: str) -> Markup:
+    """A model's name; a very long one is cut, and whole in its tooltip."""
+    short = display.shorten(text, _LONGEST_LABEL)
+    title = Markup(' title="{}"').format(display.visible(text)) if short.endswith("…") else ""
+    return Markup("<bdi{}>{}</bdi>").format(title, _unbroken(short))
+
+
+def _facts(comparison: Comparison, t: Words) -> list[tuple[str, str]]:
+    """What was measured on what, in a few words each; facts that are not known are left out."""
+    text, machine = comparison.text, comparison.machine
+    comma = t("comma")
+
+    def joined(parts: Iterable[str]) -> str:  # breaks between facts, not inside them
+        return comma.join(part.replace(" ", "\u00a0") for part in parts)
+
+    def part(name: str) -> str:
+        split = text.splits.get(name)
+        if split is None:
+            return ""
+        documents = t("document_1") if split.documents == 1 else t("documents_n", n=f"{split.documents:,}")
+        return joined((display.size(split.bytes), t("tokens_n", n=display.count(split.tokens)), documents))
+
+    facts = [
+        (t("fact_train"), part("train")),
+        (t("fact_test"), part("test") or part("valid")),
+        (t("fact_tokenizer"), joined((text.tokenizer.kind, t("ids", n=f"{text.tokenizer.vocab_size:,}")))),
+        (t("fact_budget"), t("each", n=comparison.budget) if len(comparison.rows) > 1 and comparison.budget else comparison.budget),
+        (t("fact_machine"), comma.join((machine.cpu, joined(_machine_parts(machine, t)[1:3])) if machine.cpu else _machine_parts(machine, t)[:3])),
+        (t("fact_language"), t(f"language_{text.language}") if text.language in ("en", "zh") else text.language or ""),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _machine_parts(machine: Machine, t: Words) -> list[str]:
+    parts = [
+        machine.cpu,
+        t("cores_n", n=machine.cores) if machine.cores else "",
+        t("threads_n", n=machine.threads) if machine.threads else "",
+        t("memory_n", n=display.size(machine.memory_bytes)) if machine.memory_bytes else "",
+        machine.system,
+        f"Python {machine.python}" if machine.python else "",
+        f"torch {machine.torch}" if machine.torch else "",
+    ]
+    return [part for part in parts if part]
+
+
+def _machine_line(comparison: Comparison, t: Words) -> str:
+    parts = _machine_parts(comparison.machine, t)
+    if comparison.seed is not None:
+        parts.append(t("seed", n=comparison.seed))
+    if comparison.machine.date:
+        parts.append(comparison.machine.date)
+    return t("comma").join(parts)
+
+
+def _key_figures(row: Row, t: Words) -> list[tuple[str, str]]:
+    """The figures of a single run."""
+    found = [(t(column.key), column.show(column.value(row))) for column in COLUMNS]
+    found += [(t("col_seen"), display.count(row.training_tokens)), (t("col_steps"), display.NONE if row.steps is None else f"{row.steps:,}")]
+    return [(name, value) for name, value in found if value != display.NONE]
+
+
+def _key_notes(comparison: Comparison, lang: str) -> list[str]:
+    line = lines(comparison, lang)[0]
+    interval = row_interval(comparison, line.row)
+    t = words(lang)
+    span = [t("bars") + t("interval", low=display.bits(interval.low), high=display.bits(interval.high))] if interval else []
+    return [*span, *line.marks, *([line.reason] if line.reason else []), *footnotes(comparison, lang)]
+
+
+def _bars(comparison: Comparison, ranking: Ranking, table: list[Line], t: Words) -> list[dict[str, Any]]:
+    """The ranked rows, then those that stand apart. One scale, so that only what compares has a bar; infinity has none."""
+    shown = [*ranking.ranked, *(row for row, why in ranking.apart if why == "asked")]
+    intervals = {id(row): row_interval(comparison, row) for row in shown}
+    finite = [row.bits_per_byte for row in shown if row.bits_per_byte is not None and math.isfinite(row.bits_per_byte)]
+    longest = max([*finite, *(i.high for i in intervals.values() if i)], default=1.0)
+    places = {id(row): index for index, row in enumerate(comparison.rows)}
+    reasons = {id(line.row): line.reason for line in table}
+
+    def bar(row: Row) -> dict[str, Any]:
+        value, slot = row.bits_per_byte, places[id(row)]
+        compares = id(row) in intervals and value is not None and math.isfinite(value)
+        drawn = plots.bar(value, longest, slot, intervals[id(row)]) if compares and value is not None else ""
+        return {
+            "label": row.label,
+            "swatch": plots.swatch(slot),
+            "svg": drawn,
+            "value": display.bits(value),
+            "more": _more(value, ranking, row, t),
+            "best": len(ranking.ranked) > 1 and any(row is other for other in ranking.level),
+            "why": reasons[id(row)],
+        }
+
+    parts = [{"head": "", "rows": [bar(row) for row in ranking.ranked]}]
+    if ranking.apart:
+        parts.append({"head": t("apart"), "rows": [bar(row) for row, _ in ranking.apart]})
+    return parts
+
+
+def _more(value: float | None, ranking: Ranking, row: Row, t: Words) -> str:
+    """How much more than the best a ranked row needs."""
+    best = ranking.best.bits_per_byte if ranking.best else None
+    if value is None or not best or not math.isfinite(value) or row is ranking.best or not any(row is other for other in ranking.ranked):
+        return ""
+    return "+" + t("percent", n=f"{100 * (value / best - 1):.1f}")
+
+
+def _samples(row: Row, t: Words) -> dict[str, Any]:
+    samples = []
+    for sample in row.samples:
+        over = len(sample.continuation) - _LONGEST_SAMPLE
+        more = t("cut_sample", n=f"{over:,}") if over > 0 else ""
+        samples.append({"prompt": sample.prompt, "text": sample.continuation[:_LONGEST_SAMPLE], "more": more, "settings": sample.settings})
+    known = [(name, value) for name, value in row.measures.items() if value is not None]
+    named = [f"{t(name) if name in ('distinct_1', 'distinct_2', 'repetition_4') else name} {value:.2f}" for name, value in known]
+    return {"samples": samples, "measures": " · ".join(named)}
+
+
+def _plan(row: Row, t: Words) -> list[dict[str, str]]:
+    """Each estimate beside what was measured."""
+    if row.plan is None or row.error is not None:
+        return []
+    pairs: list[tuple[str, float | None, float | None, Callable[[float | None], str]]] = [
+        (t("plan_time"), row.plan.seconds, row.used_seconds, display.seconds),
+        (t("plan_speed"), row.plan.tokens_per_second, row.training_tokens_per_second, display.count),
+        (t("col_parameters"), row.plan.parameters, row.parameters, display.count),
+        (t("col_memory"), row.plan.memory_bytes, row.peak_memory_bytes, display.size),
+        (t("col_disk"), row.plan.disk_bytes, row.disk_bytes, display.size),
+    ]
+    return [
+        {"name": name, "estimate": show(guess), "truth": show(truth), "ratio": f"{truth / guess:.2f}" if truth is not None else display.NONE}
+        for name, guess, truth, show in pairs
+        if guess
+    ]
+
+
+def _splits(comparison: Comparison, t: Words) -> list[tuple[str, ...]]:
+    known = ("train", "valid", "test")
+    return [
+        (t(f"split_{name}") if name in known else name, f"{s.documents:,}", f"{s.tokens:,}", f"{s.bytes:,}")
+        for name, s in comparison.text.splits.items()
+    ]
