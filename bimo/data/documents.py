@@ -156,6 +156,15 @@ def _lines(block: str) -> list[tuple[str, int]]:
     return found
 
 
+def lines_of(blocks: Iterable[str]) -> Iterator[str]:
+    """The lines of a text given in blocks, without their ends.
+
+    >>> list(lines_of(["a\\r\\nb", "c\\n\\nd"]))
+    ['a', 'bc', '', 'd']
+    """
+    return (line for block in _whole_lines(blocks) for line, _ in _lines(block))
+
+
 def _paragraphs(lines: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
     held: list[str] = []
     size, parted = 0, False

@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import glob
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from bimo.core.errors import RecipeError, SourceError, did_you_mean
-from bimo.data.documents import MODES, Document, DocumentMode, FileReport, ReadReport, clean_documents, part_text
-from bimo.data.formats import text_blocks
+from bimo.data.documents import (
+    MODES,
+    Document,
+    DocumentMode,
+    FileReport,
+    ReadReport,
+    clean_documents,
+    part_text,
+    utf8_length,
+)
+from bimo.data.encodings import Found, Unreadable, decode_blocks
+from bimo.data.formats import Leaf, byte_chunks, leaves
+from bimo.data.records import Records, html_text
 from bimo.text.clean import Cleaner
 
-__all__ = ["Document", "DocumentMode", "ReadReport", "read_documents"]
+__all__ = ["Document", "DocumentMode", "ReadReport", "Sources", "read_documents"]
 
 Sources = str | Path | Iterable[str | Path]
+
+
+def source_names(sources: Sources) -> list[str]:
+    """Sources as a list of names; a single path is a list of one."""
+    return [str(sources)] if isinstance(sources, str | Path) else [str(s) for s in sources]
 
 
 def read_documents(
@@ -22,39 +40,109 @@ def read_documents(
 ) -> Iterator[Document]:
     """The documents of `sources`: paths, folders, globs, or "-" for standard input.
 
-    `report` is filled as the documents are read. Raises `SourceError` where a source is missing or nothing in all of
-    them can be read.
+    Text files are parted by `documents`; records of JSON, JSON Lines, CSV, TSV and Parquet are documents in every mode.
+    `report` is filled as the documents are read: what cannot be read is listed there with the reason. Raises
+    `SourceError` where a source is missing or nothing in all of them can be read. Memory holds one document and about two
+    megabytes of its file (with `file` and `stream` a document is a file).
     """
     if documents not in MODES:
         raise RecipeError(f"documents: unknown mode {documents!r}; {did_you_mean(documents, MODES)}")
     report = ReadReport() if report is None else report
     cleaner = clean if isinstance(clean, Cleaner) else Cleaner() if clean else None
-    names = [sources] if isinstance(sources, str | Path) else list(sources)
-    for path in _find_files(names):
-        entry = FileReport(str(path), "text", "utf-8")
-        report.files.append(entry)
-        for found in part_text(text_blocks(path), documents):
-            for document in clean_documents(found, entry.name, cleaner, report):
+    before = cleaner.counts.copy() if cleaner else None
+    names = source_names(sources)
+    for leaf in _find_leaves(names, report):
+        yield from _read_leaf(leaf, documents, cleaner, report)
+    if cleaner and before is not None:
+        report.cleaned.update(cleaner.counts - before)
+    if not report.documents:
+        why = "; ".join(f"{name}: {why}" for name, why in report.skipped[:5]) or "no files"
+        more = f"; and {len(report.skipped) - 5} more" if len(report.skipped) > 5 else ""
+        raise SourceError(f"nothing readable in {', '.join(names) or 'no sources'} ({why}{more})")
+
+
+def _read_leaf(leaf: Leaf, mode: DocumentMode, cleaner: Cleaner | None, report: ReadReport) -> Iterator[Document]:
+    entry = FileReport(leaf.name, leaf.format, "utf-8")
+    dropped = report.dropped_documents
+    try:
+        for found in _texts(leaf, entry, mode, report):
+            for document in clean_documents(found, leaf.name, cleaner, report):
                 entry.documents += 1
                 entry.bytes += document.bytes
                 yield document
-    if cleaner:
-        report.cleaned.update(cleaner.counts)
-    if not report.documents:
-        raise SourceError(f"nothing readable in {', '.join(map(str, names))}")
+    except Unreadable as cause:
+        after = f"after {entry.documents} document(s): " if entry.documents else ""
+        report.skipped.append((leaf.name, f"{after}{cause}"))
+    else:
+        if not entry.documents:
+            why = "; ".join(entry.notes) or ("only blank text" if report.dropped_documents > dropped else "empty")
+            report.skipped.append((leaf.name, why))
+    if entry.documents:
+        report.files.append(entry)
 
 
-def _find_files(names: Iterable[str | Path]) -> Iterator[Path]:
-    for name in names:
-        path = Path(name)
-        if path.is_dir():
-            for root, folders, files in os.walk(path):
-                folders.sort()
-                yield from (Path(root) / f for f in sorted(files))
-        elif path.exists():
-            yield path
+def _texts(leaf: Leaf, entry: FileReport, mode: DocumentMode, report: ReadReport) -> Iterator[list[tuple[str, int]]]:
+    """Lists of (text before cleaning, its bytes)."""
+    try:
+        stream = leaf.open()
+    except OSError as cause:
+        raise Unreadable(f"cannot be read ({cause.strerror or cause})") from None
+    with stream:
+        if leaf.format in ("text", "markdown"):
+            found = Found()
+            yield from part_text(decode_blocks(byte_chunks(stream), found), mode)
+            entry.encoding = found.encoding
+            if found.replaced:
+                entry.notes.append(f"{found.replaced} byte sequences are not {found.encoding} and became U+FFFD")
+        elif leaf.format == "html":
+            yield from part_text([html_text(stream, entry)], mode)
         else:
-            found = sorted(glob.glob(str(name), recursive=True))
-            if not found:
-                raise SourceError(f"{name}: no such file or folder")
-            yield from map(Path, found)
+            for text in Records(entry, report).read(stream):
+                yield [(text, utf8_length(text))]
+
+
+def _find_leaves(names: Iterable[str], report: ReadReport) -> Iterator[Leaf]:
+    for name in names:
+        if name == "-":
+            yield Leaf("standard input", "text", lambda: cast(BinaryIO, os.fdopen(os.dup(sys.stdin.fileno()), "rb")))
+            continue
+        for path in _find_files(name, report):
+            try:
+                yield from leaves(path)
+            except Unreadable as cause:
+                report.skipped.append((str(path), str(cause)))
+
+
+def _find_files(name: str, report: ReadReport) -> Iterator[Path]:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        yield from _walk(path, report)
+    elif path.exists():
+        yield path
+    else:
+        found = sorted(glob.glob(str(path), recursive=True))
+        if not found:
+            raise SourceError(f"{name}: no such file or folder")
+        for match in map(Path, found):
+            if match.is_dir() and "**" not in name:
+                yield from _walk(match, report)
+            elif not match.is_dir():
+                yield match
+
+
+def _walk(folder: Path, report: ReadReport) -> Iterator[Path]:
+    """The files below a folder, sorted; hidden ones are listed as skipped."""
+
+    def refused(error: OSError) -> None:
+        report.skipped.append((str(error.filename), f"cannot be read ({error.strerror})"))
+
+    for root, folders, files in os.walk(folder, onerror=refused):
+        for hidden in sorted(n for n in [*folders, *files] if n.startswith(".")):
+            report.skipped.append((str(Path(root) / hidden), "hidden"))
+        folders[:] = sorted(n for n in folders if not n.startswith("."))
+        for file in sorted(n for n in files if not n.startswith(".")):
+            path = Path(root) / file
+            if path.is_file():
+                yield path
+            else:
+                report.skipped.append((str(path), "not a file, or a link to nothing"))

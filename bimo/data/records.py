@@ -1,0 +1,270 @@
+"""Records: JSON, JSON Lines, CSV, TSV and Parquet files as texts, one a record; HTML pages as text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html.parser import HTMLParser
+from typing import Any, BinaryIO
+
+from bimo.data.documents import FileReport, ReadReport, lines_of
+from bimo.data.encodings import Found, Unreadable, decode_blocks
+from bimo.data.formats import byte_chunks, reading
+
+TEXT_FIELDS = ("text", "content", "paragraphs", "body", "document")  # the first that is there
+_LATER = {
+    "messages": "conversations", "conversations": "conversations", "prompt": "prompts and answers",
+    "instruction": "instructions and answers", "chosen": "preferences",
+}  # fmt: skip
+
+
+def text_field(names: Sequence[str], with_text: Sequence[str]) -> str:
+    """The field that holds a record's text: a known name, else the only one that holds text.
+
+    >>> text_field(["id", "text"], ["text"]), text_field(["label", "review"], ["review"])
+    ('text', 'review')
+    """
+    lowered = {name.lower(): name for name in reversed(with_text)}
+    for known in TEXT_FIELDS:
+        if known in lowered:
+            return lowered[known]
+    for name in names:
+        if name.lower() in _LATER:
+            raise Unreadable(f"its records are {_LATER[name.lower()]} (field {name!r}), not texts; write what to learn into a field 'text'")
+    if len(with_text) == 1:
+        return with_text[0]
+    found = ", ".join(map(repr, names)) or "none"
+    raise Unreadable(f"no field 'text' or 'content', and not just one that holds text (fields: {found}); rename the one to read to 'text'")
+
+
+class Records:
+    """Reads the records of one file; counts those without text and notes the first of them."""
+
+    def __init__(self, entry: FileReport, report: ReadReport) -> None:
+        self.entry, self.report = entry, report
+        self.field: str | None = None
+        self.bad = 0
+
+    def read(self, stream: BinaryIO) -> Iterator[str]:
+        """The texts of all records."""
+        kind = self.entry.format
+        if kind == "parquet":
+            yield from self._parquet(stream)
+        else:
+            found = Found()
+            blocks = decode_blocks(byte_chunks(stream), found)
+            try:
+                if kind == "json":
+                    yield from self._json("".join(blocks))
+                elif kind == "jsonl":
+                    yield from self._json_lines(lines_of(blocks))
+                else:
+                    yield from self._table(blocks, "\t" if kind == "tsv" else ",")
+            finally:
+                self.entry.encoding = found.encoding
+                if found.replaced:
+                    self.entry.notes.append(f"{found.replaced} byte sequences are not {found.encoding} and became U+FFFD")
+        self.report.skipped_records += self.bad
+
+    def _skip(self, where: str, why: str) -> None:
+        if not self.bad:
+            self.entry.notes.append(f"{where}: {why} (the first record that was skipped)")
+        self.bad += 1
+
+    def _text(self, record: Any, where: str) -> Iterator[str]:
+        """The text of one record; the field is chosen at the first record."""
+        if isinstance(record, str):
+            yield record
+            return
+        if not isinstance(record, Mapping):
+            self._skip(where, f"holds {type(record).__name__}, not a record")
+            return
+        if self.field is None:
+            with_text = [name for name, value in record.items() if _as_text(value) is not None]
+            if any(_is_nested(value) for value in record.values()):  # "the only one" is not certain to be the text
+                with_text = [name for name in with_text if name.lower() in TEXT_FIELDS]
+            self.field = text_field(list(record), with_text)
+            self.entry.notes.append(f"field {self.field!r} read as text")
+        text = _as_text(record.get(self.field))
+        if text is None:
+            self._skip(where, f"no text in field {self.field!r}")
+        else:
+            yield text
+
+    def _json_lines(self, lines: Iterable[str]) -> Iterator[str]:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as cause:
+                self._skip(f"line {number}", f"not JSON ({cause})")
+                continue
+            yield from self._text(record, f"line {number}")
+
+    def _json(self, text: str) -> Iterator[str]:
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as cause:
+            if text.lstrip().startswith("{") and "Extra data" in str(cause):
+                yield from self._json_lines(text.split("\n"))
+                return
+            raise Unreadable(f"not JSON ({cause})") from None
+        if isinstance(value, Mapping):
+            nested = [v for v in value.values() if _is_nested(v)]
+            single = len(nested) == 1 and isinstance(nested[0], list) and not any(k in value for k in TEXT_FIELDS)
+            value = nested[0] if single else [value]
+        for number, record in enumerate(value if isinstance(value, list) else [value], 1):
+            yield from self._text(record, f"record {number}")
+
+    def _table(self, blocks: Iterable[str], delimiter: str) -> Iterator[str]:
+        csv.field_size_limit(2**31 - 1)
+        lines = iter(_kept_lines(blocks))
+        first = next(lines, "")
+        if delimiter == "," and first.count(";") > first.count(","):
+            delimiter = ";"
+        quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+        rows = csv.reader(_chained(first, lines), delimiter=delimiter, quoting=quoting)
+        try:
+            head = [row for _, row in zip(range(50), rows, strict=False) if row]
+            names = _header(head)
+            width = len(names) if names else len(head[0]) if head else 0
+            names_or_numbers = names or [str(i + 1) for i in range(width)]
+            data = head[1:] if names else head
+            with_text = [n for i, n in enumerate(names_or_numbers) if any(i < len(r) and not _is_number(r[i]) for r in data)]
+            column = names_or_numbers.index(text_field(names_or_numbers, with_text))
+            self.entry.notes.append(f"column {names_or_numbers[column]!r} read as text{'' if names else ' (no header)'}")
+            for number, row in enumerate(_chained_rows(data, rows), 2 if names else 1):
+                if column < len(row):
+                    yield row[column]
+                elif row:
+                    self._skip(f"row {number}", f"has {len(row)} columns, the text would be column {column + 1}")
+        except csv.Error as cause:
+            raise Unreadable(f"not a table ({cause})") from None
+
+    def _parquet(self, stream: BinaryIO) -> Iterator[str]:
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError:
+            raise Unreadable("needs the library pyarrow; pip install 'bimo[text]'") from None
+        with reading():
+            source = stream if stream.seekable() else io.BytesIO(stream.read())
+            try:
+                file = pyarrow.parquet.ParquetFile(source)
+            except (pyarrow.ArrowException, ValueError) as cause:
+                raise Unreadable(f"damaged Parquet file ({cause})") from None
+            strings = [f.name for f in file.schema_arrow if _arrow_text(f.type)]
+            self.field = text_field(file.schema_arrow.names, strings)
+            self.entry.encoding = "utf-8"
+            self.entry.notes.append(f"column {self.field!r} read as text")
+            number = 0
+            for batch in file.iter_batches(columns=[self.field], batch_size=1024):
+                for value in batch.column(0).to_pylist():
+                    number += 1
+                    text = _as_text(value)
+                    if text is None:
+                        self._skip(f"row {number}", f"no text in column {self.field!r}")
+                    else:
+                        yield text
+
+
+def _arrow_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    def text(k: Any) -> bool:
+        return types.is_string(k) or types.is_large_string(k) or types.is_string_view(k)
+
+    return text(kind) or (types.is_list(kind) and text(kind.value_type)) or (types.is_dictionary(kind) and text(kind.value_type))
+
+
+def _as_text(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
+        return "\n".join(value)
+    return None
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, list | Mapping) and bool(value) and _as_text(value) is None
+
+
+def _is_number(cell: str) -> bool:
+    return not cell.strip() or re.fullmatch(r"[-+]?[\d.,:/ %-]+(?:[eE][-+]?\d+)?", cell.strip()) is not None
+
+
+def _header(rows: list[list[str]]) -> list[str] | None:
+    """The column names, or None where the first row is data: known names, or words over a column of numbers."""
+    if not rows:
+        return None
+    first, rest = rows[0], rows[1:]
+    known = {*TEXT_FIELDS, *_LATER, "label", "id", "title", "sentence", "review", "category", "source", "url", "date"}
+    if any(cell.strip().lower() in known for cell in first):
+        return first
+    for i, cell in enumerate(first):
+        below = [row[i] for row in rest if i < len(row)]
+        if below and not _is_number(cell) and all(map(_is_number, below)):
+            return first
+    return None
+
+
+def _kept_lines(blocks: Iterable[str]) -> Iterator[str]:
+    return (line + "\n" for line in lines_of(blocks))
+
+
+def _chained(first: str, rest: Iterable[str]) -> Iterator[str]:
+    if first:
+        yield first
+    yield from rest
+
+
+def _chained_rows(first: list[list[str]], rest: Iterable[list[str]]) -> Iterator[list[str]]:
+    yield from first
+    yield from rest
+
+
+def html_text(stream: BinaryIO, entry: FileReport) -> str:
+    """The text of an HTML page: its main content by trafilatura, all of its visible text where that finds none."""
+    try:
+        import trafilatura
+    except ImportError:
+        raise Unreadable("needs the library trafilatura; pip install 'bimo[text]'") from None
+    with reading():
+        data = stream.read()
+    found = Found()
+    declared = re.search(rb"""charset\s*=\s*["']?([\w-]+)""", data[:4096])
+    page = "".join(decode_blocks([data], found, declared.group(1).decode("ascii", "ignore") if declared else None))
+    entry.encoding = found.encoding
+    text = trafilatura.extract(page, include_comments=False, include_tables=True) if page.strip() else None
+    if text:
+        return text + "\n"
+    parser = _VisibleText()
+    parser.feed(page)
+    entry.notes.append("no main content found; all visible text was read")
+    return re.sub(r"[ \t]*\n\s*", "\n", "".join(parser.parts)).strip() + "\n"
+
+
+class _VisibleText(HTMLParser):
+    """All text outside scripts and styles; blocks begin on a line of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self.hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.hidden += tag in ("script", "style", "noscript", "template")
+        if tag in ("p", "br", "div", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "section", "title"):
+            self.parts.append("\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("script", "style", "noscript", "template"):
+            self.hidden = max(0, self.hidden - 1)
+
+    def handle_data(self, data: str) -> None:
+        if not self.hidden:
+            self.parts.append(data)
