@@ -26,12 +26,17 @@ class Overlap:
 
     def add(self, split: str, text: str) -> None:
         """Take a document of a split. Numbers are Python's own hashes: they mean nothing in another process."""
-        documents = self.documents.setdefault(split, array("q"))
-        documents.append(hash(text.strip()))
+        self.documents.setdefault(split, array("q")).append(hash(text.strip()))
         if "\n" in text:
             self.lines.setdefault(split, array("q")).extend(hash(line) for line in text.split("\n") if len(line) >= _LONG_LINE)
-        elif len(text) >= _LONG_LINE:
-            self.lines.setdefault(split, array("q")).append(hash(text.strip()))
+
+    def _numbers(self, split: str, few: bool) -> tuple[np.ndarray, str]:
+        documents, lines = (np.array(table.get(split, ()), dtype=np.int64) for table in (self.documents, self.lines))
+        if not few:
+            return documents, "documents"
+        if split == "train":
+            return np.concatenate([documents, lines]), "lines"
+        return (lines, "lines") if len(lines) else (documents, "documents")
 
     def to_dict(self) -> dict[str, Any]:
         """For each held-out split: how many of its documents (or long lines, where documents are few) are in training."""
@@ -40,8 +45,8 @@ class Overlap:
             if not self.documents.get(split) or not self.documents.get("train"):
                 continue
             few = min(len(self.documents[split]), len(self.documents["train"])) < _FEW
-            table, unit = (self.lines, "lines") if few else (self.documents, "documents")
-            held, train = (np.frombuffer(table.get(name) or array("q"), dtype=np.int64) for name in (split, "train"))
+            train, _ = self._numbers("train", few)
+            held, unit = self._numbers(split, few)
             found[split] = {"unit": unit, "of": len(held), "in_training": int(np.isin(held, train).sum())}
         return found
 

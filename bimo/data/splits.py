@@ -151,6 +151,9 @@ class Dealer:
 
     def deal_all(self, documents: Iterable[Document]) -> Iterator[tuple[str, Document]]:
         """Each document, or its pieces, with the split it belongs to; an empty split is a `CorpusError`."""
+        if not self.names:
+            yield from (("train", document) for document in documents)
+            return
         met: set[str] = set()
         for i, document in enumerate(documents):
             for name, piece in self._deal(i, document):
@@ -161,8 +164,6 @@ class Dealer:
                 raise CorpusError(f"dealing left no {name} text: most documents are the same; give --valid and --test files")
 
     def _deal(self, index: int, document: Document) -> Iterable[tuple[str, Document]]:
-        if not self.names:
-            return [("train", document)]
         if not self.few:
             return [(deal(document.text, self.seed, self.names), document)]
         if self._last:

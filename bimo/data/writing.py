@@ -57,14 +57,14 @@ class SplitWriter:
         if not self._held:
             return
         texts = [d.text for d in self._held]
-        ids = self.tokenizer.encode_documents(texts, self.stream)
-        unknown, lost = self.tokenizer.losses(texts, ids, self.stream, self.measure_loss)
+        ids, offsets = self.tokenizer.encode_documents(texts, self.stream)
+        unknown, lost = self.tokenizer.losses(texts, ids, offsets, self.stream, self.measure_loss)
         self.unknown += unknown
         self.lost += lost
         self.characters += self._held_size
-        self._lengths.append(np.array([len(i) for i in ids], dtype=np.int64))
+        self._lengths.append(np.diff(offsets))
         self._bytes.append(np.array([d.bytes for d in self._held], dtype=np.int64))
-        self._write(np.concatenate(ids).astype(self.type))
+        self._write(ids.astype(self.type))
         self._held, self._held_size = [], 0
 
     def _write(self, tokens: NDArray[Any]) -> None:

@@ -1,11 +1,12 @@
 """How ids are made quickly: one runner a way of encoding. All give the ids of the `tokenizer.json` they stand for.
 
-A runner has `encode(text) -> int64 [n]`, `encode_batch(texts) -> list of int64 [n]` and `pieces(ids) -> str`;
-ids of special tokens never reach `pieces`, except `<unk>`, which prints as itself.
+A runner has `encode(text) -> int64 [n]`, `flat(texts) -> (int64 [N], offsets [texts + 1])`, all texts end to end, and
+`pieces(ids) -> str`; ids of special tokens never reach `pieces`, except `<unk>`, which prints as itself.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bimo.core.errors import UserError
-from bimo.text.words import join_words, split_words
+from bimo.text.words import has_han, join_words, split_words
 
 Ids = NDArray[np.int64]
 UNK = "<unk>"
+_WORTH_COMPILED = 1 << 17  # characters from which the compiled table pays
+_WORTH_THREADS = 1 << 20  # characters from which threads pay
 # GPT-2's pattern (Radford et al. 2019), the one that `ByteLevel` of the tokenizers library applies.
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
@@ -30,8 +33,8 @@ class Runner(Protocol):
         """Ids of a text, no special tokens added."""
         ...
 
-    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
-        """Ids of many texts."""
+    def flat(self, texts: Sequence[str]) -> tuple[Ids, Ids]:
+        """Ids of many texts end to end, and offsets: text i is ids[offsets[i]:offsets[i + 1]]."""
         ...
 
     def pieces(self, ids: Sequence[int]) -> str:
@@ -70,8 +73,9 @@ class ByteRunner:
     def encode(self, text: str) -> Ids:
         return np.frombuffer(utf8(text), dtype=np.uint8).astype(np.int64) + self.first
 
-    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
-        return [self.encode(text) for text in texts]
+    def flat(self, texts: Sequence[str]) -> tuple[Ids, Ids]:
+        whole = "".join(texts)
+        return self.encode(whole), _offsets(map(len, texts) if whole.isascii() else (len(utf8(text)) for text in texts))
 
     def pieces(self, ids: Sequence[int]) -> str:
         return bytes(i - self.first for i in ids).decode("utf-8", errors="replace")
@@ -98,38 +102,44 @@ class CharRunner:
             raise
         return self.table[np.minimum(points, len(self.table) - 1)]
 
-    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
-        if not texts:
-            return []
-        ends = np.cumsum([len(text) for text in texts])
-        return np.split(self.encode("".join(texts)), ends[:-1])
+    def flat(self, texts: Sequence[str]) -> tuple[Ids, Ids]:
+        return self.encode("".join(texts)), _offsets(map(len, texts))
 
     def pieces(self, ids: Sequence[int]) -> str:
         return "".join(map(self.strings.__getitem__, ids))
 
 
 class WordRunner:
-    """Words: a dictionary; words that are not in it are `<unk>`."""
+    """Words: a dictionary for short texts, a compiled table (`WordIndex`) for long ones; unknown words are `<unk>`."""
 
     def __init__(self, ids: dict[str, int], unk: int) -> None:
         self.ids, self.unk = ids, unk
         self.words = {i: w for w, i in ids.items()} | {unk: UNK}
+        self._index: Any = None
 
     def encode(self, text: str) -> Ids:
-        utf8(text) if not text.isascii() else None
+        if not text.isascii():
+            utf8(text)
         get, unk = self.ids.get, self.unk
         return np.array([get(word, unk) for word in split_words(text)], dtype=np.int64)
 
-    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
-        get, unk = self.ids.get, self.unk
-        flat: list[int] = []
-        ends: list[int] = []
-        for text in texts:
-            if not text.isascii():
-                utf8(text)
-            flat += [get(word, unk) for word in split_words(text)]
-            ends.append(len(flat))
-        return np.split(np.array(flat, dtype=np.int64), ends[:-1]) if ends else []
+    def flat(self, texts: Sequence[str]) -> tuple[Ids, Ids]:
+        if sum(map(len, texts)) < _WORTH_COMPILED:
+            parts = [self.encode(text) for text in texts]
+            return _joined(parts), _offsets(map(len, parts))
+        if self._index is None:
+            from bimo.text.kernels import WordIndex
+
+            # A name with a space in it is no word: it fills the places of ids that no word has.
+            self._index = WordIndex([self.words.get(i, f" {i}") for i in range(max(self.words) + 1)])
+        parted = [text if text.isascii() else self._parted(text) for text in texts]
+        ids, offsets = self._index.ids(parted, unknown=self.unk)
+        return ids.astype(np.int64), offsets.astype(np.int64)
+
+    @staticmethod
+    def _parted(text: str) -> str:
+        utf8(text)
+        return " ".join(split_words(text)) if has_han(text) else text
 
     def pieces(self, ids: Sequence[int]) -> str:
         return join_words([self.words[i] for i in ids])
@@ -146,11 +156,11 @@ class HubRunner:
         utf8(text)
         return np.array(self.hub.encode(text, add_special_tokens=False).ids, dtype=np.int64)
 
-    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+    def flat(self, texts: Sequence[str]) -> tuple[Ids, Ids]:
         for text in texts:
             utf8(text)
-        found = self.hub.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(e.ids, dtype=np.int64) for e in found]
+        parts = [e.ids for e in self.hub.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return np.array(list(itertools.chain.from_iterable(parts)), dtype=np.int64), _offsets(map(len, parts))
 
     def pieces(self, ids: Sequence[int]) -> str:
         return self.hub.decode(list(ids), skip_special_tokens=False)
@@ -177,15 +187,16 @@ class BpeRunner:
         except ValueError:  # the regular expression's stack: hundreds of thousands of spaces in a row
             return self.slow.encode(text)
 
-    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+    def flat(self, texts: Sequence[str]) -> tuple[Ids, Ids]:
         threads = min(8, os.cpu_count() or 1)
-        if threads == 1 or len(texts) < 2 or sum(map(len, texts)) < 1 << 20:
-            return [self.encode(text) for text in texts]
-        size = max(1, min(1024, len(texts) // threads))
-        parts = [texts[i : i + size] for i in range(0, len(texts), size)]
-        with ThreadPoolExecutor(threads) as pool:
-            done = pool.map(lambda part: [self.encode(text) for text in part], parts)
-            return [ids for part in done for ids in part]
+        if threads == 1 or len(texts) < 2 or sum(map(len, texts)) < _WORTH_THREADS:
+            parts = [self.encode(text) for text in texts]
+        else:
+            size = max(1, min(1024, len(texts) // threads))
+            with ThreadPoolExecutor(threads) as pool:
+                runs = [texts[i : i + size] for i in range(0, len(texts), size)]
+                parts = [ids for run in pool.map(lambda run: [self.encode(text) for text in run], runs) for ids in run]
+        return _joined(parts), _offsets(map(len, parts))
 
     def pieces(self, ids: Sequence[int]) -> str:
         return b"".join(map(self.bytes_of.__getitem__, ids)).decode("utf-8", errors="replace")
@@ -197,6 +208,14 @@ class BpeRunner:
         """True if both ways give the same ids for the samples and for every token of the vocabulary by itself."""
         alone = [b.decode("utf-8") for b in self.bytes_of.values() if _is_utf8(b)]
         return all(np.array_equal(self.encode(t), self.slow.encode(t)) for t in [*samples, *alone])
+
+
+def _offsets(lengths: Iterable[int]) -> Ids:
+    return np.cumsum([0, *lengths], dtype=np.int64)
+
+
+def _joined(parts: Sequence[Ids]) -> Ids:
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -16,8 +17,8 @@ from bimo.text import trainers
 from bimo.text.runners import UNK, BpeRunner, ByteRunner, CharRunner, HubRunner, Ids, Runner, WordRunner
 from bimo.text.streaming import StreamDecoder
 from bimo.text.vocabulary import Vocabulary
-from bimo.text.words import split_words
 
+_UNK_WORD = re.compile(r"(?<!\S)<unk>(?!\S)")
 # What both ways of running byte-level BPE must agree on before tiktoken's core is used.
 _SAMPLES = (
     "The quick brown fox doesn't jump; it'll walk, they've 1,234.56 reasons.\n\n  def f(x):\n\treturn x ** 2  # naïve café\r\n",
@@ -66,30 +67,34 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """Ids of many texts, int64 [n] each; no special tokens are added."""
-        return self._runner.encode_batch(texts)
+        ids, offsets = self._runner.flat(texts)
+        return np.split(ids, offsets[1:-1]) if len(texts) else []
 
     def encode_document(self, text: str, stream: bool = False) -> Ids:
         """Ids of a document, `<s> … </s>`; with `stream` each newline is `</s>`, and a last line without one gets it."""
-        return self.encode_documents([text], stream)[0]
+        ids, _ = self.encode_documents([text], stream)
+        return ids
 
-    def encode_documents(self, texts: Sequence[str], stream: bool = False) -> list[Ids]:
-        """`encode_document` of many texts."""
+    def encode_documents(self, texts: Sequence[str], stream: bool = False) -> tuple[Ids, Ids]:
+        """`encode_document` of many texts, end to end: (ids int64 [N], offsets int64 [texts + 1])."""
         v = self.vocabulary
         bos = v.bos if v.bos is not None else v.eos
-        head = np.array([] if bos is None else [bos], dtype=np.int64)
-        tail = np.array([] if v.eos is None else [v.eos], dtype=np.int64)
-        if not stream or v.eos is None:
-            return [np.concatenate([head, ids, tail]) for ids in self.encode_batch(texts)]
-        documents = []
-        for text in texts:
-            lines = text.split("\n")
-            if not lines[-1] and len(lines) > 1:
-                lines.pop()
-            parts = [head]
-            for ids in self.encode_batch(lines):
-                parts += (ids, tail)
-            documents.append(np.concatenate(parts))
-        return documents
+        lines, counts = texts, np.ones(len(texts), np.int64)
+        if stream and v.eos is not None:
+            parted = [text.removesuffix("\n").split("\n") for text in texts]
+            lines = [line for part in parted for line in part]
+            counts = np.array([len(part) for part in parted], dtype=np.int64)
+        ids, ends = self._runner.flat(lines)
+        first = np.cumsum(counts) - counts  # the first line of each document
+        documents = np.arange(len(texts))
+        places = np.empty(len(texts) + len(lines), np.int64)  # where special tokens are put: <s> line </s> line </s> <s> …
+        values = np.full(len(places), -1 if v.eos is None else v.eos, np.int64)
+        values[first + documents] = -1 if bos is None else bos
+        places[first + documents] = ends[first]
+        places[np.arange(len(lines)) + 1 + np.repeat(documents, counts)] = ends[1:]
+        used = values >= 0
+        offsets = np.append(ends[first], len(ids)) + np.append(np.cumsum(used)[first + documents] - used[first + documents], used.sum())
+        return np.insert(ids, places[used], values[used]), offsets
 
     # -- decoding -----------------------------------------------------------------------------------------------------
 
@@ -114,8 +119,8 @@ class Tokenizer:
         left_out = {i for i in (v.bos, v.eos, v.pad) if i is not None}
         return StreamDecoder(self._runner, left_out, v.eos if stream else None)
 
-    def losses(self, texts: Sequence[str], ids: Sequence[Ids], stream: bool = False, measure: bool = True) -> tuple[int, int]:
-        """(unknown tokens, lost bytes at least) of texts and their ids.
+    def losses(self, texts: Sequence[str], ids: Ids, offsets: Ids, stream: bool = False, measure: bool = True) -> tuple[int, int]:
+        """(unknown tokens, lost bytes at least) of texts and what `encode_documents` gave for them.
 
         Unknown: `<unk>` that the text did not hold. Lost: where decoding does not give the text back, the bytes that
         are missing, at least 1 (not looked for with `measure` off).
@@ -124,21 +129,23 @@ class Tokenizer:
         if self.lossless or unk is None:
             return 0, 0
         unknown = lost = 0
-        for text, found in zip(texts, ids, strict=True):
-            here = int((found == unk).sum())
-            if here and self.kind == "word":
-                here -= sum(word == UNK for word in split_words(text))
-            unknown += here
-            if measure and (here or self.kind != "char"):
-                lost += self._lost(text, found, here, stream)
-        return unknown, lost
+        unknown = int((ids == unk).sum())
+        if unknown and self.kind == "word":
+            unknown -= sum(len(_UNK_WORD.findall(text)) for text in texts)
+        if not measure or (self.kind == "char" and not unknown):
+            return unknown, 0
+        parts = np.split(ids, offsets[1:-1])
+        return unknown, sum(self._lost(text, part, stream) for text, part in zip(texts, parts, strict=True))
 
-    def _lost(self, text: str, ids: Ids, unknown: int, stream: bool) -> int:
+    def _lost(self, text: str, ids: Ids, stream: bool) -> int:
         back = self.decode(ids, stream)
         if stream and not text.endswith("\n"):
             back = back.removesuffix("\n")
-        if back == text and not unknown:
+        if back == text and (self.kind == "word" or not (ids == self.vocabulary.unk).any()):
             return 0
+        unknown = int((ids == self.vocabulary.unk).sum())
+        if self.kind == "word":
+            unknown -= len(_UNK_WORD.findall(text))
         return max(1, len(text.encode("utf-8")) - len(back.encode("utf-8")) + len(UNK) * unknown)
 
     @property
