@@ -19,15 +19,14 @@ from numba import types
 from bimo.core.errors import UserError
 
 
-def compiled(signature: str | Any, inline: bool = False) -> Callable[[Callable[..., Any]], Any]:
+def compiled(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     """Compile a kernel for one signature and keep the machine code; where no folder can be written, compile in memory."""
 
     def wrap(function: Callable[..., Any]) -> Any:
-        options = {"nogil": True, "error_model": "numpy", "inline": "always" if inline else "never"}
         try:
-            return numba.njit(signature, cache=True, **options)(function)
+            return numba.njit(signature, cache=True, nogil=True, error_model="numpy")(function)
         except (RuntimeError, OSError):  # no folder for the cache
-            return numba.njit(signature, **options)(function)
+            return numba.njit(signature, nogil=True, error_model="numpy")(function)
 
     return wrap
 
