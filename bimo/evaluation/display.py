@@ -32,7 +32,7 @@ def _scaled(value: float, base: int, names: tuple[str, ...]) -> str:
         if size >= base**power * 0.9995:
             return f"{significant(value / base**power)} {names[power]}"
     number = f"{value:.0f}" if value == int(value) or size >= 100 else significant(value)
-    return f"{number} {names[0]}".strip()
+    return f"{number} {names[0]}".strip().replace("-", _MINUS)
 
 
 def count(value: float | None) -> str:

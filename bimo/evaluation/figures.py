@@ -12,6 +12,7 @@ from bimo.evaluation.ranking import Ranking
 from bimo.evaluation.results import Comparison, Point, Row
 
 Words = Callable[..., str]
+_MOST_POINTS = 300  # of one line
 _LOG_FROM = 20.0  # an axis whose values span more than this factor is logarithmic
 
 
@@ -21,7 +22,7 @@ def learning_plots(comparison: Comparison, ranking: Ranking, t: Words) -> tuple[
     Rows of another kind, tokenizer or text than the ranked ones are left out: their heights would not compare.
     """
     shown = {id(row) for row in ranking.ranked} | {id(row) for row, why in ranking.apart if why == "asked" or not ranking.ranked}
-    bits = plots.Axis(t("axis_bits"), lambda v: display.bits(v, 2))
+    bits = plots.Axis(t("axis_bits"), display.bits)
     made: list[tuple[str, Markup]] = []
     cut = False
     for key, name, at, show, holds in (
@@ -42,10 +43,15 @@ def _series(comparison: Comparison, row: Row, slot: int, at: Callable[[Point], f
 
     def line(value: Callable[[Point], float | None]) -> list[tuple[float, float]]:
         found = [(x, y) for p in row.curve if (x := at(p)) is not None and (y := value(p)) is not None]
-        return sorted((x, y) for x, y in found if math.isfinite(x) and math.isfinite(y))
+        finite = sorted((x, y) for x, y in found if math.isfinite(x) and math.isfinite(y))
+        every = math.ceil(len(finite) / _MOST_POINTS)
+        return finite[::-1][::every][::-1] if finite else []  # the last one stays
 
     factor = _bits_per_byte_of_a_nat(comparison, row)
     valid = line(lambda p: p.valid_bits_per_byte)
+    if not row.curve and row.bits_per_byte is not None and math.isfinite(row.bits_per_byte):
+        x = at(Point(seconds=row.used_seconds, tokens=row.training_tokens))
+        valid = [] if x is None else [(x, row.bits_per_byte)]
     train = line(lambda p: None if p.train_loss is None or factor is None else p.train_loss * factor)
     if not valid:
         return [plots.Series(row.label, slot, train)] if train else []
@@ -58,13 +64,13 @@ def _bits_per_byte_of_a_nat(comparison: Comparison, row: Row) -> float | None:
     train = comparison.text.splits.get("train")
     if row.tokenizer is not None or train is None or not train.bytes or not train.tokens:
         return None
-    return train.tokens / train.bytes / math.log(2)
+    return (train.tokens - train.documents) / train.bytes / math.log(2)  # <s> is never scored
 
 
 def tradeoff_plots(comparison: Comparison, ranking: Ranking, t: Words) -> list[tuple[str, Markup]]:
     """Bits per byte of the ranked rows against training time, generation speed and memory, where two rows or more have both."""
     places = {id(row): index for index, row in enumerate(comparison.rows)}
-    bits = plots.Axis(t("axis_bits"), lambda v: display.bits(v, 2))
+    bits = plots.Axis(t("axis_bits"), display.bits)
     made = []
     kinds: tuple[tuple[str, str, Callable[[Row], float | None], Callable[[float | None], str], int], ...] = (
         ("by_time", "col_time", lambda r: r.used_seconds, display.seconds, -1),

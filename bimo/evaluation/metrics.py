@@ -129,9 +129,7 @@ def bootstrap_interval(
     return _interval(bits_per_byte(columns[0].sum(), columns[1].sum()), sums[:, 0] / sums[:, 1] / math.log(2), level)
 
 
-def paired_bootstrap(
-    ours: ArrayLike, theirs: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> Interval | None:
+def paired_bootstrap(ours: ArrayLike, theirs: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval | None:
     """How much less `ours` needs than `theirs` on the same units: 1 − Σ ours / Σ theirs, with its interval.
 
     Both are nats of the same documents, in order; every draw takes the same documents for both (Koehn 2004), so that

@@ -18,14 +18,15 @@ from bimo.evaluation.metrics import Interval
 
 # Eight inks each for paper and for night: at least 3:1 against the ground, told apart also without red-green vision.
 PALETTE: dict[str, tuple[str, ...]] = {
-    "light": ("#1f4e79", "#c2410c", "#2a8c82", "#8a5a9e", "#a07400", "#6b7280", "#8c2f39", "#3f6212"),
-    "dark": ("#8ab8e6", "#f08a4b", "#5cc9b6", "#c79be0", "#e0b94a", "#a8adb5", "#f0949d", "#a3c76d"),
+    "light": ("#1f4e79", "#b0350b", "#2a8c82", "#9a5fb5", "#b07f0a", "#5d6470", "#7d1f35", "#3f6212"),
+    "dark": ("#7fb2ea", "#ef7d3f", "#8fe0cf", "#b184d6", "#e8c04f", "#8f949c", "#e05a6d", "#a3c76d"),
 }
 SLOTS = len(PALETTE["light"])
 WIDTH, HEIGHT = 440, 290
 NARROW = 330  # three abreast
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 104, 26, 42
 _DASHES = ("", "7 3", "10 3 2 3", "14 4", "4 3", "10 3 2 3 2 3", "6 6", "2 2")
+_PLACES = (("start", 10, 4), ("end", -10, 4), ("middle", 0, -11), ("middle", 0, 19), ("start", 8, 19), ("end", -8, 19), ("start", 8, -10))
 _MARKS = (  # drawn in a square of ±1 about the origin
     "M-1,0a1,1 0 1,0 2,0a1,1 0 1,0 -2,0Z",  # circle
     "M-.9,-.9H.9V.9H-.9Z",  # square
@@ -106,8 +107,9 @@ def _scale(values: Sequence[float], axis: Axis, start: float, end: float, about:
         low, high = low / 1.3, high * 1.3
         return _Scale(low, high, start, end, True, log_ticks(low, high))
     if axis.from_zero:
-        step = ticks(0.0, high, about)[-1] + (ticks(0.0, high, about) + [0.0])[1]
-        low, high = min(0.0, low), step if step <= high * 1.08 else high * 1.02
+        marks = ticks(0.0, high, about)
+        following = marks[-1] + (marks[1] if len(marks) > 1 else 0.0)
+        low, high = min(0.0, low), following if high < following <= high * 1.08 else high * 1.02
     room = (high - low) * 0.06 or abs(high) * 0.05 or 1.0
     if not axis.from_zero:
         low, high = low - room, high + room
@@ -126,12 +128,13 @@ def _n(value: float) -> str:
 def mark(x: float, y: float, slot: int, title: str = "", size: float = 4.6) -> str:
     """One mark with its tooltip."""
     inner = f"<title>{_escaped(title)}</title>" if title else ""
-    return f'<g class="mark s{slot % SLOTS}" transform="translate({_n(x)} {_n(y)}) scale({size})"><path d="{_MARKS[slot % SLOTS]}"/>{inner}</g>'
+    place = f"translate({_n(x)} {_n(y)}) scale({size})"
+    return f'<g class="mark s{slot % SLOTS}" transform="{place}"><path d="{_MARKS[slot % SLOTS]}"/>{inner}</g>'
 
 
 def swatch(slot: int) -> Markup:
     """A mark alone, for tables and headings."""
-    return Markup(f'<svg class="swatch" viewBox="-7 -7 14 14" width="12" height="12" aria-hidden="true">{mark(0, 0, slot)}</svg>')  # noqa: S704
+    return Markup(f'<svg class="swatch" viewBox="-7 -7 14 14" width="12" height="12" aria-hidden="true">{mark(0, 0, slot)}</svg>')
 
 
 def bar(value: float, longest: float, slot: int, interval: Interval | None = None) -> Markup:
@@ -143,9 +146,8 @@ def bar(value: float, longest: float, slot: int, interval: Interval | None = Non
         whisker = f'<line class="halo" x1="{low:.2f}%" x2="{high:.2f}%" y1="50%" y2="50%"/>'
         whisker += f'<line class="whisker" x1="{low:.2f}%" x2="{high:.2f}%" y1="50%" y2="50%"/>'
         whisker += "".join(f'<line class="whisker" x1="{x:.2f}%" x2="{x:.2f}%" y1="30%" y2="70%"/>' for x in (low, high))
-    return Markup(  # noqa: S704
-        f'<svg class="bar" width="100%" height="18" aria-hidden="true"><rect class="s{slot % SLOTS}" width="{share:.2f}%" height="100%" rx="1"/>{whisker}</svg>'
-    )
+    filled = f'<rect class="s{slot % SLOTS}" width="{share:.2f}%" height="100%" rx="1"/>'
+    return Markup(f'<svg class="bar" width="100%" height="18" aria-hidden="true">{filled}{whisker}</svg>')
 
 
 def _frame(x: _Scale, y: _Scale, x_axis: Axis, y_axis: Axis) -> str:
@@ -154,7 +156,8 @@ def _frame(x: _Scale, y: _Scale, x_axis: Axis, y_axis: Axis) -> str:
     for value in y.ticks:
         at = y(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_n(end)}" y1="{_n(at)}" y2="{_n(at)}"/>')
-        parts.append(f'<text class="tick" x="{_LEFT - 7}" y="{_n(at + 4)}" text-anchor="end">{_escaped(display.tick(y_axis.show(value)))}</text>')
+        said = _escaped(display.tick(y_axis.show(value)))
+        parts.append(f'<text class="tick" x="{_LEFT - 7}" y="{_n(at + 4)}" text-anchor="end">{said}</text>')
     free = -math.inf
     for value in x.ticks:
         at, said = x(value), display.tick(x_axis.show(value))
@@ -170,9 +173,7 @@ def _frame(x: _Scale, y: _Scale, x_axis: Axis, y_axis: Axis) -> str:
 
 def _svg(inner: str, described: str, wide: int = WIDTH) -> Markup:
     said = _escaped(described)
-    return Markup(  # noqa: S704
-        f'<svg class="plot" viewBox="0 0 {wide} {HEIGHT}" role="img" aria-label="{said}">{inner}</svg>'
-    )
+    return Markup(f'<svg class="plot" viewBox="0 0 {wide} {HEIGHT}" role="img" aria-label="{said}">{inner}</svg>')
 
 
 def _spread(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
@@ -215,8 +216,8 @@ def line_plot(series: Sequence[Series], x_axis: Axis, y_axis: Axis, described: s
     for s, at, end in zip(named, _spread(ends, 15, _TOP + 4, HEIGHT - _BOTTOM - 2), ends, strict=True):
         left = WIDTH - _RIGHT if s.held else x(s.points[-1][0])
         parts.append(f'<line class="lead" x1="{_n(left + 6)}" y1="{_n(end)}" x2="{WIDTH - _RIGHT + 12}" y2="{_n(at)}"/>')
-        label = _escaped(display.shorten(s.label, 12))
-        parts.append(f'<text class="label s{s.slot % SLOTS}" x="{WIDTH - _RIGHT + 15}" y="{_n(at + 4)}">{label}<title>{_escaped(s.label)}</title></text>')
+        label = f"{_escaped(display.shorten(s.label, 12))}<title>{_escaped(s.label)}</title>"
+        parts.append(f'<text class="label s{s.slot % SLOTS}" x="{WIDTH - _RIGHT + 15}" y="{_n(at + 4)}">{label}</text>')
     return _svg("".join(parts), described)
 
 
@@ -293,9 +294,8 @@ def _label(label: str, slot: int, at_x: float, at_y: float, taken: list[tuple[fl
     """A name beside its mark, at the first of some places where it touches nothing."""
     said = display.shorten(label, 18)
     wide = display.width(said) * 7.0
-    places = [("start", 10, 4), ("end", -10, 4), ("middle", 0, -11), ("middle", 0, 19), ("start", 8, 19), ("end", -8, 19), ("start", 8, -10)]
-    chosen, box = places[0], (0.0, 0.0, 0.0, 0.0)
-    for place in places:
+    chosen, box = _PLACES[0], (0.0, 0.0, 0.0, 0.0)
+    for place in _PLACES:
         anchor, dx, dy = place
         left = at_x + dx - (wide if anchor == "end" else wide / 2 if anchor == "middle" else 0)
         box = (left, at_y + dy - 11, left + wide, at_y + dy + 3)

@@ -59,9 +59,9 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
         listed=_listed,
         unbroken=_unbroken,
         label=_label,
-        whole=lambda n: display.NONE if n is None else f"{n:,}",
-        script=Markup(script),  # noqa: S704
-        script_hash=Markup("sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),  # noqa: S704
+        whole=_whole,
+        script=Markup(script),
+        script_hash=Markup("sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
         single=single,
         answer=verdict(comparison, lang),
         caveats=caveats(comparison, lang),
@@ -77,7 +77,7 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
         footnotes=footnotes(comparison, lang),
         curves=curves,
         cut=cut,
-        counted=any(len(row.curve) == 1 for _, row in rows),
+        counted=any(len(row.curve) <= 1 and not row.error for _, row in rows),
         tradeoffs=[] if single else tradeoff_plots(comparison, ranking, t),
         samples=[{"label": r.label, "slot": i % plots.SLOTS, **_samples(r, t)} for i, r in rows if r.samples],
         plans=[part for i, r in rows if (part := {"label": r.label, "slot": i % plots.SLOTS, "entries": _plan(r, t)})["entries"]],
@@ -117,6 +117,10 @@ def _listed(notes: Iterable[str]) -> Markup:
     return Markup('<ul class="notes sans">') + Markup("").join(items) + Markup("</ul>") if items else Markup("")
 
 
+def _whole(number: int | None) -> str:
+    return display.NONE if number is None else f"{number:,}"
+
+
 def _unbroken(text: str) -> Markup:
     """Short hyphenated words are not broken at the end of a line."""
     parts = re.split(r"([A-Za-z0-9]{1,8}-[A-Za-z0-9]{1,12})", display.visible(text))
@@ -145,12 +149,13 @@ def _facts(comparison: Comparison, t: Words) -> list[tuple[str, str]]:
         documents = t("document_1") if split.documents == 1 else t("documents_n", n=f"{split.documents:,}")
         return joined((display.size(split.bytes), t("tokens_n", n=display.count(split.tokens)), documents))
 
+    parts = _machine_parts(machine, t)
     facts = [
         (t("fact_train"), part("train")),
         (t("fact_test"), part("test") or part("valid")),
         (t("fact_tokenizer"), joined((text.tokenizer.kind, t("ids", n=f"{text.tokenizer.vocab_size:,}")))),
         (t("fact_budget"), t("each", n=comparison.budget) if len(comparison.rows) > 1 and comparison.budget else comparison.budget),
-        (t("fact_machine"), comma.join((machine.cpu, joined(_machine_parts(machine, t)[1:3])) if machine.cpu else _machine_parts(machine, t)[:3])),
+        (t("fact_machine"), comma.join((parts[0], joined(parts[1:3]))) if machine.cpu else joined(parts[:2])),
         (t("fact_language"), t(f"language_{text.language}") if text.language in ("en", "zh") else text.language or ""),
     ]
     return [(name, value) for name, value in facts if value]
@@ -181,7 +186,7 @@ def _machine_line(comparison: Comparison, t: Words) -> str:
 def _key_figures(row: Row, t: Words) -> list[tuple[str, str]]:
     """The figures of a single run."""
     found = [(t(column.key), column.show(column.value(row))) for column in COLUMNS]
-    found += [(t("col_seen"), display.count(row.training_tokens)), (t("col_steps"), display.NONE if row.steps is None else f"{row.steps:,}")]
+    found += [(t("col_seen"), display.count(row.training_tokens)), (t("col_steps"), _whole(row.steps))]
     return [(name, value) for name, value in found if value != display.NONE]
 
 
@@ -253,7 +258,7 @@ def _plan(row: Row, t: Words) -> list[dict[str, str]]:
         (t("col_disk"), row.plan.disk_bytes, row.disk_bytes, display.size),
     ]
     return [
-        {"name": name, "estimate": show(guess), "truth": show(truth), "ratio": f"{truth / guess:.2f}" if truth is not None else display.NONE}
+        {"name": name, "estimate": show(guess), "truth": show(truth), "ratio": display.NONE if truth is None else f"{truth / guess:.2f}"}
         for name, guess, truth, show in pairs
         if guess
     ]

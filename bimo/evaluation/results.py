@@ -187,9 +187,8 @@ class Comparison(_Result):
     def _units_fit(self) -> Comparison:
         for row in self.rows:
             if row.unit_nats is not None and len(row.unit_nats) != len(self.unit_bytes):
-                raise ValueError(
-                    f"row {row.label!r}: {len(row.unit_nats)} unit_nats, but {len(self.unit_bytes)} unit_bytes; every row needs the same units"
-                )
+                found = f"{len(row.unit_nats)} unit_nats, but {len(self.unit_bytes)} unit_bytes"
+                raise ValueError(f"row {row.label!r}: {found}; every row needs the same units")
         return self
 
     def tokenizer_of(self, row: Row) -> TokenizerFacts:

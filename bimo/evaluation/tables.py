@@ -63,7 +63,7 @@ def lines(comparison: Comparison, lang: str = "en") -> list[Line]:
     ranking = rank(comparison)
     t = words(lang)
     reasons = {id(row): _reason(row, why, t) for row, why in ranking.apart}
-    reasons |= {id(row): display.visible(row.error or "").strip() or t("failed") for row in ranking.failed}
+    reasons |= {id(row): display.visible(row.error or "").strip() or t("unmeasured") for row in ranking.failed}
     best = [_best_rows(comparison, ranking, column) for column in COLUMNS]
     mixed = len({row.budgeted for row in comparison.rows}) > 1
     places = {id(row): index for index, row in enumerate(comparison.rows)}
@@ -90,10 +90,12 @@ def _best_rows(comparison: Comparison, ranking: Ranking, column: Column) -> set[
         return {id(row) for row in ranking.level}
     if column.key != "col_disk" and column.key != "col_memory" and not one_tokenizer(comparison):
         return set()
-    if column.key == "col_generation_speed" and len({(r.generation_batch, r.generation_precision, r.generation_threads) for _, r in found}) > 1:
+    settings = {(r.generation_batch, r.generation_precision, r.generation_threads) for _, r in found}
+    if column.key == "col_generation_speed" and len(settings) > 1:
         return set()
     leader = max(value * column.better for value, _ in found)
-    return {id(row) for value, row in found if value * column.better == leader}
+    leaders = {id(row) for value, row in found if value * column.better == leader}
+    return leaders if len(leaders) < len(found) else set()
 
 
 def _reason(row: Row, why: str, t: Callable[..., str]) -> str:

@@ -50,7 +50,7 @@ def budget(written: str, lang: str) -> str:
     if parsed is None:
         return t("budget_other", n=display.shorten(written, 24))
     number, unit = parsed
-    shown = f"{number:,g}" if number < 1e5 else display.count(number)
+    shown = f"{number:,g}" if number < 1e5 else display.tick(display.count(number))
     said = t(f"budget_{unit}", n="one" if number == 1 and lang == "en" else shown)
     return said[:-1] if number == 1 and lang == "en" else said
 
@@ -63,7 +63,7 @@ def _finding(comparison: Comparison, ranking: Ranking, lang: str, t: Callable[..
     best, second = ranking.best, ranking.next
     if best is None:
         if not ranking.apart:
-            return t("none")
+            return t("none" if all(row.error for row in comparison.rows) else "unmeasured")
         ranking = Ranking(ranked=[row for row, _ in ranking.apart][:1])
         best = ranking.ranked[0]
     if best.bits_per_byte is None or not math.isfinite(best.bits_per_byte):
@@ -120,8 +120,9 @@ def caveats(comparison: Comparison, lang: str = "en") -> list[str]:
             said.append(t("interval_none", n=units or (test.documents if test else 0)))
     if ranking.apart:
         said.append(t("apart_n", names=t("comma").join(_named(row) for row, _ in ranking.apart)))
-    if ranking.failed and len(comparison.rows) == 1:
-        said.append(_named(ranking.failed[0]) + t("colon") + display.shorten(ranking.failed[0].error or t("failed"), 400))
-    elif ranking.failed:
-        said.append(t("failed_n", n=len(ranking.failed), all=len(comparison.rows)))
+    failed = [row for row in ranking.failed if row.error]
+    if failed and len(comparison.rows) == 1:
+        said.append(_named(failed[0]) + t("colon") + display.shorten(failed[0].error or "", 400))
+    elif failed:
+        said.append(t("failed_n", n=len(failed), all=len(comparison.rows)))
     return said

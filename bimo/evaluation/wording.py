@@ -46,8 +46,9 @@ WORDS: dict[str, tuple[str, str]] = {
         "none of the models gives the whole text a probability above zero.",
         "没有一个模型能对整段文本给出大于零的概率。",
     ),
+    "unmeasured": ("no held-out text was measured.", "没有可供测量的留出文本。"),
     "none": ("no model finished.", "没有模型训练成功。"),
-    "and": (" and ", "与"),
+    "and": (" and ", " 与 "),
     "comma": (", ", "、"),
     "the": ("the ", ""),
     "failed_n": ("{n} of {all} failed; see below.", "{all} 个模型中有 {n} 个失败，见下文。"),
@@ -113,7 +114,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "lost": ("{n} bytes lost", "丢失 {n} 字节"),
     "unknown": ("{n} unknown tokens", "{n} 个未知词元"),
     "impossible": ("{n} tokens of probability zero", "{n} 个零概率词元"),
-    "generation_at": ("Generation speed: batch {batch}, {precision}, {threads} threads.", "生成速度：批量 {batch}，{precision}，{threads} 线程。"),
+    "generation_at": (
+        "Generation speed: batch {batch}, {precision}, {threads} threads.",
+        "生成速度：批量 {batch}，{precision}，{threads} 线程。",
+    ),
     "generation_mixed": ("Generation speeds were measured with different settings:", "各模型的生成速度测量设置不同："),
     "col_model": ("model", "模型"),
     "col_bits_per_byte": ("bits per byte", "每字节比特"),
@@ -141,8 +145,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "训练过程中验证文本的每字节比特数；浅细线为训练文本。",
     ),
     "learning_counted": (
-        " A model that is counted in one pass is a point, carried on as a dotted line.",
-        "一遍计数而成的模型为一个点，以虚线延伸。",
+        " A model without a curve, being counted in one pass, is a point, carried on as a dotted line.",
+        "一遍计数而成的模型没有曲线，只有一个点，以虚线延伸。",
     ),
     "over_seconds": ("over training time", "随训练时间"),
     "over_tokens": ("over tokens read", "随已读词元数"),
@@ -158,9 +162,9 @@ WORDS: dict[str, tuple[str, str]] = {
         "The grey line joins the models that no other beats on both counts.",
         "三图均以低者为佳；时间与内存以左为佳，速度以右为佳。灰线连接在两方面都未被超越的模型。",
     ),
-    "by_time": ("against training time", "与训练时间"),
-    "by_speed": ("against generation speed", "与生成速度"),
-    "by_memory": ("against memory", "与内存"),
+    "by_time": ("against training time", "质量对训练时间"),
+    "by_speed": ("against generation speed", "质量对生成速度"),
+    "by_memory": ("against memory", "质量对内存"),
     "samples": ("What they write", "它们写了什么"),
     "samples_one": ("What it writes", "它写了什么"),
     "samples_note": ("The prompt is underlined; the model wrote the rest.", "加下划线者为提示，其余由模型写出。"),
@@ -194,7 +198,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "mode_paragraph": ("Each paragraph is a document.", "每段为一篇文档。"),
     "mode_stream": ("Each file is one stream; every newline is a </s>.", "每个文件为一条连续的流，每个换行即 </s>。"),
     "recipes": ("The recipes", "配方"),
-    "recipes_note": ("Every setting as it was resolved; the same recipe trains the same model.", "全部设置的最终取值；同一配方训练出同一模型。"),
+    "recipes_note": ("Every setting as it was resolved before the first step.", "第一步之前确定下来的全部设置。"),
     "again": ("Do it again", "重做一遍"),
     "percent": ("{n}\u00a0%", "{n}%"),
     "seed": ("seed {n}", "随机种子 {n}"),
@@ -203,9 +207,12 @@ WORDS: dict[str, tuple[str, str]] = {
     "memory_n": ("{n} memory", "内存 {n}"),
     "notices": ("Notices", "说明"),
     "footer": (
-        "Bits per byte: the negative log-likelihood in bits over the UTF-8 bytes of the held-out text, so that models with different "
-        "tokenizers compare. Perplexity: the same per token; it compares only under one tokenizer. Kinds of score are never mixed in a ranking.",
-        "每字节比特数：留出文本的负对数似然（以比特计）除以其 UTF-8 字节数，因此分词器不同的模型也可比较。"
+        "Bits per byte: the negative log-likelihood in bits over the UTF-8 bytes of the held-out text, "
+        "so that models with different "
+        "tokenizers compare. Perplexity: the same per token; it compares only under one tokenizer. "
+        "Kinds of score are never mixed in a ranking.",
+        "每字节比特数：留出文本的负对数似然（以比特计）除以其 UTF-8 字节数，"
+        "因此分词器不同的模型也可比较。"
         "困惑度：同一量按词元计，只在同一分词器下可比。不同种类的得分不混排。",
     ),
     "made_by": ("Written by Bimo {version}.", "由笔墨 Bimo {version} 生成。"),
