@@ -133,19 +133,19 @@ class Recurrent(NeuralLanguageModel):
         """
         states = self.start(len(tokens)) if carry is None else carry
         keep = None if boundaries is None or not bool(boundaries.any()) else ~boundaries.t()  # [T, B]
-        output, finals = self._run(tokens, states, keep, self.training)
+        output, finals = self._run(tokens, states, keep, self.training, every=False)
         return output.transpose(0, 1), tuple(torch.stack([f[-1] for f in final]).detach() for final in finals)
 
     def head(self) -> tuple[Tensor, Tensor]:
         """Output matrix [V, D] and bias [V]."""
         return (self.embedding if self.output is None else self.output).weight, self.output_bias
 
-    def _run(self, tokens: Tensor, states: States, keep: Tensor | None, training: bool) -> tuple[Tensor, list[list[Tensor]]]:
-        """Outputs [T, B, D] and, for h (and c), the list over layers of all their values [T, B, H]."""
+    def _run(self, tokens: Tensor, states: States, keep: Tensor | None, training: bool, every: bool) -> tuple[Tensor, list[list[Tensor]]]:
+        """Outputs [T, B, D] and, for h (and c), the list over layers of all their values [T, B, H], or of the last alone."""
         c = self.config
         x = self._embed(tokens.t(), training)
         mask = None if keep is None else keep[:, :, None].to(x.dtype)
-        every: list[list[Tensor]] = [[] for _ in states]
+        values: list[list[Tensor]] = [[] for _ in states]
         for number, part in enumerate(self.layers):
             x = self._drop(x, c.input_dropout if number == 0 else c.layer_dropout, training)
             weight = F.dropout(part.weight_hidden, c.recurrent_dropout, training)
@@ -160,13 +160,14 @@ class Recurrent(NeuralLanguageModel):
                 part.bias_input,
                 part.bias_hidden,
                 mask,
+                every,
             )
             x = h
-            every[0].append(h)
+            values[0].append(h)
             if cells is not None:
-                every[1].append(cells)
+                values[1].append(cells)
         x = self._drop(x, c.output_dropout, training)
-        return (x if self.projection is None else self.projection(x)), every
+        return (x if self.projection is None else self.projection(x)), values
 
     def _embed(self, tokens: Tensor, training: bool) -> Tensor:
         """Embeddings [T, B, E]; with embedding dropout a word is left out of the whole window, or kept and made larger."""
@@ -197,9 +198,9 @@ class Recurrent(NeuralLanguageModel):
     def advance(self, state: States, tokens: Tensor, lengths: Tensor | None = None, keep: Keep = "all") -> tuple[Tensor, States]:
         """See `LanguageModel.advance`; never drops out."""
         tokens, lengths = self.checked(tokens, lengths)
-        output, every = self._run(tokens, state, None, training=False)
+        output, found = self._run(tokens, state, None, training=False, every=True)
         rows, ends = torch.arange(len(lengths), device=lengths.device), lengths - 1
-        new = tuple(torch.stack([values[ends, rows] for values in part]) for part in every)
+        new = tuple(torch.stack([values[ends, rows] for values in part]) for part in found)
         hidden = output[ends, rows][:, None] if keep == "last" else output.transpose(0, 1)
         return self.logits(hidden), new
 

@@ -7,6 +7,8 @@ from typing import get_args
 import pytest
 import torch
 
+from bimo.core.errors import CapabilityError, ModelError
+from bimo.models.base import load_model
 from bimo.models.kernels.recurrent import Cell
 from bimo.models.recurrent import Recurrent, RecurrentConfig
 from bimo.text.vocabulary import Vocabulary
@@ -57,3 +59,110 @@ def test_boundaries_make_documents_stand_alone(cell):
     alone, state = model.advance(model.start(1), tokens[1:2, 8:])
     assert near(logits[1:2, 8:], alone)
     assert all(torch.allclose(a[:, 1:2], s) for a, s in zip(after, state, strict=True))
+
+
+def test_unknown_and_impossible_settings_are_refused():
+    with pytest.raises(ValueError, match="lstn"):
+        RecurrentConfig(cell="lstn")
+    with pytest.raises(ValueError, match="widht"):
+        RecurrentConfig(widht=3)
+    with pytest.raises(CapabilityError, match="given"):
+        make("gru").start(1, given="a source")
+    with pytest.raises(CapabilityError, match="rewind"):
+        make("gru").rewind(make("gru").start(1), torch.tensor([0]))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_ragged_rows_and_padding(cell):
+    model = make(cell)
+    tokens, lengths = torch.randint(0, 13, (3, 9)), torch.tensor([1, 9, 4])
+    logits, state = model.advance(model.start(3), tokens, lengths, keep="last")
+    for row, length in enumerate(lengths.tolist()):
+        alone, one = model.advance(model.start(1), tokens[row : row + 1, :length])
+        assert near(logits[row], alone[0, -1:])
+        assert all(torch.equal(s[:, row : row + 1], o) or torch.allclose(s[:, row : row + 1], o) for s, o in zip(state, one, strict=True))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_select_and_join(cell):
+    model = make(cell)
+    _, state = model.advance(model.start(3), torch.randint(0, 13, (3, 4)))
+    first, rest = model.select(state, torch.tensor([0])), model.select(state, torch.tensor([1, 2]))
+    again = model.join([first, rest])
+    assert all(torch.equal(a, b) for a, b in zip(again, state, strict=True))
+    swapped = model.select(state, torch.tensor([2, 2, 0]))
+    next_token = torch.tensor([[5], [5], [5]])
+    logits, _ = model.advance(model.select(state, torch.tensor([0, 1, 2])), next_token)
+    moved, _ = model.advance(swapped, next_token)
+    assert near(moved, logits[[2, 2, 0]])
+    assert model.state_bytes(state) == model.state_bytes(first) == sum(s.nbytes for s in state) // 3
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_carry_continues_and_cuts_the_gradient(cell):
+    model = make(cell)
+    tokens = torch.randint(0, 13, (2, 10))
+    whole, end = model.hidden(tokens)
+    first, carry = model.hidden(tokens[:, :6])
+    second, last = model.hidden(tokens[:, 6:], carry)
+    assert torch.allclose(torch.cat([first, second], 1), whole)
+    assert all(torch.allclose(a, b) for a, b in zip(last, end, strict=True))
+    assert not any(s.requires_grad for s in carry)
+
+
+def test_saved_and_opened_is_the_same(tmp_path):
+    for cell in CELLS:
+        model = make(cell, embedding=5, variational=True, output_dropout=0.3)
+        model.save(tmp_path / cell)
+        opened = load_model(tmp_path / cell)
+        assert isinstance(opened, Recurrent)
+        assert (opened.config, opened.vocabulary) == (model.config, model.vocabulary)
+        assert not opened.training
+        tokens = torch.randint(0, 13, (2, 5))
+        assert torch.equal(opened.advance(opened.start(2), tokens)[0], model.advance(model.start(2), tokens)[0])
+    tensors = model.tensors()
+    tensors.pop("output_bias")
+    with pytest.raises(ModelError, match="output_bias"):
+        Recurrent.from_tensors(model.config_dict(), tensors)
+
+
+def test_build_is_reproducible_and_ties():
+    torch.manual_seed(3)
+    one = Recurrent.build(RecurrentConfig(width=8), VOCABULARY)
+    torch.manual_seed(3)
+    two = Recurrent.build(RecurrentConfig(width=8), VOCABULARY)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert one.head()[0] is one.embedding.weight
+    assert torch.equal(one.layers[0].bias_input[8:16], torch.ones(8))
+    untied = Recurrent.build(RecurrentConfig(width=8, tied=False), VOCABULARY)
+    assert untied.parameter_count() == one.parameter_count() + 13 * 8
+
+
+@pytest.mark.parametrize("field", ["input_dropout", "layer_dropout", "output_dropout", "recurrent_dropout", "embedding_dropout"])
+def test_each_dropout_acts_in_training_alone(field):
+    model = make("lstm", **{field: 0.5})
+    tokens = torch.randint(0, 13, (2, 8))
+    model.train()
+    torch.manual_seed(0)
+    one, two = model.hidden(tokens)[0], model.hidden(tokens)[0]
+    assert not torch.allclose(one, two)
+    torch.manual_seed(0)
+    assert torch.equal(model.hidden(tokens)[0], one)
+    logits = model.advance(model.start(2), tokens)[0]
+    model.eval()
+    assert near(model.logits(model.hidden(tokens)[0]).detach(), logits)
+
+
+def test_variational_dropout_keeps_its_mask_over_the_steps():
+    for variational in (False, True):
+        model = make("rnn", output_dropout=0.5, variational=variational).train()
+        dropped = model.hidden(torch.randint(0, 13, (4, 8)))[0] == 0
+        assert bool((dropped == dropped[:, :1]).all()) is variational
+
+
+def test_embedding_dropout_drops_words():
+    model = make("rnn", embedding_dropout=0.5).train()
+    tokens = torch.tensor([[3, 4, 5, 6, 7, 8], [8, 7, 6, 5, 4, 3]])
+    kept = (model._embed(tokens, True) != 0).all(-1)
+    assert bool((kept[0] == kept[1].flip(0)).all())
+    assert 0 < int(kept[0].sum()) < 6

@@ -116,17 +116,22 @@ def lstm_forward(t, pre, rec, h, c, extra, keep):  # type: ignore[no-untyped-def
     for b in range(B):
         k, p, r = keep[t, b], pre[t, b], rec[b]
         old, new, cell, squashed = c[t, b], h[t + 1, b], c[t + 1, b], extra[t, b]
-        for j in range(2 * H):
-            p[j] = _sigmoid(p[j] + k * r[j])
-        for j in range(2 * H, 3 * H):
-            p[j] = _tanh(p[j] + k * r[j])
-        for j in range(3 * H, 4 * H):
-            p[j] = _sigmoid(p[j] + k * r[j])
+        i, f, g, o = p[:H], p[H : 2 * H], p[2 * H : 3 * H], p[3 * H :]
+        r_i, r_f, r_g, r_o = r[:H], r[H : 2 * H], r[2 * H : 3 * H], r[3 * H :]
+        for j in range(H):  # many short loops: the compiler makes vectors of each, and of their union not
+            i[j] = _sigmoid(i[j] + k * r_i[j])
         for j in range(H):
-            cell[j] = p[H + j] * (k * old[j]) + p[j] * p[2 * H + j]
+            f[j] = _sigmoid(f[j] + k * r_f[j])
+        for j in range(H):
+            g[j] = _tanh(g[j] + k * r_g[j])
+        for j in range(H):
+            o[j] = _sigmoid(o[j] + k * r_o[j])
+        for j in range(H):
+            cell[j] = f[j] * (k * old[j]) + i[j] * g[j]
         for j in range(H):
             squashed[j] = _tanh(cell[j])
-            new[j] = p[3 * H + j] * squashed[j]
+        for j in range(H):
+            new[j] = o[j] * squashed[j]
 
 
 @_jit
@@ -158,13 +163,18 @@ def gru_forward(t, pre, rec, h, c, extra, keep):  # type: ignore[no-untyped-def]
     for b in range(B):
         k, p, r = keep[t, b], pre[t, b], rec[b]
         old, new, inside = h[t, b], h[t + 1, b], extra[t, b]
-        for j in range(2 * H):
-            p[j] = _sigmoid(p[j] + k * r[j])
+        reset, z, n = p[:H], p[H : 2 * H], p[2 * H :]
+        r_r, r_z, r_n = r[:H], r[H : 2 * H], r[2 * H :]
         for j in range(H):
-            inside[j] = k * r[2 * H + j] + bias[j]
-            p[2 * H + j] = _tanh(p[2 * H + j] + p[j] * inside[j])
-            z = p[H + j]
-            new[j] = (one - z) * p[2 * H + j] + z * (k * old[j])
+            reset[j] = _sigmoid(reset[j] + k * r_r[j])
+        for j in range(H):
+            z[j] = _sigmoid(z[j] + k * r_z[j])
+        for j in range(H):
+            inside[j] = k * r_n[j] + bias[j]
+        for j in range(H):
+            n[j] = _tanh(n[j] + reset[j] * inside[j])
+        for j in range(H):
+            new[j] = (one - z[j]) * n[j] + z[j] * (k * old[j])
 
 
 @_jit
