@@ -1,2 +1,51 @@
-"""Bimo."""
+"""Bimo (笔墨): every family of language model, prepared, trained, compared and served in the same way.
+
+    >>> import bimo
+    >>> "lstm" in bimo.families()
+    True
+
+Nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0.dev0"
+
+if TYPE_CHECKING:
+    from bimo.api import Model, compare, env, evaluate, families, generate, info, load, plan, prepare, resume, train
+    from bimo.core.errors import BimoError, UserError
+
+__all__ = [
+    "BimoError",
+    "Model",
+    "UserError",
+    "compare",
+    "env",
+    "evaluate",
+    "families",
+    "generate",
+    "info",
+    "load",
+    "plan",
+    "prepare",
+    "resume",
+    "train",
+]
+
+_ELSEWHERE = {"BimoError": "bimo.core.errors", "UserError": "bimo.core.errors"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'bimo' has no attribute {name!r}; it has {', '.join(__all__)}")
+    import importlib
+
+    value = getattr(importlib.import_module(_ELSEWHERE.get(name, "bimo.api")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

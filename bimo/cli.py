@@ -62,13 +62,13 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Read text, train a tokenizer on it, write token shards."""
-    from bimo import api
+    from bimo import api, console
 
     paths, overrides = _split(sources)
     corpus = api.prepare(
         paths, out, valid=valid, test=test, tokenizer=tokenizer, vocab_size=vocab_size, documents=documents, overrides=overrides
     )
-    _print_json(corpus.manifest) if as_json else print(api.describe_corpus(corpus))
+    _print_json(corpus.manifest) if as_json else print(console.describe_corpus(corpus))
 
 
 @app.command()
@@ -87,7 +87,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a model on text, a prepared folder or a recipe."""
-    from bimo import api
+    from bimo import api, console
 
     paths, overrides = _split(sources)
     if resume is not None:
@@ -99,7 +99,7 @@ def train(
             paths, family=family, out=out, valid=valid, test=test, tokenizer=tokenizer, vocab_size=vocab_size,
             documents=documents, budget=budget, seed=seed, overrides=overrides,
         )  # fmt: skip
-    _print_json(run.to_dict()) if as_json else api.show_run(run)
+    _print_json(run.to_dict()) if as_json else console.show_run(run)
 
 
 @app.command()
@@ -117,7 +117,7 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt."""
-    from bimo import api
+    from bimo import api, console
 
     named = {
         "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_beams": num_beams,
@@ -147,7 +147,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure perplexity and bits per byte on a text."""
-    from bimo import api
+    from bimo import api, console
 
     result = api.evaluate(model, sources or [], documents=documents, stride=stride)
     _print_json(result.to_dict()) if as_json else print(result.describe())
@@ -168,14 +168,14 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Train several families under one budget and compare them."""
-    from bimo import api
+    from bimo import api, console
 
     paths, overrides = _split(sources)
     result = api.compare(
         paths, valid=valid, test=test, documents=documents, families=families.split(",") if families else None,
         tokenizer=tokenizer, vocab_size=vocab_size, budget=budget, seed=seed, out=out, overrides=overrides,
     )  # fmt: skip
-    _print_json(result.to_dict()) if as_json else api.show_comparison(result)
+    _print_json(result.to_dict()) if as_json else console.show_comparison(result)
 
 
 @app.command()
@@ -192,32 +192,32 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Tell parameters, memory, disk, operations, tokens and time ahead of a run, from a ten-second probe."""
-    from bimo import api
+    from bimo import api, console
 
     paths, overrides = _split(sources)
     result = api.plan(
         paths, family=family, valid=valid, test=test, tokenizer=tokenizer, vocab_size=vocab_size,
         documents=documents, budget=budget, seed=seed, overrides=overrides,
     )  # fmt: skip
-    _print_json(result) if as_json else api.show_facts(result)
+    _print_json(result) if as_json else console.show_facts(result)
 
 
 @app.command()
 def info(model: Annotated[str, typer.Argument(help="a model, run or prepared folder")], as_json: AsJson = False) -> None:
     """Tell what a model folder holds."""
-    from bimo import api
+    from bimo import api, console
 
     result = api.info(model)
-    _print_json(result) if as_json else api.show_facts(result)
+    _print_json(result) if as_json else console.show_facts(result)
 
 
 @app.command()
 def env(as_json: AsJson = False) -> None:
     """Tell what this machine is, for a bug report."""
-    from bimo import api
+    from bimo import api, console
 
     result = api.env()
-    _print_json(result) if as_json else api.show_facts(result)
+    _print_json(result) if as_json else console.show_facts(result)
 
 
 @app.command()
@@ -227,9 +227,9 @@ def quickstart(
     out: Annotated[Path, typer.Option("--out", help="folder to write")] = Path("runs/quickstart"),
 ) -> None:
     """Train three families on a text for the same time each, and show which one won."""
-    from bimo import quickstart as main_job
+    from bimo.quickstart import quickstart as main_job
 
-    main_job.quickstart(sources or [], budget=budget, out=out)
+    main_job(sources or [], budget=budget, out=out)
 
 
 @app.callback(invoke_without_command=True)

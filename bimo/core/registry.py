@@ -46,6 +46,9 @@ _FAMILIES: tuple[Family, ...] = (
 )  # fmt: skip
 
 
+FIRST = ("ngram", "lstm", "decoder")  # one of each age: what the quickstart compares
+
+
 def families() -> tuple[str, ...]:
     """Names of all families.
 

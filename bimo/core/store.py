@@ -16,6 +16,9 @@ from bimo.core.errors import MachineError, ModelError, UserError
 
 _STAGES: list[Callable[[str, Path], None]] = []  # told of each stage of a save: "write", "sync", "rename", "renamed"
 
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
 
 @contextlib.contextmanager
 def observe_saves(told: Callable[[str, Path], None]) -> Iterator[None]:
@@ -73,6 +76,7 @@ def write_beside(path: Path, write: Callable[[Path], None]) -> None:
             _stage("write", path)
             write(beside)
             _stage("sync", path)
+            os.chmod(beside, 0o666 & ~_UMASK)
             with open(beside, "rb+") as file:
                 os.fsync(file.fileno())
             _stage("rename", path)

@@ -180,6 +180,16 @@ def _read_run(folder: Path) -> dict[str, Any]:
     return store.read_json(folder / RUN) if (folder / RUN).exists() else {}
 
 
+def plan_ahead(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
+    """What `fit` would need, as plain data; a counted family is told by its own bound on what it can hold."""
+    runtime.set_threads(recipe.training.threads)
+    model = build(recipe, corpus)
+    if isinstance(model, NeuralLanguageModel):
+        model = model.to(runtime.pick_device(recipe.training.device))
+        return make_plan(model, batches_for(model, recipe, corpus), recipe.training).to_dict()
+    return model.plan(corpus.splits["train"].tokens)  # type: ignore[attr-defined]
+
+
 def saved_recipe(folder: Path) -> Recipe:
     """The recipe of a run folder, with all that was resolved."""
     if not (Path(folder) / RECIPE).is_file():
