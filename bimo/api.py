@@ -1,0 +1,341 @@
+"""The public functions: what the command line's verbs do, for Python.
+
+    import bimo
+    run = bimo.train("my.txt", family="lstm", budget="5m")
+    model = bimo.load(run.folder)
+    print(model.generate("Once upon a time"))
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from bimo.core import registry, runtime, store
+from bimo.core.errors import ModelError, RecipeError, SourceError
+from bimo.core.recipe import Recipe, make_recipe, parse_overrides, read_recipe
+from bimo.data import corpus as corpora
+from bimo.data.corpus import Corpus
+from bimo.data.documents import ReadReport
+from bimo.data.sources import read_documents
+from bimo.evaluation import compare as comparison
+from bimo.evaluation import perplexity, runs
+from bimo.evaluation.perplexity import Evaluation
+from bimo.evaluation.results import Comparison
+from bimo.evaluation.runs import Run
+from bimo.generation.sampling import GenerationConfig
+from bimo.generation.texts import continue_texts, stream_text
+from bimo.models.bundle import Bundle
+
+Sources = str | Path | Sequence[str | Path]
+
+
+def families() -> tuple[str, ...]:
+    """Names of all families.
+
+    >>> "ngram" in families()
+    True
+    """
+    return registry.families()
+
+
+# -- text -----------------------------------------------------------------------------------------------------------------
+
+
+def prepare(
+    sources: Sources,
+    out: str | Path,
+    *,
+    valid: str | Path | None = None,
+    test: str | Path | None = None,
+    tokenizer: str | None = None,
+    vocab_size: int | None = None,
+    documents: str | None = None,
+    overrides: Iterable[str] = (),
+) -> Corpus:
+    """Read `sources`, deal them into train, valid and test, learn a tokenizer, write token shards to `out`."""
+    recipe = _recipe(_listed(sources), overrides, valid=valid, test=test, tokenizer=tokenizer, vocab_size=vocab_size, documents=documents)
+    return _prepare(recipe, Path(out))
+
+
+def _listed(sources: Sources) -> list[str]:
+    return [str(sources)] if isinstance(sources, str | Path) else [str(s) for s in sources]
+
+
+def _prepare(recipe: Recipe, out: Path) -> Corpus:
+    text = recipe.text
+    if not text.sources:
+        raise SourceError("no text given: name files, folders, globs or - (standard input)")
+    return corpora.prepare(
+        text.sources, out, valid=text.valid, test=text.test, tokenizer=text.tokenizer, vocab_size=text.vocab_size,
+        documents=text.documents, seed=recipe.training.seed,
+    )  # fmt: skip
+
+
+# -- learning -------------------------------------------------------------------------------------------------------------
+
+
+def _recipe(sources: list[str], overrides: Iterable[str] = (), **options: Any) -> Recipe:
+    """A recipe from a recipe file among the sources, options and overrides, the later ones winning."""
+    layers: list[Mapping[str, Any]] = []
+    files = [s for s in sources if s.endswith((".yaml", ".yml"))]
+    texts = [s for s in sources if s not in files]
+    if len(files) > 1 or (files and texts):
+        raise RecipeError(f"{', '.join(sources)}: give one recipe, or text, not both; a recipe names its text in text.sources")
+    if files:
+        layers.append(read_recipe(Path(files[0])))
+    text = {k: options.pop(k, None) for k in ("valid", "test", "tokenizer", "vocab_size", "documents")}
+    training = {k: options.pop(k, None) for k in ("budget", "seed")}
+    named: dict[str, Any] = {
+        **{k: v for k, v in options.items() if v is not None},
+        "text": {k: str(v) if isinstance(v, Path) else v for k, v in text.items() if v is not None},
+        "training": {k: v for k, v in training.items() if v is not None},
+    }
+    if texts:
+        named["text"]["sources"] = texts
+    return make_recipe(*layers, named, parse_overrides(overrides))
+
+
+def _is_corpus(sources: list[str]) -> bool:
+    return len(sources) == 1 and (Path(sources[0]) / "corpus.json").is_file()
+
+
+def _corpus(recipe: Recipe, beside: Path, asked: Mapping[str, Any]) -> Corpus:
+    """The prepared corpus that the recipe names, or one prepared from its text in `beside`."""
+    if not _is_corpus(recipe.text.sources):
+        return _prepare(recipe, beside)
+    fixed = [name for name, value in asked.items() if value is not None]
+    if fixed:
+        raise RecipeError(f"{recipe.text.sources[0]} is prepared already: {', '.join(fixed)} can only be chosen in bimo prepare")
+    corpus = Corpus.open(recipe.text.sources[0])
+    recipe.text.documents = corpus.documents
+    if corpus.tokenizer.kind in ("byte", "char", "word", "bpe", "wordpiece", "unigram"):
+        recipe.text.tokenizer = cast(Any, corpus.tokenizer.kind)
+    return corpus
+
+
+def _name(sources: Sequence[str]) -> str:
+    """What a run on these sources is called: letters, digits and dashes of the first one's name."""
+    first = Path(sources[0]).resolve() if sources and sources[0] != "-" else Path("text")
+    stem = first.name.split(".")[0] or first.name
+    return re.sub(r"[^\w-]+", "-", stem).strip("-") or "text"
+
+
+def train(
+    sources: Sources = (),
+    *,
+    family: str | None = None,
+    out: str | Path | None = None,
+    valid: str | Path | None = None,
+    test: str | Path | None = None,
+    tokenizer: str | None = None,
+    vocab_size: int | None = None,
+    documents: str | None = None,
+    budget: str | None = None,
+    seed: int | None = None,
+    overrides: Iterable[str] = (),
+) -> Run:
+    """Train a model on text, a prepared folder or a recipe file; returns the finished run.
+
+    overrides: `section.key=value` words. The run folder `out` (runs/<source>-<n> if not given) is a model folder too.
+    """
+    text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents}
+    recipe = _recipe(_listed(sources), overrides, family=family, budget=budget, seed=seed, **text)
+    name = _name(recipe.text.sources)
+    folder = Path(out) if out is not None else store.next_run_folder(name)
+    _refuse_used(folder)
+    corpus = _corpus(recipe, folder / "corpus", text)
+    return runs.run(recipe, corpus, folder, name=name, command=_command())
+
+
+def _refuse_used(folder: Path) -> None:
+    if (folder / "recipe.yaml").exists():
+        raise RecipeError(f"{folder}: holds a run already; go on with bimo train --resume {folder}, or choose another --out")
+
+
+def resume(folder: str | Path) -> Run:
+    """Go on with a run where its last checkpoint stands; a finished one is returned as it is."""
+    return runs.resume(Path(folder))
+
+
+def plan(
+    sources: Sources = (),
+    *,
+    family: str | None = None,
+    valid: str | Path | None = None,
+    test: str | Path | None = None,
+    tokenizer: str | None = None,
+    vocab_size: int | None = None,
+    documents: str | None = None,
+    budget: str | None = None,
+    seed: int | None = None,
+    overrides: Iterable[str] = (),
+) -> dict[str, Any]:
+    """What a run of these arguments would need, from a ten-second probe of this machine; nothing is kept."""
+    import tempfile
+
+    from bimo.training.fit import plan_ahead
+
+    text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents}
+    recipe = _recipe(_listed(sources), overrides, family=family, budget=budget, seed=seed, **text)
+    with tempfile.TemporaryDirectory(prefix="bimo-plan-") as folder:
+        return plan_ahead(recipe, _corpus(recipe, Path(folder) / "corpus", text))
+
+
+def compare(
+    sources: Sources,
+    *,
+    valid: str | Path | None = None,
+    test: str | Path | None = None,
+    documents: str | None = None,
+    families: Sequence[str] | None = None,
+    tokenizer: str | None = None,
+    vocab_size: int | None = None,
+    budget: str | None = None,
+    seed: int | None = None,
+    out: str | Path | None = None,
+    overrides: Iterable[str] = (),
+) -> Comparison:
+    """Train families (or recipe files) under one budget on one text, each in its own process, and compare them."""
+    names = list(families) if families is not None else list(registry.families())
+    text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents}
+    shared = {"budget": budget or "30s", "seed": seed}
+    listed = _listed(sources)
+    base = _recipe(listed, (), **text, **shared)
+    recipes = [_one_of(name, base, shared, list(overrides)) for name in names]
+    name = _name(base.text.sources)
+    folder = Path(out) if out is not None else store.next_run_folder(f"{name}-comparison")
+    corpus = _corpus(base, folder / "corpus", text)
+    return comparison.compare(recipes, corpus, folder, name=name, command=_command())
+
+
+def _one_of(name: str, base: Recipe, shared: Mapping[str, Any], overrides: list[str]) -> Recipe:
+    """The recipe of one family, or of a recipe file, under the comparison's text and budget."""
+    own = read_recipe(Path(name)) if name.endswith((".yaml", ".yml")) else {"family": name.strip()}
+    fixed = {"text": base.text.model_dump(), "training": {k: v for k, v in shared.items() if v is not None}}
+    return make_recipe(own, fixed, parse_overrides(overrides))
+
+
+def _command() -> str:
+    """The command line of this process, as one would type it."""
+    return shlex.join(["bimo", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("bimo", "__main__") else ""
+
+
+# -- models ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Writing:
+    """What was written: continuations without the prompt, and why each ended."""
+
+    texts: list[str]
+    finishes: list[str]
+    prompt_tokens: int
+    generated_tokens: int
+    seconds: float
+    seed: int
+    rereads: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return dict(self.__dict__)
+
+
+class Model:
+    """A loaded model that writes, scores and can be saved. `bundle.model` is the family's own class."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+
+    def generate(self, prompt: str, **options: Any) -> str:
+        """The continuation of `prompt`, without the prompt; options as in `bimo generate` (max_new_tokens, temperature …)."""
+        return self.write(prompt, **options).texts[0]
+
+    def write(self, prompt: str | Sequence[str], **options: Any) -> Writing:
+        """Continue one prompt or several; num_return_sequences texts for each."""
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        done = continue_texts(self.bundle, prompts, GenerationConfig.of(**options))
+        return Writing(
+            [row.text or "" for row in done.rows], list(done.finishes), done.prompt_tokens, done.generated_tokens,
+            done.seconds, done.seed, done.rereads,
+        )  # fmt: skip
+
+    def stream(self, prompt: str, **options: Any) -> Iterator[str]:
+        """Yield the continuation piece by piece, in whole characters."""
+        return stream_text(self.bundle, prompt, GenerationConfig.of(**options))
+
+    def score(self, texts: Sequence[str]) -> list[float]:
+        """Nats of each text as a document of its own, its end included."""
+        from bimo.data.documents import Document
+
+        documents = [Document(text, f"text {i}", len(text.encode())) for i, text in enumerate(texts)]
+        split = corpora.encode_documents(documents, self.bundle.tokenizer, cast(Any, self.bundle.documents))
+        return [float(x) for x in perplexity.document_nats(self.bundle.model, split, self.bundle.context)]
+
+    def evaluate(self, sources: Sources, *, documents: str | None = None, stride: int | None = None) -> Evaluation:
+        """Perplexity and bits per byte on a text; `documents` as the model learned if not given."""
+        mode = cast(Any, documents or self.bundle.documents)
+        report = ReadReport()
+        split = corpora.encode_documents(read_documents(_listed(sources), mode, report), self.bundle.tokenizer, mode)
+        result = perplexity.evaluate(self.bundle.model, split, self.bundle.context, stride)
+        result.notices = [*report.summary(), *result.notices]
+        return result
+
+    def save(self, folder: str | Path) -> None:
+        """Write a model folder."""
+        self.bundle.save(Path(folder))
+
+    def info(self) -> dict[str, Any]:
+        """What this model is."""
+        model, tokenizer = self.bundle.model, self.bundle.tokenizer
+        config = model.config_dict()
+        row = registry.family_of_model_type(config["model_type"])
+        return {
+            "family": row.name, "model_type": config["model_type"], "kind": str(model.kind), "learning": row.learning,
+            "parameters": model.parameter_count(), "vocab_size": model.vocab_size, "tokenizer": tokenizer.kind,
+            "documents": self.bundle.documents, "context": self.bundle.context, "capabilities": sorted(model.capabilities),
+            "config": config,
+        }  # fmt: skip
+
+
+def load(folder: str | Path) -> Model:
+    """Open a model folder or a finished run folder."""
+    return Model(Bundle.load(folder))
+
+
+def evaluate(model: str | Path, sources: Sources, *, documents: str | None = None, stride: int | None = None) -> Evaluation:
+    """Perplexity and bits per byte of a model folder on a text."""
+    return load(model).evaluate(sources, documents=documents, stride=stride)
+
+
+def generate(model: str | Path, prompt: str, **options: Any) -> str:
+    """Continue `prompt` with the model of a folder."""
+    return load(model).generate(prompt, **options)
+
+
+def generation_options(named: Mapping[str, Any], words: Iterable[str]) -> dict[str, Any]:
+    """Named options that were given, and `key=value` words for the rest."""
+    extra = parse_overrides(words)
+    return {**extra, **{k: v for k, v in named.items() if v is not None}}
+
+
+def info(folder: str | Path) -> dict[str, Any]:
+    """What a model, run or prepared folder holds."""
+    folder = Path(folder)
+    if (folder / "config.json").exists():
+        return load(folder).info()
+    if (folder / "corpus.json").exists():
+        return Corpus.open(folder).manifest
+    if (folder / "run.json").exists():
+        return cast("dict[str, Any]", store.read_json(folder / "run.json"))
+    raise ModelError(f"{folder}: neither a model, a run nor a prepared folder")
+
+
+def env() -> dict[str, Any]:
+    """What this machine is, for a bug report."""
+    return runtime.environment()

@@ -1,0 +1,57 @@
+"""What the command line shows of results, in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from bimo.data.corpus import Corpus
+from bimo.evaluation.results import Comparison
+from bimo.evaluation.runs import Run
+from bimo.evaluation.tables import terminal_table
+from bimo.evaluation.verdict import verdict
+
+
+def describe_corpus(corpus: Corpus) -> str:
+    """A few lines for a person."""
+    lines = [f"{corpus.folder}: {corpus.tokenizer.kind} tokenizer of {corpus.tokenizer.vocabulary.size:,}, documents: {corpus.documents}"]
+    for name, s in corpus.splits.items():
+        per_byte = f"{s.bytes / max(1, s.tokens):.2f} bytes a token"
+        lines.append(f"  {name:<6}{s.documents:>10,} documents {s.tokens:>14,} tokens {s.bytes:>14,} bytes  {per_byte}")
+    return "\n".join(lines + [f"  {line}" for line in corpus.manifest["summary"]])
+
+
+def show_run(run: Run) -> None:
+    """A finished run: its figures, a sample, where it lies and what comes next."""
+    console = Console()
+    if run.finished_before:
+        console.print(f"{run.folder}: already finished", markup=False, highlight=False)
+    show_comparison(run.result)
+    console.print(f"model and report: {run.folder}", markup=False, highlight=False)
+    console.print(f'next: bimo generate {run.folder} "…"', markup=False, highlight=False)
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """The table, a sample of each row, the verdict."""
+    console = Console()
+    console.print(terminal_table(comparison))
+    for row in comparison.rows:
+        for sample in row.samples[:1]:
+            console.print(f"\n{row.label} writes: ", style="bold", end="", markup=False, highlight=False)
+            console.print(f"{sample.prompt}|{sample.continuation}", markup=False, highlight=False)
+    console.print()
+    console.print(verdict(comparison), style="bold", markup=False, highlight=False)
+
+
+def show_facts(facts: Mapping[str, Any], indent: str = "") -> None:
+    """A mapping as aligned lines, numbers in groups of three."""
+    width = max((len(key) for key in facts), default=0)
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            print(f"{indent}{key}:")
+            show_facts(value, indent + "  ")
+        else:
+            shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value:,.4g}" if isinstance(value, float) else value
+            print(f"{indent}{key:<{width}}  {shown}")

@@ -1,0 +1,109 @@
+"""`compare`: families or recipes under one budget, each learned and measured in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bimo.core import registry, store
+from bimo.core.errors import Interrupted, MachineError
+from bimo.core.recipe import Recipe
+from bimo.data.corpus import Corpus
+from bimo.evaluation.report import write_report
+from bimo.evaluation.results import Comparison, Row
+from bimo.evaluation.runs import RESULT, machine_facts, run, text_facts
+from bimo.evaluation.tables import markdown_table
+
+FILE = "comparison.json"
+
+
+def compare(recipes: Sequence[Recipe], corpus: Corpus, out: Path, *, name: str, command: str = "", quiet: bool = False) -> Comparison:
+    """Run each recipe on `corpus` in its own process, then write comparison.json, table.md and report.html to `out`.
+
+    A recipe that fails is a row that says why; Ctrl-C stops the whole comparison.
+    """
+    out = Path(out)
+    runs = [_run_apart(recipe, corpus, out / folder, name, quiet) for recipe, folder in zip(recipes, _names(recipes), strict=True)]
+    whole = next((r for r in runs if isinstance(r, Comparison)), None)
+    comparison = Comparison(
+        text=whole.text if whole else text_facts(corpus, name),
+        machine=whole.machine if whole else machine_facts(),
+        budget=recipes[0].training.budget,
+        seed=recipes[0].training.seed,
+        command=command,
+        unit=whole.unit if whole else "document",
+        unit_bytes=whole.unit_bytes if whole else [],
+        rows=[r.rows[0] if isinstance(r, Comparison) else r for r in runs],
+    )
+    store.write_json(out / FILE, comparison.to_dict())
+    store.write_text(out / "table.md", markdown_table(comparison) + "\n")
+    write_report(comparison, out / "report.html")
+    return comparison
+
+
+def _names(recipes: Sequence[Recipe]) -> list[str]:
+    """A folder for each recipe: its family, numbered where it comes again."""
+    seen: dict[str, int] = {}
+    names = []
+    for recipe in recipes:
+        seen[recipe.family] = seen.get(recipe.family, 0) + 1
+        names.append(recipe.family if seen[recipe.family] == 1 else f"{recipe.family}-{seen[recipe.family]}")
+    return names
+
+
+def _run_apart(recipe: Recipe, corpus: Corpus, folder: Path, name: str, quiet: bool) -> Comparison | Row:
+    (folder / RESULT).unlink(missing_ok=True)
+    job = {"recipe": recipe.model_dump(mode="json"), "corpus": str(corpus.folder), "folder": str(folder), "name": name, "quiet": quiet}
+    code = _in_a_process(json.dumps(job).encode())
+    if code == Interrupted.exit_code:
+        raise Interrupted(f"the comparison was stopped while {recipe.family} ran; what has finished is in {folder.parent}")
+    if (folder / RESULT).exists():
+        return Comparison.from_dict(store.read_json(folder / RESULT))
+    why = store.read_json(folder / "error.json")["error"] if (folder / "error.json").exists() else f"its process ended with {code}"
+    label = registry.family(recipe.family).label.format_map(_Shown(recipe.model))
+    return Row(family=recipe.family, label=label, error=why)
+
+
+def _in_a_process(job: bytes) -> int:
+    """Run `_work` apart; on Ctrl-C (which reaches it too) wait until it has written its checkpoint."""
+    process = subprocess.Popen([sys.executable, "-m", "bimo.evaluation.compare"], stdin=subprocess.PIPE, stdout=sys.stderr)
+    try:
+        process.communicate(job)
+        return process.returncode
+    except KeyboardInterrupt:
+        process.wait()
+        return Interrupted.exit_code
+
+
+class _Shown(dict[str, Any]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def _work() -> int:
+    """The process of one run: a job comes in on standard input, result.json or error.json goes out into its folder."""
+    from bimo.core.errors import BimoError
+
+    job = json.loads(sys.stdin.buffer.read())
+    folder = Path(job["folder"])
+    (folder / "error.json").unlink(missing_ok=True)
+    try:
+        run(Recipe(**job["recipe"]), Corpus.open(job["corpus"]), folder, name=job["name"], quiet=job["quiet"])
+    except Interrupted:
+        return Interrupted.exit_code
+    except (BimoError, MemoryError, RuntimeError) as error:
+        print(f"{job['recipe']['family']}: {error}", file=sys.stderr)
+        try:
+            store.write_json(folder / "error.json", {"error": str(error) or type(error).__name__})
+        except MachineError:
+            return 1
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_work())

@@ -1,0 +1,174 @@
+"""Perplexity and bits per byte of a text under any model, by `score` alone.
+
+perplexity = exp(nats / scored tokens); bits per byte = nats / ln 2 / UTF-8 bytes of the user's text (docs/principles/perplexity.md).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bimo.core.errors import UserError
+from bimo.data.split import Split
+from bimo.data.windows import EvaluationBatch, evaluation_streams, evaluation_windows
+from bimo.evaluation import metrics
+from bimo.models.base import LanguageModel
+
+_BATCH_TOKENS = 1 << 14  # tokens scored together
+_BLOCKS = 64  # parts of a text that has too few documents to draw them again
+_FEWEST_DOCUMENTS = 30
+
+
+@dataclass
+class Evaluation:
+    """How well a model predicts a text. unit_nats and unit_bytes [U]: of each document, or of equal blocks of tokens."""
+
+    nats: float
+    tokens: int
+    bytes: int
+    kind: str
+    documents: int
+    unknown_tokens: int = 0
+    lost_bytes: int = 0
+    impossible_tokens: int = 0
+    context: int | None = None
+    stride: int | None = None
+    notices: list[str] = field(default_factory=list)
+    unit: str = "document"
+    unit_nats: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
+    unit_bytes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
+
+    @property
+    def nats_per_token(self) -> float:
+        """Mean nats of a scored token."""
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean nats of a scored token.
+
+        >>> Evaluation(nats=math.log(8) * 5, tokens=5, bytes=10, kind="exact", documents=1).perplexity
+        8.0
+        """
+        return metrics.perplexity(self.nats, self.tokens)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits for each UTF-8 byte of the user's text.
+
+        >>> Evaluation(nats=math.log(2) * 5, tokens=5, bytes=10, kind="exact", documents=1).bits_per_byte
+        0.5
+        """
+        return metrics.bits_per_byte(self.nats, self.bytes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; infinity becomes None."""
+        real = {"perplexity": self.perplexity, "bits_per_byte": self.bits_per_byte, "nats": self.nats}
+        plain = ("tokens", "bytes", "kind", "documents", "unknown_tokens", "lost_bytes", "impossible_tokens", "context", "stride", "notices")
+        return {**{k: v if math.isfinite(v) else None for k, v in real.items()}, **{k: getattr(self, k) for k in plain}}
+
+    def describe(self) -> str:
+        """A few lines for a person."""
+        lines = [
+            f"perplexity    {self.perplexity:,.2f}",
+            f"bits per byte {self.bits_per_byte:.4f}",
+            f"scored        {self.tokens:,} tokens, {self.bytes:,} bytes, {self.documents:,} documents ({self.kind})",
+        ]
+        if self.unknown_tokens or self.lost_bytes:
+            lines.append(f"lost          {self.unknown_tokens:,} unknown tokens, {self.lost_bytes:,} bytes the tokenizer cannot give back")
+        if self.impossible_tokens:
+            lines.append(f"impossible    {self.impossible_tokens:,} tokens have probability zero")
+        return "\n".join(lines + self.notices)
+
+
+def evaluate(model: LanguageModel, split: Split, context: int | None = None, stride: int | None = None) -> Evaluation:
+    """Score every document of `split` once; see `Evaluation`.
+
+    context: fed tokens of a window (the model's own if None); a longer document is scored in windows without overlap, or
+    with `stride` new tokens a window. A model without a context reads each document whole and takes no stride.
+    """
+    if split.scored_tokens < 1 or split.bytes < 1:
+        raise UserError(f"{split.name}: nothing to score (no documents with text)")
+    nats = token_nats(model, split, context, stride)
+    return _summed(model, split, nats, min(context or model.context, model.context) if model.context is not None else None, stride)
+
+
+def token_nats(model: LanguageModel, split: Split, context: int | None = None, stride: int | None = None) -> NDArray[np.float64]:
+    """Nats of every token of `split`, float64 [tokens]; 0 for each document's first token."""
+    nats = np.zeros(split.tokens)
+    with torch.no_grad():
+        if model.context is None:
+            if stride is not None:
+                raise UserError("stride: this model remembers without limit and reads each document whole; leave --stride out")
+            _score_streams(model, split, nats)
+        else:
+            context = min(context or model.context, model.context)
+            for batch in evaluation_windows(split, context, stride, max(1, _BATCH_TOKENS // context)):
+                score = model.score(batch.tokens, batch.lengths)
+                _put(nats, batch, score.nats.cpu().numpy())
+    return nats
+
+
+def document_nats(model: LanguageModel, split: Split, context: int | None = None) -> NDArray[np.float64]:
+    """Nats of every document of `split`, float64 [documents]."""
+    return np.add.reduceat(token_nats(model, split, context), split.starts) if split.documents else np.zeros(0)
+
+
+def _score_streams(model: LanguageModel, split: Split, nats: NDArray[np.float64]) -> None:
+    longest = int(np.diff(split.starts, append=split.tokens).max())
+    rows = max(1, min(32, split.documents))
+    chunk = min(longest, max(64, _BATCH_TOKENS // rows))
+    for group in evaluation_streams(split, chunk, rows):
+        state = None
+        for batch in group:
+            state = None if state is None else model.select(state, batch.rows.to(model.device))
+            score = model.score(batch.tokens, batch.lengths, state=state)
+            _put(nats, batch, score.nats.cpu().numpy())
+            state = score.state
+
+
+def _put(nats: NDArray[np.float64], batch: EvaluationBatch, found: NDArray[np.float64]) -> None:
+    kept = batch.scored().numpy()
+    places = batch.starts.numpy()[:, None] + np.arange(kept.shape[1])
+    nats[places[kept]] = found[kept]
+
+
+def _summed(model: LanguageModel, split: Split, nats: NDArray[np.float64], context: int | None, stride: int | None) -> Evaluation:
+    impossible = int(np.isinf(nats).sum())
+    notices = [] if stride is None else [f"windows overlap: {stride} new tokens each, {context} at most in sight"]
+    if split.documents >= _FEWEST_DOCUMENTS:
+        unit, unit_nats, unit_bytes = "document", np.add.reduceat(nats, split.starts), split.document_bytes
+    else:
+        unit = "block"
+        edges = np.arange(_BLOCKS) * split.tokens // _BLOCKS if split.tokens >= _BLOCKS else np.arange(split.tokens)
+        unit_nats = np.add.reduceat(nats, edges)
+        unit_bytes = np.diff(np.append(edges, split.tokens) * split.bytes // split.tokens)
+    return Evaluation(
+        float(nats.sum()), split.scored_tokens, split.bytes, str(model.kind), split.documents, split.unknown_tokens,
+        split.lost_bytes, impossible, context, stride, notices, unit, unit_nats, np.asarray(unit_bytes),
+    )  # fmt: skip
+
+
+def excerpt(split: Split, max_tokens: int, rows: int = 16) -> Split:
+    """About `max_tokens` tokens of `split`, evenly drawn, for a quick look during training.
+
+    Whole documents where there are many; otherwise `rows` pieces of the text (their first tokens are fed, not scored).
+    """
+    if split.tokens <= max_tokens and (split.documents >= rows or split.tokens < 64 * rows):
+        return split
+    if split.documents >= 4 * rows:
+        mean = split.tokens / split.documents
+        wanted = max(1, min(split.documents, int(max_tokens / mean)))
+        chosen = [split.document(i) for i in np.arange(wanted) * split.documents // wanted]
+        sizes = split.document_bytes[np.arange(wanted) * split.documents // wanted]
+    else:
+        size = min(max_tokens, split.tokens) // rows
+        chosen = [split.read(start, start + size) for start in np.arange(rows) * split.tokens // rows]
+        sizes = np.full(rows, split.bytes * size // split.tokens)
+    starts = np.cumsum([0, *map(len, chosen[:-1])])
+    return Split(split.name, [np.concatenate(chosen)], starts, np.asarray(sizes))

@@ -1,0 +1,264 @@
+"""A whole run: fit a recipe, keep the model, measure it, and write down what came out."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bimo.core import registry, runtime, store
+from bimo.core.budget import Budget
+from bimo.core.errors import CheckpointError
+from bimo.core.recipe import Recipe
+from bimo.data.corpus import Corpus
+from bimo.data.split import Split
+from bimo.evaluation.metrics import distinct_n, repetition
+from bimo.evaluation.perplexity import Evaluation, evaluate, excerpt
+from bimo.evaluation.report import write_report
+from bimo.evaluation.results import Comparison, Estimate, Machine, Point, Row, Sample, SplitFacts, TextFacts, TokenizerFacts
+from bimo.generation.sampling import GenerationConfig
+from bimo.generation.texts import continue_texts
+from bimo.models.bundle import Bundle
+from bimo.training.fit import RUN, Fitted, fit, saved_recipe
+from bimo.training.loop import Hooks
+
+RESULT = "result.json"
+_SAMPLE = {"max_new_tokens": 120, "temperature": 0.8, "top_k": 50, "seed": 0}
+
+
+@dataclass
+class Run:
+    """A finished run: its folder, its row of figures, and the comparison of one that its report shows."""
+
+    folder: Path
+    result: Comparison
+    finished_before: bool = False
+
+    @property
+    def row(self) -> Row:
+        """The figures."""
+        return self.result.rows[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"folder": str(self.folder), **self.row.model_dump(mode="json", exclude={"curve", "unit_nats", "recipe"})}
+
+
+def run(recipe: Recipe, corpus: Corpus, folder: Path, *, name: str, command: str = "", resume: bool = False, quiet: bool = False) -> Run:
+    """Fit `recipe` on `corpus` in `folder`; write the model, result.json and report.html there."""
+    folder = Path(folder)
+    before = store.read_json(folder / RUN, CheckpointError) if resume and (folder / RUN).exists() else {}
+    if not resume:
+        with store.machine_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        recipe.save(folder / "recipe.yaml")
+    told = {**before, "status": "running", "name": name, "command": command, "corpus": str(corpus.folder.resolve())}
+    store.write_json(folder / RUN, told)
+    bundle_of = _bundler(recipe, corpus)
+    fitted = fit(recipe, corpus, folder, _hooks(corpus, bundle_of, recipe), resume=resume, quiet=quiet)
+    peak = _peak_memory(fitted.model)
+    bundle = bundle_of(fitted.model)
+    bundle.save(folder)
+    _generation_defaults(folder, bundle)
+    comparison, row = _measured(fitted, bundle, corpus, folder, told, peak)
+    comparison.rows = [row]
+    store.write_json(folder / RESULT, comparison.to_dict())
+    write_report(comparison, folder / "report.html")
+    store.write_json(folder / RUN, {**store.read_json(folder / RUN), "status": "finished", **fitted.record()})
+    return Run(folder, comparison)
+
+
+def resume(folder: Path, quiet: bool = False) -> Run:
+    """Go on with a run where its last checkpoint stands; one that has finished is returned as it is."""
+    folder = Path(folder)
+    recipe = saved_recipe(folder)
+    told = store.read_json(folder / RUN, CheckpointError) if (folder / RUN).exists() else {}
+    if told.get("status") == "finished":
+        return Run(folder, Comparison.from_dict(store.read_json(folder / RESULT, CheckpointError)), finished_before=True)
+    if "corpus" not in told:
+        raise CheckpointError(f"{folder / RUN}: does not name the run's corpus; start again with bimo train {folder / 'recipe.yaml'}")
+    corpus = Corpus.open(told["corpus"])
+    return run(recipe, corpus, folder, name=told.get("name", folder.name), command=told.get("command", ""), resume=True, quiet=quiet)
+
+
+def _bundler(recipe: Recipe, corpus: Corpus) -> Any:
+    def bundle(model: Any) -> Bundle:
+        context = None if model.context is None else min(recipe.training.context or model.context, model.context)
+        return Bundle(model, corpus.tokenizer, corpus.documents, context)
+
+    return bundle
+
+
+def _hooks(corpus: Corpus, bundle_of: Any, recipe: Recipe) -> Hooks:
+    """What the loop calls: a look at the validation text, and a sample."""
+    valid = corpus.splits.get("valid")
+    part = None if valid is None else excerpt(valid, recipe.training.evaluation_tokens)
+
+    def validate(model: Any) -> float:
+        return evaluate(model, part, bundle_of(model).context).nats_per_token  # type: ignore[arg-type]
+
+    def sample(model: Any) -> str:
+        bundle = bundle_of(model)
+        prompt = sample_prompt(corpus)
+        return prompt + (continue_texts(bundle, [prompt], GenerationConfig.of(**{**_SAMPLE, "max_new_tokens": 40})).rows[0].text or "")
+
+    return Hooks(None if part is None or part.scored_tokens < 1 else validate, sample)
+
+
+def sample_prompt(corpus: Corpus, length: int = 40) -> str:
+    """The beginning of the held-out text, up to a word's end: what every family is asked to continue."""
+    split = corpus.splits.get("test") or corpus.splits.get("valid") or corpus.splits["train"]
+    text = corpus.tokenizer.decode(split.read(0, min(split.tokens, 400)).tolist(), stream=corpus.documents == "stream")
+    text = " ".join(text.split("\n", 3)[:2]).strip() if "\n" in text[:length] else text
+    cut = text[:length]
+    return cut.rsplit(" ", 1)[0] if len(text) > length and " " in cut[length // 2 :] else cut[: length // 2] if not cut.isascii() else cut
+
+
+def _peak_memory(model: Any) -> int:
+    return torch.cuda.max_memory_allocated() if model.device.type == "cuda" else runtime.peak_memory_bytes()
+
+
+def _generation_defaults(folder: Path, bundle: Bundle) -> None:
+    """generation_config.json as transformers reads it: special ids, and the ids that are never written."""
+    v = bundle.tokenizer.vocabulary
+    values = {"bos_token_id": v.bos, "eos_token_id": v.eos, "pad_token_id": v.pad, "suppress_tokens": list(v.suppressed) or None}
+    store.write_json(folder / "generation_config.json", {k: x for k, x in values.items() if x is not None})
+
+
+def generation_speed(bundle: Bundle, seconds: float = 2.0) -> float | None:
+    """Tokens a second that one row writes (temperature 1), measured for about `seconds` after a first text that is not counted."""
+
+    def write(seed: int) -> int:
+        return continue_texts(bundle, [""], GenerationConfig.of(max_new_tokens=64, min_new_tokens=64, seed=seed)).generated_tokens
+
+    write(0)
+    tokens, begin = 0, time.perf_counter()
+    for seed in itertools.count(1):
+        written = write(seed)
+        tokens += written
+        used = time.perf_counter() - begin
+        if used > seconds or written == 0:
+            return tokens / used or None
+    return None
+
+
+def _measured(
+    fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told: dict[str, Any], peak: int
+) -> tuple[Comparison, Row]:
+    recipe = fitted.recipe
+    family = registry.family(recipe.family)
+    split = corpus.splits.get("test") or corpus.splits.get("valid")
+    measured = evaluate(fitted.model, split, bundle.context) if split is not None and split.scored_tokens else None
+    prompt = sample_prompt(corpus)
+    written = continue_texts(bundle, [prompt] * 2, GenerationConfig.of(**_SAMPLE)).rows
+    training, plan = recipe.training, fitted.plan or {}
+    gradient = family.learning == "gradient"
+    row = Row(
+        family=recipe.family,
+        label=family.label.format(**recipe.model),
+        kind=fitted.model.kind.value,
+        learning=family.learning,
+        parameters=fitted.model.parameter_count(),
+        disk_bytes=sum(p.stat().st_size for p in folder.glob("model*.safetensors")),
+        peak_memory_bytes=peak,
+        context=bundle.context,
+        precision=training.precision or "" if gradient else "",
+        batch=training.batch_size * training.accumulation if gradient else None,
+        threads=training.threads,
+        steps=fitted.steps,
+        training_tokens=fitted.tokens,
+        training_tokens_per_second=fitted.tokens / fitted.seconds,
+        generation_tokens_per_second=generation_speed(bundle),
+        generation_batch=1,
+        generation_precision="fp32" if gradient else "fp64",
+        generation_threads=torch.get_num_threads(),
+        budget_seconds=_seconds_given(recipe),
+        used_seconds=fitted.seconds,
+        capped=fitted.capped,
+        plan=Estimate(**{k: plan[k] for k in Estimate.model_fields if k in plan}) if plan else None,
+        measures=_text_measures([row.ids for row in written]),
+        notices=fitted.notices + _ended(fitted),
+        recipe=recipe.dump(),
+        samples=[Sample(prompt=prompt, continuation=row.text or "", settings="temperature 0.8, top-k 50, seed 0") for row in written[:1]],
+        curve=_curve(folder, corpus.splits.get("valid")),
+        **_score_fields(measured),
+    )
+    comparison = Comparison(
+        text=text_facts(corpus, told["name"]), machine=machine_facts(), budget=training.budget, seed=training.seed,
+        command=told["command"], unit=measured.unit if measured else "document",  # type: ignore[arg-type]
+        unit_bytes=measured.unit_bytes.tolist() if measured else [],
+    )  # fmt: skip
+    return comparison, row
+
+
+def _score_fields(e: Evaluation | None) -> dict[str, Any]:
+    if e is None:
+        return {}
+    names = ("bits_per_byte", "perplexity", "nats", "tokens", "bytes", "unknown_tokens", "lost_bytes", "impossible_tokens")
+    return {**{n: getattr(e, n) for n in names}, "unit_nats": e.unit_nats.tolist()}
+
+
+def _seconds_given(recipe: Recipe) -> float | None:
+    return Budget.parse(recipe.training.budget).seconds
+
+
+def _ended(fitted: Fitted) -> list[str]:
+    notes = []
+    if fitted.stopped_early:
+        notes.append(f"stopped early at step {fitted.steps}: no improvement on validation text")
+    if fitted.best_step is not None and fitted.steps is not None and fitted.best_step < fitted.steps:
+        notes.append(f"the weights are those of step {fitted.best_step} of {fitted.steps}, the best on validation text")
+    return notes
+
+
+def _text_measures(rows: list[list[int]]) -> dict[str, float]:
+    return {"distinct_1": distinct_n(rows, 1), "distinct_2": distinct_n(rows, 2), "repetition_4": repetition(rows, 4)}
+
+
+def _curve(folder: Path, valid: Split | None) -> list[Point]:
+    ratio = valid.scored_tokens / valid.bytes / math.log(2) if valid is not None and valid.bytes else None
+    points = []
+    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        if "loss" in record or "valid_loss" in record:
+            loss = record.get("valid_loss")
+            points.append(
+                Point(
+                    step=record["step"], tokens=record["tokens"], seconds=record["seconds"], train_loss=record.get("loss"),
+                    valid_loss=loss, valid_bits_per_byte=loss * ratio if loss is not None and ratio else None,
+                )
+            )  # fmt: skip
+    return points
+
+
+def text_facts(corpus: Corpus, name: str) -> TextFacts:
+    """What the report tells of the text."""
+    manifest = corpus.manifest
+    reading = manifest["reading"]
+    return TextFacts(
+        name=name,
+        documents=corpus.documents,
+        tokenizer=TokenizerFacts(
+            kind=corpus.tokenizer.kind, vocab_size=corpus.tokenizer.vocabulary.size, fingerprint=corpus.tokenizer.fingerprint
+        ),
+        splits={n: SplitFacts(documents=s.documents, tokens=s.tokens, bytes=s.bytes) for n, s in corpus.splits.items()},
+        read=[{k: f[k] for k in ("name", "format", "encoding", "documents", "bytes")} for r in reading.values() for f in r["files"]],  # type: ignore[misc]
+        skipped=[{"name": s[0], "why": s[1]} if not isinstance(s, dict) else s for r in reading.values() for s in r["skipped"]],  # type: ignore[misc]
+        notices=manifest["summary"],
+    )
+
+
+def machine_facts() -> Machine:
+    """What the report tells of the machine."""
+    e = runtime.environment()
+    return Machine(
+        cpu=e["processor"], cores=e["cores"], threads=torch.get_num_threads(), memory_bytes=e["memory_bytes"], torch=e["torch"],
+        python=e["python"], system=e["system"], bimo=e["bimo"], date=datetime.now(UTC).date().isoformat(),
+    )  # fmt: skip

@@ -1,0 +1,44 @@
+"""The main job: a real text, three families, the same time each, one table."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from bimo import api, console
+from bimo.core import registry, store
+from bimo.evaluation.results import Comparison
+
+def built_in_text() -> str:
+    """The language manual that every Python carries (pydoc_data.topics): about 465 kB of English."""
+    from pydoc_data.topics import topics
+
+    return "\n\n".join(topics[name] for name in sorted(topics))
+
+
+def quickstart(sources: Sequence[str] = (), *, budget: str = "30s", out: str | Path = "runs/quickstart") -> Comparison:
+    """Train an n-gram, an LSTM and a Transformer on a text for `budget` each; show who won and write a report.
+
+    Without sources the text is Python's own language manual; nothing is downloaded.
+    """
+    out = Path(out)
+    err = Console(stderr=True)
+    listed = list(sources)
+    if not listed:
+        text = out / "python-manual.txt"
+        store.write_text(text, built_in_text())
+        listed = [str(text)]
+        err.print(f"text: the language manual that Python carries, written to {text}", markup=False, highlight=False)
+    result = api.compare(listed, families=registry.FIRST, budget=budget, out=out)
+    console.show_comparison(result)
+    best = min((r for r in result.rows if r.bits_per_byte is not None), key=lambda r: r.bits_per_byte or 0.0, default=None)
+    print(f"\nreport: {out / 'report.html'}")
+    if best is not None:
+        print("next:")
+        print(f'  bimo generate {out / best.family} "{best.samples[0].prompt if best.samples else ""}" --max-new-tokens 200')
+        print("  bimo train my.txt --budget 10m")
+        print("  bimo compare my.txt --budget 2m")
+    return result
