@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bimo.evaluation.metrics import Interval, bootstrap_interval, paired_bootstrap
-from bimo.evaluation.results import Comparison, Row, TokenizerFacts
+from bimo.evaluation.results import Comparison, Real, Row, TokenizerFacts
 
 FEWEST_UNITS = 10  # with fewer documents or blocks a bootstrap says nothing
 TOO_CLOSE = 0.005  # without an interval, a lead below this share is not called one
@@ -69,9 +69,20 @@ def rank(comparison: Comparison) -> Ranking:
     result.ranked = sorted(groups.pop(first), key=_bits)
     for key, rows in groups.items():
         reason: Apart = "kind" if key[0] != first[0] else "tokenizer" if key[1] != first[1] else "text"
-        result.apart += [(row, reason) for row in sorted(rows, key=_bits)]
+        result.apart.extend((row, reason) for row in sorted(rows, key=_bits))
     _find_level(comparison, result)
     return result
+
+
+def _paired(ours: Row, theirs: Row) -> Interval | None:
+    if not ours.unit_nats or not theirs.unit_nats:
+        return None
+    return paired_bootstrap(_known(ours.unit_nats), _known(theirs.unit_nats))
+
+
+def _known(values: list[Real]) -> list[float]:
+    """Nulls (infinity, once read from JSON) as NaN: no interval then."""
+    return [math.nan if v is None else v for v in values]
 
 
 def _find_level(comparison: Comparison, result: Ranking) -> None:
@@ -81,7 +92,7 @@ def _find_level(comparison: Comparison, result: Ranking) -> None:
         return
     paired = len(comparison.unit_bytes) >= FEWEST_UNITS
     for row in result.ranked[1:]:
-        interval = paired_bootstrap(best.unit_nats, row.unit_nats) if paired and best.unit_nats and row.unit_nats else None
+        interval = _paired(best, row) if paired else None
         saved = 1 - _bits(best) / _bits(row) if math.isfinite(_bits(row)) else 1.0
         if interval.holds_zero if interval else saved < TOO_CLOSE:
             result.level.append(row)
@@ -89,15 +100,15 @@ def _find_level(comparison: Comparison, result: Ranking) -> None:
         else:
             break
     second = result.next
-    if paired and second and best.unit_nats and second.unit_nats:
-        result.lead = paired_bootstrap(best.unit_nats, second.unit_nats)
+    if paired and second:
+        result.lead = _paired(best, second)
 
 
 def row_interval(comparison: Comparison, row: Row) -> Interval | None:
     """The bootstrap interval of a row's bits per byte, where its units are known and enough."""
     if not row.unit_nats or len(row.unit_nats) < FEWEST_UNITS or not math.isfinite(_bits(row)):
         return None
-    return bootstrap_interval([math.nan if v is None else v for v in row.unit_nats], comparison.unit_bytes)
+    return bootstrap_interval(_known(row.unit_nats), comparison.unit_bytes)
 
 
 def one_tokenizer(comparison: Comparison) -> bool:

@@ -29,7 +29,7 @@ class TokenizerFacts(_Result):
 
     kind: str = Field(description="byte, char, word, bpe, wordpiece, unigram or loaded")
     vocab_size: int = Field(description="ids, special ones included")
-    fingerprint: str = Field("", description="hash of tokenizer.json; two rows with one fingerprint share a tokenizer")
+    fingerprint: str = Field(default="", description="hash of tokenizer.json; two rows with one fingerprint share a tokenizer")
 
 
 class SplitFacts(_Result):
@@ -62,8 +62,8 @@ class TextFacts(_Result):
 
     name: str = Field(description="how the report calls the text")
     sources: list[str] = Field(default_factory=list, description="as given on the command line")
-    language: str | None = Field(None, description="a guess: en, zh, …")
-    documents: str = Field("file", description="file, line, paragraph or stream")
+    language: str | None = Field(default=None, description="a guess: en, zh, …")
+    documents: str = Field(default="file", description="file, line, paragraph or stream")
     tokenizer: TokenizerFacts
     splits: dict[str, SplitFacts] = Field(default_factory=dict, description="train, valid, test")
     read: list[ReadFile] = Field(default_factory=list)
@@ -82,17 +82,17 @@ class Machine(_Result):
     python: str = ""
     system: str = ""
     bimo: str = ""
-    date: str = Field("", description="ISO date of the measurement")
+    date: str = Field(default="", description="ISO date of the measurement")
 
 
 class Point(_Result):
     """One moment of training."""
 
     step: int | None = None
-    tokens: int | None = Field(None, description="training tokens seen so far")
-    seconds: Real = Field(None, description="on the budget's clock")
-    train_loss: Real = Field(None, description="nats per token of the training text")
-    valid_loss: Real = Field(None, description="nats per token of the validation text")
+    tokens: int | None = Field(default=None, description="training tokens seen so far")
+    seconds: Real = Field(default=None, description="on the budget's clock")
+    train_loss: Real = Field(default=None, description="nats per token of the training text")
+    valid_loss: Real = Field(default=None, description="nats per token of the validation text")
     valid_bits_per_byte: Real = None
 
 
@@ -111,7 +111,7 @@ class Sample(_Result):
 
     prompt: str = ""
     continuation: str
-    settings: str = Field("", description="such as: temperature 0.8, top-k 50, seed 0")
+    settings: str = Field(default="", description="such as: temperature 0.8, top-k 50, seed 0")
 
 
 class Row(_Result):
@@ -120,30 +120,30 @@ class Row(_Result):
     family: str
     label: str = Field(description="as people call it, such as a 3-gram's order or a cell's name in full")
     kind: KindName = "exact"
-    learning: str = Field("", description="counted, gradient or composite")
-    tokenizer: TokenizerFacts | None = Field(None, description="where it is not the comparison's")
-    error: str | None = Field(None, description="why the family failed; its other fields may be empty")
-    apart: str | None = Field(None, description="why the row is shown but not ranked, such as more time than the budget")
+    learning: str = Field(default="", description="counted, gradient or composite")
+    tokenizer: TokenizerFacts | None = Field(default=None, description="where it is not the comparison's")
+    error: str | None = Field(default=None, description="why the family failed; its other fields may be empty")
+    apart: str | None = Field(default=None, description="why the row is shown but not ranked, such as more time than the budget")
 
     bits_per_byte: Real = None
     perplexity: Real = None
-    nats: Real = Field(None, description="of the whole test text")
-    tokens: int | None = Field(None, description="scored tokens")
-    bytes: int | None = Field(None, description="UTF-8 bytes of the scored text")
+    nats: Real = Field(default=None, description="of the whole test text")
+    tokens: int | None = Field(default=None, description="scored tokens")
+    bytes: int | None = Field(default=None, description="UTF-8 bytes of the scored text")
     unknown_tokens: int = 0
     lost_bytes: int = 0
-    impossible_tokens: int = Field(0, description="scored tokens of probability zero; with any, nats and its kin are infinite")
-    unit_nats: list[Real] | None = Field(None, description="nats of each unit of Comparison.unit, for the intervals")
+    impossible_tokens: int = Field(default=0, description="scored tokens of probability zero; with any, nats and its kin are infinite")
+    unit_nats: list[Real] | None = Field(default=None, description="nats of each unit of Comparison.unit, for the intervals")
 
     parameters: int | None = None
     disk_bytes: int | None = None
-    peak_memory_bytes: int | None = Field(None, description="peak of the family's own process")
+    peak_memory_bytes: int | None = Field(default=None, description="peak of the family's own process")
     context: int | None = None
-    precision: str = Field("", description="of training")
-    batch: int | None = Field(None, description="rows in a training batch")
-    threads: int | None = Field(None, description="of training")
+    precision: str = Field(default="", description="of training")
+    batch: int | None = Field(default=None, description="rows in a training batch")
+    threads: int | None = Field(default=None, description="of training")
     steps: int | None = None
-    training_tokens: int | None = Field(None, description="tokens seen, repetitions included")
+    training_tokens: int | None = Field(default=None, description="tokens seen, repetitions included")
     training_tokens_per_second: Real = None
     generation_tokens_per_second: Real = None
     generation_batch: int | None = None
@@ -151,13 +151,13 @@ class Row(_Result):
     generation_threads: int | None = None
     budget_seconds: Real = None
     used_seconds: Real = None
-    capped: bool = Field(False, description="met the cap before its steps were done")
-    budgeted: bool = Field(True, description="trained under a budget: not the best this family can do")
+    capped: bool = Field(default=False, description="met the cap before its steps were done")
+    budgeted: bool = Field(default=True, description="trained under a budget: not the best this family can do")
 
     plan: Estimate | None = None
     measures: dict[str, Real] = Field(default_factory=dict, description="of the generated texts: distinct_1, distinct_2, repetition_4, …")
     notices: list[str] = Field(default_factory=list)
-    recipe: str = Field("", description="the resolved recipe, YAML")
+    recipe: str = Field(default="", description="the resolved recipe, YAML")
     samples: list[Sample] = Field(default_factory=list)
     curve: list[Point] = Field(default_factory=list)
 
@@ -175,10 +175,10 @@ class Comparison(_Result):
 
     text: TextFacts
     machine: Machine = Field(default_factory=Machine)
-    budget: str = Field("", description="as written: 30s, 10m, 300steps, …; of each row, not of all")
+    budget: str = Field(default="", description="as written: 30s, 10m, 300steps, …; of each row, not of all")
     seed: int | None = None
-    command: str = Field("", description="the command line that gives this result again")
-    unit: Literal["document", "block"] = Field("document", description="what is drawn again in the bootstrap")
+    command: str = Field(default="", description="the command line that gives this result again")
+    unit: Literal["document", "block"] = Field(default="document", description="what is drawn again in the bootstrap")
     unit_bytes: list[int] = Field(default_factory=list, description="bytes of each unit; as long as every row's unit_nats")
     notices: list[str] = Field(default_factory=list)
     rows: list[Row] = Field(default_factory=list)
