@@ -1,0 +1,108 @@
+"""Properties around a model: folders, seeds, limits, errors."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bimo.core import store
+from bimo.core.errors import ContextError, ModelError, UserError
+from bimo.core.registry import family_of_model_type
+from bimo.generation.sampling import GenerationConfig
+from bimo.generation.search import generate
+from bimo.models.base import LanguageModel, load_model
+from tests.conformance.yardstick import continues, holds, longest, ragged, random_ids, state_after
+
+
+@holds
+def saving_and_loading_is_identity(model: LanguageModel) -> None:
+    """Bit-equal logits and nats, the same vocabulary, the same folder again."""
+    tokens, lengths = ragged(model, longest(model))
+    with tempfile.TemporaryDirectory() as name:
+        folder, again = Path(name, "first"), Path(name, "second")
+        model.save(folder)
+        config = store.read_json(folder / "config.json")
+        loaded = type(model).from_tensors(config, store.read_tensors(folder / "model.safetensors"))
+        opened = [loaded]
+        if _registered(config["model_type"]):
+            opened.append(load_model(folder))
+        loaded.save(again)
+        assert store.read_json(again / "config.json") == config
+        assert store.file_hash(again / "model.safetensors") == store.file_hash(folder / "model.safetensors")
+        vocabulary = model.vocabulary
+        special = {"bos": vocabulary.bos, "eos": vocabulary.eos, "pad": vocabulary.pad, "unk": vocabulary.unk}
+        assert config["vocab_size"] == vocabulary.size
+        assert config["suppress_tokens"] == list(vocabulary.suppressed)
+        for key, value in special.items():
+            assert config[f"{key}_token_id"] == value, key
+    for twin in opened:
+        assert type(twin) is type(model)
+        assert twin.vocabulary == vocabulary
+        assert (twin.kind, twin.context) == (model.kind, model.context)
+        assert twin.parameter_count() == model.parameter_count() > 0
+        assert torch.equal(
+            twin.advance(twin.start(len(tokens)), tokens, lengths)[0], model.advance(model.start(len(tokens)), tokens, lengths)[0]
+        )
+        assert torch.equal(twin.score(tokens, lengths).nats, model.score(tokens, lengths).nats)
+
+
+def _registered(model_type: str) -> bool:
+    try:
+        family_of_model_type(model_type)
+    except ModelError:
+        return False
+    return True
+
+
+@holds
+def same_seed_same_text(model: LanguageModel) -> None:
+    """Drawn texts repeat, alone and in a batch, past the context too."""
+    prompts = [[2], [3, 4, 5], [2, 2]]
+    config = GenerationConfig.of(max_new_tokens=12, seed=5, num_return_sequences=2)
+    first = generate(model, prompts, config).ids
+    assert generate(model, prompts, config).ids == first
+    assert [ids for prompt in prompts for ids in generate(model, [prompt], config).ids] == first
+
+
+@holds
+def the_context_is_its_limit(model: LanguageModel) -> None:
+    """As many tokens as the context fit; one more is a ContextError, at once or as a step, in one row of many."""
+    if model.context is None:
+        _, state = model.advance(model.start(1), random_ids(model, 1, 50))
+        continues(model, state, [random_ids(model, 1, 50)[0]], "no limit")
+        return
+    full = random_ids(model, 2, model.context)
+    lengths = torch.tensor([1, model.context])
+    _, state = model.advance(model.start(2), full, lengths)
+    for attempt in (
+        lambda: model.advance(state, full[:, :1]),
+        lambda: model.advance(model.start(2), torch.cat([full, full[:, :1]], 1)),
+        lambda: model.advance(state_after(model, full[:, :-1]), full[:, :2], torch.tensor([1, 2])),
+        lambda: model.score(torch.cat([full, full[:, :2]], 1)),
+    ):
+        with pytest.raises(ContextError):
+            attempt()
+
+
+@holds
+def bad_input_is_a_clear_error(model: LanguageModel) -> None:
+    """Ids out of range, nothing to read, lengths that are none: a UserError that names the field."""
+    good = random_ids(model, 2, 3)
+    bad: list[tuple[Tensor, Any, str]] = [
+        (good + model.vocab_size, None, "tokens"),
+        (good - model.vocab_size, None, "tokens"),
+        (good[:, :0], None, "tokens"),
+        (good[0], None, "tokens"),
+        (good, torch.tensor([1]), "lengths"),
+        (good, torch.tensor([0, 3]), "lengths"),
+        (good, torch.tensor([1, 4]), "lengths"),
+    ]
+    for tokens, lengths, field in bad:
+        for method in (model.score, lambda t, n: model.advance(model.start(2), t, n)):
+            with pytest.raises(UserError, match=field):
+                method(tokens, lengths)

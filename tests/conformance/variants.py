@@ -1,0 +1,89 @@
+"""The registered families, small: each with the variants that take other paths through its code."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+
+from bimo.core.recipe import validated
+from bimo.core.registry import Family, families, family
+from bimo.models.base import LanguageModel, Learning, NeuralLanguageModel
+from bimo.text.vocabulary import Vocabulary
+
+SIZE = 11
+VOCABULARY = Vocabulary(SIZE, bos=0, eos=1, pad=9, unk=10, suppressed=(0, 9))
+OPEN = Vocabulary(SIZE, bos=0, eos=0)  # a loaded model's: one id begins and ends, all logits are kept
+
+_SMOOTHINGS = ("kneser-ney", "witten-bell", "add-k", "mle", "stupid-backoff")
+_COUNTED = {f"{smoothing}-{order}": {"smoothing": smoothing, "order": order} for smoothing in _SMOOTHINGS for order in (1, 2, 5)}
+_DROPOUTS = ("input", "layer", "output", "recurrent", "embedding")
+_CELL: dict[str, dict[str, Any]] = {
+    "tied": {"layers": 2, "width": 8},
+    "projected": {"layers": 1, "width": 8, "embedding": 6},
+    "untied": {"layers": 2, "width": 8, "embedding": 6, "tied": False},
+    "dropout": {"layers": 2, "width": 8, **{f"{place}_dropout": 0.5 for place in _DROPOUTS}},
+    "variational": {"layers": 2, "width": 8, **{f"{place}_dropout": 0.5 for place in _DROPOUTS}, "variational": True},
+}
+_BLOCKS = {"layers": 2, "heads": 4, "width": 16, "context": 8}
+_GPT2 = {"norm": "layer", "positions": "learned", "activation": "gelu_tanh", "qk_norm": False, "bias": True}
+_QWEN3 = {"kv_heads": 2, "head_width": 6, "feed_forward": 20}
+
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "ngram": {**_COUNTED, "kneser-ney-3-cut": {"order": 3, "cutoffs": [0, 0, 1]}},
+    "rnn": _CELL,
+    "lstm": _CELL,
+    "gru": _CELL,
+    "decoder": {
+        "gpt2": {**_BLOCKS, **_GPT2},
+        "llama": {**_BLOCKS, "qk_norm": False, "kv_heads": 1},
+        "qwen3": {**_BLOCKS, **_QWEN3},
+        "untied": {**_BLOCKS, **_QWEN3, "tied": False, "activation": "relu2"},
+        "dropout": {**_BLOCKS, **_GPT2, "dropout": 0.5, "attention_dropout": 0.5},
+        "open": {**_BLOCKS, **_QWEN3},
+    },
+}
+
+
+def names() -> list[str]:
+    """family-variant of every variant."""
+    return [f"{name}/{variant}" for name in families() for variant in VARIANTS[name]]
+
+
+@functools.cache
+def make(name: str) -> LanguageModel:
+    """The model called "family/variant", fitted as its way of learning is."""
+    first, _, variant = name.partition("/")
+    row: Family = family(first)
+    kind = row.load()
+    config = validated(kind.Config, {**VARIANTS[first][variant], **row.preset}, "model")
+    vocabulary = OPEN if variant == "open" else VOCABULARY
+    torch.manual_seed(0)
+    model = kind.build(config, vocabulary)
+    if row.learning == Learning.COUNTED:
+        model.count(documents())
+        model.estimate()
+    elif isinstance(model, NeuralLanguageModel):
+        sharpen(model)
+    return model
+
+
+def documents() -> list[np.ndarray]:
+    """Forty short documents, <s> … </s>, whose words follow one another unevenly."""
+    random = np.random.default_rng(0)
+    made = []
+    for length in random.integers(1, 12, size=40):
+        words = [int(random.integers(2, 9))]
+        while len(words) < length:
+            words.append(2 + (3 * words[-1] + int(random.integers(0, 3))) % 7)
+        made.append(np.array([0, *words, 1], dtype=np.int64))
+    return made
+
+
+def sharpen(model: NeuralLanguageModel) -> None:
+    """Larger weights than a model begins with, so that what stands in a text matters to what follows."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape) * (0.5 if parameter.dim() > 1 else 0.2))
