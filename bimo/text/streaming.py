@@ -21,8 +21,9 @@ class StreamDecoder:
     def __init__(self, runner: Runner, left_out: Collection[int], newline: int | None) -> None:
         self._runner, self._left_out, self._newline = runner, left_out, newline
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._ids: list[int] = []  # since the last text that is certain (kinds that are not bytes or characters)
-        self._shown = 0
+        # Kinds whose ids are not bytes or characters: text is certain up to the last whole character.
+        self._before: list[int] = []  # the ids of the piece of text that was given last
+        self._ids: list[int] = []  # ids since then
 
     def push(self, token: int) -> str:
         """The text that this id completes ("" while a character is incomplete)."""
@@ -37,20 +38,22 @@ class StreamDecoder:
 
     def _push_by_difference(self, token: int) -> str:
         self._ids.append(token)
-        text = self._runner.pieces(self._ids)
+        text = self._new_text()
         if text.endswith("\ufffd"):
             return ""
-        new = text[self._shown :]
-        # Keep the last id: what it looks like can depend on what stands before it, never on more.
-        self._ids = self._ids[-1:]
-        self._shown = len(self._runner.pieces(self._ids))
-        return new
+        self._before, self._ids = self._ids, []
+        return text
+
+    def _new_text(self) -> str:
+        # What an id looks like can depend on what stands before it (a space), never on more.
+        known = len(self._runner.pieces(self._before)) if self._before else 0
+        return self._runner.pieces(self._before + self._ids)[known:]
 
     def flush(self) -> str:
         """What was held back (an incomplete character prints as U+FFFD); the decoder is as new."""
         rest = self._utf8.decode(b"", final=True)
         if self._ids:
-            rest += self._runner.pieces(self._ids)[self._shown :]
+            rest += self._new_text()
         self._utf8.reset()
-        self._ids, self._shown = [], 0
+        self._before, self._ids = [], []
         return rest

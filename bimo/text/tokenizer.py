@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -42,10 +41,10 @@ class Tokenizer:
     ([7, 5, 6], 'cab', [0, 5, 6, 1])
     """
 
-    def __init__(self, hub: Any, kind: str, settings: dict[str, Any] | None = None) -> None:
+    def __init__(self, hub: Any, kind: str, settings: dict[str, Any] | None = None, text: str | None = None) -> None:
         self.kind = kind
         self.settings = dict(settings or {})
-        self._json: str = hub.to_str()
+        self._json: str = hub.to_str() if text is None else text  # what tokenizer.json holds
         self._hub = hub
         self.vocabulary = self._find_vocabulary()
         self._runner = self._make_runner()
@@ -53,7 +52,10 @@ class Tokenizer:
     @classmethod
     def train(cls, kind: str, texts: Iterable[str], vocab_size: int | None = None) -> Self:
         """Learn a vocabulary of `kind` from `texts`; `vocab_size` counts the special tokens (None: chosen by the text)."""
-        tokenizer = cls(trainers.train(kind, texts, vocab_size), kind)
+        import tokenizers
+
+        text = trainers.train(kind, texts, vocab_size).to_str()  # read again, as `load` does: scores are rounded alike
+        tokenizer = cls(tokenizers.Tokenizer.from_str(text), kind, text=text)
         tokenizer.asked_size = vocab_size
         return tokenizer
 
@@ -128,7 +130,6 @@ class Tokenizer:
         unk = self.vocabulary.unk
         if self.lossless or unk is None:
             return 0, 0
-        unknown = lost = 0
         unknown = int((ids == unk).sum())
         if unknown and self.kind == "word":
             unknown -= sum(len(_UNK_WORD.findall(text)) for text in texts)
@@ -179,7 +180,8 @@ class Tokenizer:
         import tokenizers
 
         path = Path(folder) / "tokenizer.json"
-        text = json.dumps(store.read_json(path), ensure_ascii=False)
+        store.read_json(path)  # missing or not JSON: an error that says so
+        text = path.read_text(encoding="utf-8")
         config_path = path.with_name("tokenizer_config.json")
         settings = store.read_json(config_path) if config_path.is_file() else {}
         try:
@@ -187,7 +189,7 @@ class Tokenizer:
         except Exception as cause:  # the library raises plain Exception
             raise ModelError(f"{path}: not a tokenizer ({cause})") from None
         kind = settings.get("bimo_kind", "loaded") if isinstance(settings, dict) else "loaded"
-        return cls(hub, kind if kind in trainers.KINDS else "loaded", settings)
+        return cls(hub, kind if kind in trainers.KINDS else "loaded", settings, text)
 
     # -- making -------------------------------------------------------------------------------------------------------
 

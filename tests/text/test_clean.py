@@ -1,0 +1,64 @@
+"""Cleaning: what it does by default, what only on request, and that it counts."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bimo.core.errors import RecipeError
+from bimo.text.clean import Cleaner, CleanOptions
+
+
+def test_ordinary_texts_pass_unaltered(data_folder: Path) -> None:
+    for name in ("lm-ptb/ptb.test.txt", "lm-tinyshakespeare/input.txt", "lm-zh-wiki/valid.txt"):
+        text = (data_folder / name).read_text(encoding="utf-8")
+        cleaner = Cleaner()
+        assert cleaner(text) == text
+        assert not cleaner.counts
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "counts"),
+    [
+        ("a\r\nb\rc\n", "a\nb\nc\n", {"line_ends": 2}),
+        ("a\x00b\x1b[0m\ufeff", "ab[0m", {"controls": 3}),
+        ("page\x0cpage", "page page", {"controls": 1}),
+        ("cafe\u0301", "café", {"normalised": 1}),
+        ("x\ud800y", "x\ufffdy", {"surrogates": 1}),
+        ("tab\tstays, 全角，stays <b>", "tab\tstays, 全角，stays <b>", {}),
+    ],
+)
+def test_default_cleaning(before: str, after: str, counts: dict[str, int]) -> None:
+    cleaner = Cleaner()
+    assert cleaner(before) == after
+    assert dict(cleaner.counts) == counts
+
+
+def test_switches() -> None:
+    assert Cleaner(CleanOptions(mojibake=True))("schÃ¶n “ok” &amp;") == "schön “ok” &amp;"
+    assert Cleaner(CleanOptions(markup=True))("<p>a &lt; b</p><!-- no -->") == "a < b"
+    assert Cleaner(CleanOptions(script="simplified"))("繁體中文") == "繁体中文"
+    assert Cleaner(CleanOptions(script="traditional"))("简体") == "簡體"
+    assert Cleaner(CleanOptions(normalise="none", controls=False))("cafe\u0301\r") == "cafe\u0301\r"
+
+
+@pytest.mark.parametrize(
+    ("library", "options", "extra"), [("ftfy", CleanOptions(mojibake=True), "text"), ("opencc", CleanOptions(script="simplified"), "zh")]
+)
+def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch, library: str, options: CleanOptions, extra: str) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(RecipeError, match=rf"bimo\[{extra}\]"):
+        Cleaner(options)("é中")
+
+
+@given(st.text(alphabet=st.characters(codec=None)))
+def test_cleaning_is_idempotent_and_gives_utf8(text: str) -> None:
+    cleaner = Cleaner()
+    once = cleaner(text)
+    once.encode("utf-8")
+    assert Cleaner()(once) == once
+    assert cleaner.leaves(text) is False or once == text
