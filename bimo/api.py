@@ -1,9 +1,9 @@
 """The public functions: what the command line's verbs do, for Python.
 
-    import bimo
-    run = bimo.train("my.txt", family="lstm", budget="5m")
-    model = bimo.load(run.folder)
-    print(model.generate("Once upon a time"))
+import bimo
+run = bimo.train("my.txt", family="lstm", budget="5m")
+model = bimo.load(run.folder)
+print(model.generate("Once upon a time"))
 """
 
 from __future__ import annotations

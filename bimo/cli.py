@@ -25,7 +25,9 @@ app = typer.Typer(
     help="Every family of language model, prepared, trained, compared and served in the same way. 每一种语言模型，同一种用法。",
 )
 
-Sources = Annotated[list[str] | None, typer.Argument(metavar="SOURCE…", help="files, folders, globs, - for standard input; section.key=value overrides")]
+Sources = Annotated[
+    list[str] | None, typer.Argument(metavar="SOURCE…", help="files, folders, globs or - (standard input); section.key=value")
+]
 Out = Annotated[Path | None, typer.Option("--out", help="folder to write")]
 Valid = Annotated[str | None, typer.Option("--valid", help="validation text; used as it is")]
 Test = Annotated[str | None, typer.Option("--test", help="test text; used as it is")]
@@ -113,11 +115,11 @@ def generate(
     num_beams: Annotated[int | None, typer.Option("--num-beams", help="beam search over so many hypotheses")] = None,
     num_return_sequences: Annotated[int | None, typer.Option("--num-return-sequences", help="texts to write")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="of the sampling")] = None,
-    options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="any other option of generation, such as min_p=0.1")] = None,
+    options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="other options, such as min_p=0.1")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt."""
-    from bimo import api, console
+    from bimo import api
 
     named = {
         "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_beams": num_beams,
@@ -147,7 +149,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure perplexity and bits per byte on a text."""
-    from bimo import api, console
+    from bimo import api
 
     result = api.evaluate(model, sources or [], documents=documents, stride=stride)
     _print_json(result.to_dict()) if as_json else print(result.describe())

@@ -53,5 +53,10 @@ def show_facts(facts: Mapping[str, Any], indent: str = "") -> None:
             print(f"{indent}{key}:")
             show_facts(value, indent + "  ")
         else:
-            shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value:,.4g}" if isinstance(value, float) else value
-            print(f"{indent}{key:<{width}}  {shown}")
+            print(f"{indent}{key:<{width}}  {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from rich.console import Console
 from bimo import api, console
 from bimo.core import registry, store
 from bimo.evaluation.results import Comparison
+
 
 def built_in_text() -> str:
     """The language manual that every Python carries (pydoc_data.topics): about 465 kB of English."""

@@ -7,6 +7,7 @@ and written into the run's own recipe.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -19,6 +20,7 @@ from bimo.core import registry, store
 from bimo.core.budget import Budget
 from bimo.core.errors import RecipeError, did_you_mean
 
+Precision = Literal["fp32", "bf16"]
 TokenizerKind = Literal["byte", "char", "word", "bpe", "wordpiece", "unigram"]
 DocumentMode = Literal["file", "line", "paragraph", "stream"]
 
@@ -45,7 +47,7 @@ class TrainingSection(Section):
 
     budget: str = Field("10m", description="30s, 10m, 300steps, 2epochs or 5Mtokens: a cap")
     seed: int = Field(0, ge=0, lt=2**63, description="of weights, batches and dropout")
-    precision: Literal["fp32", "bf16"] | None = Field(None, description="of matrix products; the faster one here if not given")
+    precision: Precision | None = Field(None, description="of matrix products; the faster one here if not given")
     threads: int | None = Field(None, ge=1, description="processor threads; all cores if not given")
     device: str | None = Field(None, description="cpu, cuda, cuda:1 …; the best one present if not given")
     compile: bool | None = Field(None, description="torch.compile; by the budget on a GPU, on a CPU only on request")
@@ -182,10 +184,8 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             raise RecipeError(f"{key}: cannot read the value {value!r}") from None
         if isinstance(parsed, str):  # YAML 1.1 reads 1e-3 as text
-            try:
+            with contextlib.suppress(ValueError):
                 parsed = float(parsed)
-            except ValueError:
-                pass
         for part in reversed(key.split(".")):
             parsed = {part: parsed}
         nested = merge(nested, parsed)

@@ -7,6 +7,7 @@ import platform
 import resource
 import sys
 import time
+from importlib.metadata import version
 from typing import Any
 
 from bimo.core.errors import UserError
@@ -92,11 +93,9 @@ def environment() -> dict[str, Any]:
     import psutil
     import torch
 
-    import bimo
-
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     return {
-        "bimo": bimo.__version__,
+        "bimo": version("bimo"),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,

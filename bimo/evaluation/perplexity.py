@@ -69,7 +69,18 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; infinity becomes None."""
         real = {"perplexity": self.perplexity, "bits_per_byte": self.bits_per_byte, "nats": self.nats}
-        plain = ("tokens", "bytes", "kind", "documents", "unknown_tokens", "lost_bytes", "impossible_tokens", "context", "stride", "notices")
+        plain = (
+            "tokens",
+            "bytes",
+            "kind",
+            "documents",
+            "unknown_tokens",
+            "lost_bytes",
+            "impossible_tokens",
+            "context",
+            "stride",
+            "notices",
+        )
         return {**{k: v if math.isfinite(v) else None for k, v in real.items()}, **{k: getattr(self, k) for k in plain}}
 
     def describe(self) -> str:

@@ -149,9 +149,7 @@ def generation_speed(bundle: Bundle, seconds: float = 2.0) -> float | None:
     return None
 
 
-def _measured(
-    fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told: dict[str, Any], peak: int
-) -> tuple[Comparison, Row]:
+def _measured(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told: dict[str, Any], peak: int) -> tuple[Comparison, Row]:
     recipe = fitted.recipe
     family = registry.family(recipe.family)
     split = corpus.splits.get("test") or corpus.splits.get("valid")
@@ -175,9 +173,9 @@ def _measured(
         steps=fitted.steps,
         training_tokens=fitted.tokens,
         training_tokens_per_second=fitted.tokens / fitted.seconds,
-        generation_tokens_per_second=generation_speed(bundle),
+        generation_tokens_per_second=generation_speed(bundle, min(2.0, max(0.2, 0.1 * fitted.seconds))),
         generation_batch=1,
-        generation_precision="fp32" if gradient else "fp64",
+        generation_precision="fp32" if gradient else "",
         generation_threads=torch.get_num_threads(),
         budget_seconds=_seconds_given(recipe),
         used_seconds=fitted.seconds,
@@ -218,7 +216,7 @@ def _ended(fitted: Fitted) -> list[str]:
     return notes
 
 
-def _text_measures(rows: list[list[int]]) -> dict[str, float]:
+def _text_measures(rows: list[list[int]]) -> dict[str, float | None]:
     return {"distinct_1": distinct_n(rows, 1), "distinct_2": distinct_n(rows, 2), "repetition_4": repetition(rows, 4)}
 
 

@@ -18,7 +18,7 @@ from bimo.data.corpus import Corpus
 from bimo.models.base import LanguageModel, Learning, NeuralLanguageModel
 from bimo.training import checkpoint
 from bimo.training.loop import Hooks, Loop
-from bimo.training.plan import Plan, make_plan
+from bimo.training.plan import make_plan
 from bimo.training.progress import Metrics, Reporter
 
 RECIPE, RUN = "recipe.yaml", "run.json"
@@ -118,7 +118,8 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
     _check_room(model, training.optimizer, folder)
     if saved is None:
         used = time.perf_counter() - begin
-        plan = make_plan(model, source, training, used)
+        timed = Budget.parse(training.budget).seconds is not None
+        plan = make_plan(model, source, training, used, None if timed else 0.0)
         training.steps, training.precision, training.device = plan.steps, plan.precision, str(device)
         training.context = source.context
         training.compile = _decide_compilation(recipe, device)

@@ -122,9 +122,7 @@ class Loop:
                         saved_at = time.perf_counter()
                     if self._stop_asked:
                         self.save()
-                        raise Interrupted(
-                            f"stopped at step {progress.step} of {self.steps}; go on with: bimo train --resume {self.folder}"
-                        )
+                        raise Interrupted(f"stopped at step {progress.step} of {self.steps}; go on with: bimo train --resume {self.folder}")
                 if capped and self.hooks.validate and training.evaluations:
                     self._look()
                 progress.seconds = self._seconds()
@@ -178,9 +176,7 @@ class Loop:
         self.metrics.write(record if use is None else {**record, "utilisation": round(use, 4)})
         progress.metrics = {"since": seconds}
         share = "" if use is None else f"  MFU {use:.0%}"
-        self.reporter.update(
-            progress.step, f"loss {loss:.3f}  {speed:,.0f} tokens/s{share}  {runtime.memory_bytes() / 2**20:,.0f} MiB"
-        )
+        self.reporter.update(progress.step, f"loss {loss:.3f}  {speed:,.0f} tokens/s{share}  {runtime.memory_bytes() / 2**20:,.0f} MiB")
 
     @contextmanager
     def _outside_the_clock(self) -> Iterator[None]:

@@ -67,9 +67,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return *(None if g is None else g.mul_(scale.to(g.dtype)) for g in ctx.saved_tensors), None, None
 
 
-def chunked_cross_entropy(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, suppressed: tuple[int, ...] = ()
-) -> Tensor:
+def chunked_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, suppressed: tuple[int, ...] = ()) -> Tensor:
     """Summed nats (float64 scalar) of `targets` int64 [N] given hidden states [N, D] and a head W [V, D], b [V] or None.
 
     Equal to `F.cross_entropy(hidden @ W.T + b, targets, reduction="sum")` with the suppressed ids at -inf; holds

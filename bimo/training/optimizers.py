@@ -55,6 +55,7 @@ class Muon(torch.optim.Optimizer):
             for shape, same in shapes.items():
                 updates = []
                 for p in same:
+                    assert p.grad is not None
                     state = self.state[p]
                     if "momentum" not in state:
                         state["momentum"] = torch.zeros_like(p)
@@ -88,9 +89,7 @@ def make_optimizers(model: nn.Module, training: TrainingSection) -> list[torch.o
     optimizers: list[torch.optim.Optimizer] = []
     if training.optimizer == "muon":
         if hidden:
-            optimizers.append(
-                Muon(hidden, training.matrix_learning_rate, momentum=training.momentum, weight_decay=training.weight_decay)
-            )
+            optimizers.append(Muon(hidden, training.matrix_learning_rate, momentum=training.momentum, weight_decay=training.weight_decay))
     else:
         adam[0]["params"] = hidden + matrices
     groups = [g for g in adam if g["params"]]

@@ -13,7 +13,7 @@ from torch import nn
 
 from bimo.core import runtime
 from bimo.core.budget import Budget
-from bimo.core.recipe import TrainingSection
+from bimo.core.recipe import Precision, TrainingSection
 from bimo.models.base import NeuralLanguageModel
 from bimo.training import checkpoint
 from bimo.training.objectives import causal_likelihood, to_device
@@ -36,7 +36,7 @@ class Plan:
     seconds: float
     seconds_per_step: float
     tokens_per_second: float
-    precision: str
+    precision: Precision
     threads: int
     matrix_rate: float  # the machine's best, FLOP/s
     utilisation: float  # share of it that the probe reached (MFU)
@@ -50,7 +50,7 @@ class Plan:
 class Probe:
     """Measured: seconds of a training step in one precision, and the memory held at its peak."""
 
-    precision: str
+    precision: Precision
     seconds_per_step: float
     peak_bytes: int
 
@@ -96,7 +96,7 @@ def probe(model: NeuralLanguageModel, source: Any, training: TrainingSection, se
     Where training.precision is open and the machine has bf16 products, both precisions are tried and the faster kept.
     """
     native = bf16_is_native(model.device)
-    choices = [training.precision] if training.precision else ["fp32", "bf16"] if native else ["fp32"]
+    choices: list[Precision] = [training.precision] if training.precision else ["fp32", "bf16"] if native else ["fp32"]
     generators = checkpoint.generator_states()
     batches = [to_device(source.batch(0, i % source.steps_per_epoch), model.device) for i in range(training.accumulation)]
     results = [_time_steps(copy.deepcopy(model), batches, training, p, seconds / len(choices)) for p in choices]
@@ -104,7 +104,7 @@ def probe(model: NeuralLanguageModel, source: Any, training: TrainingSection, se
     return min(results, key=lambda r: r.seconds_per_step)
 
 
-def _time_steps(model: NeuralLanguageModel, batches: list[Any], training: TrainingSection, precision: str, seconds: float) -> Probe:
+def _time_steps(model: NeuralLanguageModel, batches: list[Any], training: TrainingSection, precision: Precision, seconds: float) -> Probe:
     model.train()
     optimizers = make_optimizers(model, training)
     end, times, carry = time.perf_counter() + seconds, [], None
