@@ -176,9 +176,7 @@ class LanguageModel(ABC):
         scored = length_mask(lengths, width)
         scored[:, 0] = False
         fed = lengths - 1
-        # Rows are fed in slices of time so that [B, slice, V] stays small.
-        size = max(1, (1 << 22) // max(1, batch * self.vocab_size))
-        start = 0
+        size, start = self._slice(batch), 0
         while start < int(fed.max()):
             stop = min(width - 1, start + size)
             active = ((fed - start).clamp(0, stop - start) > 0).nonzero().squeeze(1)
@@ -187,13 +185,20 @@ class LanguageModel(ABC):
             else:
                 part, rest = self.select(state, active), state
             take = (fed[active] - start).clamp(max=stop - start)
-            logits, part = self.advance(part, tokens[active, start:stop], take)
-            log_probs = torch.log_softmax(logits.double(), dim=-1)
-            found = log_probs.gather(2, tokens[active, start + 1 : stop + 1, None]).squeeze(2)
-            nats[active, start + 1 : stop + 1] = -found
+            found, part = self._nats(part, tokens[active, start:stop], take, tokens[active, start + 1 : stop + 1])
+            nats[active, start + 1 : stop + 1] = found
             state = part if rest is None else self._replace_rows(rest, part, active, batch)
             start = stop
         return Score(torch.where(scored, nats, 0.0), scored, self.kind, state)
+
+    def _slice(self, batch: int) -> int:
+        """Steps that `score` feeds at once, so that [B, slice, V] stays small."""
+        return max(1, (1 << 22) // max(1, batch * self.vocab_size))
+
+    def _nats(self, state: State, tokens: Tensor, lengths: Tensor, targets: Tensor) -> tuple[Tensor, State]:
+        """Nats of `targets` [B, T], each after the token before it in `tokens` [B, T], float64; and the new state."""
+        logits, state = self.advance(state, tokens, lengths)
+        return -torch.log_softmax(logits.double(), dim=-1).gather(2, targets[:, :, None]).squeeze(2), state
 
     def _replace_rows(self, old: State, new: State, rows: Tensor, batch: int) -> State:
         order = torch.arange(batch, device=rows.device)
@@ -235,6 +240,13 @@ class NeuralLanguageModel(LanguageModel, nn.Module):
         """Where the parameters live."""
         return next(self.parameters()).device
 
+    def extend(self, state: State, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, State]:
+        """Read checked tokens [B, T] into the state: hidden states [B, T, D] and the new state, without dropout.
+
+        `advance` and `score` come from it; a family that has none writes `advance` itself.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has neither extend nor advance")
+
     @abstractmethod
     def hidden(self, tokens: Tensor, carry: State = None, boundaries: Tensor | None = None) -> tuple[Tensor, State]:
         """Hidden states [B, T, D] of full rows, for learning.
@@ -254,6 +266,40 @@ class NeuralLanguageModel(LanguageModel, nn.Module):
         if self.vocabulary.suppressed:
             logits[..., list(self.vocabulary.suppressed)] = float("-inf")
         return logits
+
+    @torch.no_grad()
+    def advance(self, state: State, tokens: Tensor, lengths: Tensor | None = None, keep: Keep = "all") -> tuple[Tensor, State]:
+        """See `LanguageModel.advance`; the logits are those of `extend`'s hidden states, without dropout or gradient."""
+        tokens, lengths = self.checked(tokens, lengths)
+        hidden, state = self.extend(state, tokens, lengths)
+        if keep == "last":
+            hidden = hidden[torch.arange(len(lengths), device=lengths.device), lengths - 1][:, None]
+        return self.logits(hidden), state
+
+    @property
+    def _extends(self) -> bool:
+        return type(self).extend is not NeuralLanguageModel.extend
+
+    def _slice(self, batch: int) -> int:
+        return max(1, (1 << 14) // max(1, batch)) if self._extends else super()._slice(batch)
+
+    @torch.no_grad()
+    def _nats(self, state: State, tokens: Tensor, lengths: Tensor, targets: Tensor) -> tuple[Tensor, State]:
+        """As above, from hidden states: logits are made for a few thousand tokens at a time, [B, T, V] never is."""
+        if not self._extends:
+            return super()._nats(state, tokens, lengths, targets)
+        hidden, state = self.extend(state, tokens, lengths)
+        counted = length_mask(lengths, tokens.shape[1])
+        places, wanted = hidden[counted], targets[counted]  # [N, D], [N]
+        found = []
+        for start in range(0, len(wanted), size := max(1, (1 << 22) // self.vocab_size)):
+            logits = self.logits(places[start : start + size])
+            logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+            chosen = logits.gather(1, wanted[start : start + size, None]).squeeze(1)
+            found.append(logits.logsumexp(dim=1).double() - chosen.double())
+        nats = torch.zeros(targets.shape, dtype=torch.float64, device=targets.device)
+        nats[counted] = torch.cat(found)
+        return nats, state
 
     def parameter_count(self) -> int:
         """Learned numbers; tied ones count once."""

@@ -5,7 +5,7 @@ Row b holds its tokens at the places 0 … lengths[b] − 1 of its part of the b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +32,7 @@ class KeyValueCache:
         self.shortest, self.longest = (int(lengths.min()), int(lengths.max())) if len(lengths) else (0, 0)
         self._slice: slice | None = None  # where the tokens being read go: the same places of all rows …
         self._places: tuple[Tensor, Tensor, Tensor] | None = None  # … or (rows, columns of the input, places)
-        self._sight = 0
+        self._sight, self._even = 0, False
 
     @classmethod
     def empty(cls, layout: Layout, batch: int, device: torch.device, dtype: torch.dtype) -> KeyValueCache:
@@ -54,18 +54,20 @@ class KeyValueCache:
         """Bytes of the block and of the length, per row."""
         return (self.keys.nbytes + self.values.nbytes + self.lengths.nbytes) // max(1, self.batch)
 
-    def open(self, width: int, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Make room for `width` tokens a row, of which `lengths` int64 [B] count.
+    def open(self, width: int, lengths: Tensor, check: Callable[[int], None]) -> tuple[Tensor, Tensor | None]:
+        """Make room for `width` tokens a row, of which `lengths` int64 [B] count; `check` is asked first whether so many may be held.
 
         Returns their positions, int64 [B, T] or [1, T] where all rows agree, and which keys they see, bool [B, 1, T, S] or
         None where each sees all in sight (one step) or all before it (nothing was read yet). `append` then stores
         them layer by layer; `close` ends the pass.
         """
         device, fresh = self.lengths.device, self.longest == 0
-        count = int(lengths.min())
-        uniform = self.shortest == self.longest and count == width
+        uniform = self.shortest == self.longest and (width == 1 or int(lengths.min()) == width)
+        even = uniform or width == 1  # all rows grow by `width`
+        sight = self.longest + width if even else int((self.lengths + lengths).max())
+        check(sight)
+        self._sight, self._even = sight, even
         columns = torch.arange(width, device=device)
-        self._sight = self.longest + width if uniform else int((self.lengths + lengths).max())
         self._reserve(self._sight)
         if uniform:
             self._slice, self._places = slice(self.longest, self._sight), None
@@ -74,6 +76,7 @@ class KeyValueCache:
             positions = self.lengths[:, None] + columns
             rows, places = (columns < lengths[:, None]).nonzero(as_tuple=True)
             self._slice, self._places = None, (rows, places, positions[rows, places])
+            positions = positions.clamp(max=self.layout.context - 1)  # of padding only
         if fresh or (uniform and width == 1):
             return positions, None
         return positions, (torch.arange(self._sight, device=device) <= positions[:, :, None])[:, None]
@@ -93,8 +96,8 @@ class KeyValueCache:
     def close(self, lengths: Tensor) -> None:
         """End the pass: the rows now hold `lengths` tokens more."""
         self.lengths = self.lengths + lengths
-        if self._slice is not None:
-            self.shortest = self.longest = self._sight
+        if self._even:
+            self.shortest, self.longest = self.shortest + self._sight - self.longest, self._sight
         else:
             self.shortest, self.longest = int(self.lengths.min()), int(self.lengths.max())
 

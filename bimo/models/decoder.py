@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from bimo.core import store
 from bimo.core.errors import CapabilityError
 from bimo.models import cache
-from bimo.models.base import Keep, Kind, ModelConfig, NeuralLanguageModel
+from bimo.models.base import Kind, ModelConfig, NeuralLanguageModel
 from bimo.models.interop import huggingface
 from bimo.models.layers import (
     Activation,
@@ -210,25 +210,12 @@ class Decoder(NeuralLanguageModel):
         layout = cache.Layout(c.layers, c.groups, c.per_head, c.context)
         return cache.KeyValueCache.empty(layout, batch, self.device, self.embedding.weight.dtype)
 
-    @torch.no_grad()
-    def advance(
-        self, state: cache.KeyValueCache, tokens: Tensor, lengths: Tensor | None = None, keep: Keep = "all"
-    ) -> tuple[Tensor, cache.KeyValueCache]:
-        """See `LanguageModel.advance`; never drops out."""
-        hidden, lengths = self._extend(state, tokens, lengths)
-        if keep == "last":
-            hidden = hidden[torch.arange(len(lengths), device=lengths.device), lengths - 1][:, None]
-        return self.logits(hidden), state
-
-    def _extend(self, state: cache.KeyValueCache, tokens: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Read tokens into the state; hidden states [B, T, D] and the checked lengths."""
-        tokens, lengths = self.checked(tokens, lengths)
-        self.check_context(int((state.lengths + lengths).max()))
-        positions, mask = state.open(tokens.shape[1], lengths)
-        positions = positions.clamp(max=self.config.context - 1)  # of padding only
+    def extend(self, state: cache.KeyValueCache, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, cache.KeyValueCache]:
+        """Hidden states [B, T, D] of tokens read into the cache; never drops out."""
+        positions, mask = state.open(tokens.shape[1], lengths, self.check_context)
         hidden = self._read(tokens, positions, Sight(mask=mask, causal=mask is None, cache=state))
         state.close(lengths)
-        return hidden, lengths
+        return hidden, state
 
     def select(self, state: cache.KeyValueCache, rows: Tensor) -> cache.KeyValueCache:
         """A copy of the state with the rows int64 [B'] in that order."""

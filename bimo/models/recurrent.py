@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bimo.core.errors import CapabilityError, ModelError
-from bimo.models.base import Keep, Kind, ModelConfig, NeuralLanguageModel
+from bimo.models.base import Kind, ModelConfig, NeuralLanguageModel
 from bimo.models.interop.huggingface import read_vocabulary, write_vocabulary
 from bimo.models.kernels.recurrent import GATES, Cell, layer
 from bimo.text.vocabulary import Vocabulary
@@ -194,15 +194,11 @@ class Recurrent(NeuralLanguageModel):
         shape = (self.config.layers, batch, self.config.width)
         return tuple(self.output_bias.new_zeros(shape).detach() for _ in range(2 if self.config.cell == "lstm" else 1))
 
-    @torch.no_grad()
-    def advance(self, state: States, tokens: Tensor, lengths: Tensor | None = None, keep: Keep = "all") -> tuple[Tensor, States]:
-        """See `LanguageModel.advance`; never drops out."""
-        tokens, lengths = self.checked(tokens, lengths)
+    def extend(self, state: States, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, States]:
+        """Hidden states [B, T, D] and the states at each row's end; never drops out."""
         output, found = self._run(tokens, state, None, training=False, every=True)
         rows, ends = torch.arange(len(lengths), device=lengths.device), lengths - 1
-        new = tuple(torch.stack([values[ends, rows] for values in part]) for part in found)
-        hidden = output[ends, rows][:, None] if keep == "last" else output.transpose(0, 1)
-        return self.logits(hidden), new
+        return output.transpose(0, 1), tuple(torch.stack([values[ends, rows] for values in part]) for part in found)
 
     def select(self, state: States, rows: Tensor) -> States:
         """A copy of the state with the rows int64 [B'] in that order."""

@@ -132,6 +132,8 @@ def _write_llama(c: DecoderConfig, kind: str) -> dict[str, Any]:
 def read_config(config: Mapping[str, Any], cls: type[DecoderConfig]) -> tuple[DecoderConfig, Vocabulary]:
     """The settings and the vocabulary of a `config.json`."""
     kind = config["model_type"]
+    if config.get("quantization_config"):
+        raise ModelError("config.json: quantization_config is not supported; give the model in full precision")
     if kind == "bimo-decoder":
         fields = {name: config[name] for name in cls.model_fields if name in config}
     else:

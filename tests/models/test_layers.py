@@ -1,0 +1,89 @@
+"""The shared layers against formulas written out."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from bimo.models.layers import (
+    Attention,
+    FeedForward,
+    RMSNorm,
+    Sight,
+    attend,
+    document_positions,
+    make_norm,
+    rotary_tables,
+    rotate,
+)
+
+
+def test_attention_is_the_softmax_written_out():
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 4, 5, 6), torch.randn(2, 2, 5, 6), torch.randn(2, 2, 5, 6)
+    found = attend(q, k, v, Sight())
+    for b in range(2):
+        for h in range(4):
+            for t in range(5):
+                scores = (k[b, h // 2, : t + 1] @ q[b, h, t]) / math.sqrt(6)
+                wanted = torch.softmax(scores, 0) @ v[b, h // 2, : t + 1]
+                assert torch.allclose(found[b, h, t], wanted, atol=1e-6)
+    step = attend(q[:, :, 4:], k, v, Sight(causal=False))
+    assert torch.allclose(step, found[:, :, 4:], atol=1e-6)
+
+
+def test_multi_head_projects_splits_and_joins():
+    torch.manual_seed(0)
+    layer = Attention(8, 2, 2, 4, bias=True)
+    x = torch.randn(1, 3, 8)
+    q, k, v = (layer.qkv(x)[..., i * 8 : i * 8 + 8] for i in range(3))
+    heads = []
+    for h in range(2):
+        part = slice(4 * h, 4 * h + 4)
+        scores = (q[..., part] @ k[..., part].mT / 2).masked_fill(torch.ones(3, 3).triu(1).bool(), -torch.inf)
+        heads.append(scores.softmax(-1) @ v[..., part])
+    assert torch.allclose(layer(x, Sight()), layer.out(torch.cat(heads, -1)), atol=1e-6)
+
+
+def test_norms():
+    x = torch.tensor([[1.0, 2.0, 3.0, 6.0]])
+    layer = make_norm("layer", 4, 0.0)(x)
+    assert torch.allclose(layer, (x - 3) / math.sqrt(3.5))
+    assert torch.allclose(RMSNorm(4, 0.0)(x), x / math.sqrt(12.5))
+    assert torch.allclose(RMSNorm(4, 0.0)(x.double()).float(), x / math.sqrt(12.5))
+    assert make_norm("layer", 4, 1e-5, bias=False).bias is None
+
+
+def test_rotation_depends_on_distance_alone():
+    cos, sin = (table[:, None] for table in rotary_tables(50, 8, 10000.0))
+    q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
+
+    def product(m: int, n: int) -> float:
+        return float((rotate(q, cos[m : m + 1], sin[m : m + 1]) * rotate(k, cos[n : n + 1], sin[n : n + 1])).sum())
+
+    assert product(7, 4) == pytest.approx(product(40, 37), abs=1e-4)
+    assert product(7, 4) != pytest.approx(product(7, 5), abs=1e-3)
+
+
+@pytest.mark.parametrize("activation", ["gelu_tanh", "gelu", "relu", "relu2", "swiglu"])
+def test_feed_forward(activation):
+    layer = FeedForward(3, 5, activation, bias=True)
+    x = torch.randn(2, 4, 3)
+    inner = layer.inner(x)
+    wanted = {
+        "gelu_tanh": lambda z: 0.5 * z * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))),
+        "gelu": lambda z: 0.5 * z * (1 + torch.erf(z / math.sqrt(2))),
+        "relu": lambda z: z.clamp(min=0),
+        "relu2": lambda z: z.clamp(min=0) ** 2,
+        "swiglu": lambda z: z[..., :5] * torch.sigmoid(z[..., :5]) * z[..., 5:],
+    }[activation](inner)
+    assert torch.allclose(layer(x), layer.outer(wanted), atol=1e-6)
+
+
+def test_positions_restart_where_documents_begin():
+    boundaries = torch.tensor([[True, False, False, True, True], [False, False, True, False, False]])
+    positions, documents = document_positions(boundaries)
+    assert positions.tolist() == [[0, 1, 2, 0, 0], [0, 1, 0, 1, 2]]
+    assert documents.tolist() == [[1, 1, 1, 2, 3], [0, 0, 1, 1, 1]]
