@@ -61,9 +61,18 @@ def in_threads(work: Callable[[int], Any], parts: int) -> list[Any]:
         return [first, *(other.result() for other in others)]
 
 
-_FNV_START = np.uint64(0xCBF29CE484222325)
-_FNV_PRIME = np.uint64(0x100000001B3)
+_ONE, _EIGHT = np.uint64(1), np.uint64(8)
+_LONG = np.uint64(1 << 63)
+_PRIME = np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+@compiled(types.uint64(types.uint64, types.int64, types.uint8))
+def _absorb(h, position, byte):  # pragma: no cover - compiled
+    """Take one more byte into a word's 64-bit mark. Up to seven bytes stand in it as they are: equal marks are equal words."""
+    if position < 7:
+        return (h << _EIGHT) | np.uint64(byte)
+    return ((h ^ np.uint64(byte)) * _PRIME) | _LONG
 
 
 @compiled(types.int64(readonly(types.uint8), types.int64, types.int64))
@@ -91,9 +100,9 @@ def _space_width(data, at, stop):  # pragma: no cover - compiled
 def _fill(blob, begins, slots, hashes):  # pragma: no cover - compiled
     mask = len(slots) - 1
     for word in range(len(begins) - 1):
-        h = _FNV_START
+        h = _ONE
         for i in range(begins[word], begins[word + 1]):
-            h = (h ^ np.uint64(blob[i])) * _FNV_PRIME
+            h = _absorb(h, i - begins[word], blob[i])
         at = np.int64((h * _MIX) >> np.uint64(32)) & mask
         while slots[at] >= 0:
             at = (at + 1) & mask
@@ -122,19 +131,21 @@ def _look_up(data, start, stop, separator, blob, begins, slots, hashes, unknown,
                 at += width
                 continue
             begin = at
-            h = _FNV_START
+            h = _ONE
             while at < stop:
                 byte = data[at]
-                if byte <= 0x20 or 0xC2 <= byte <= 0xE3 or byte == separator:
-                    if byte == separator or _space_width(data, at, stop):
-                        break
-                h = (h ^ np.uint64(byte)) * _FNV_PRIME
+                if byte == separator or ((byte <= 0x20 or 0xC2 <= byte <= 0xE3) and _space_width(data, at, stop)):
+                    break
+                h = _absorb(h, at - begin, byte)
                 at += 1
             slot = np.int64((h * _MIX) >> np.uint64(32)) & mask
             found = unknown
             while slots[slot] >= 0:
                 if hashes[slot] == h:
                     word = slots[slot]
+                    if h < _LONG:
+                        found = word
+                        break
                     first = begins[word]
                     if begins[word + 1] - first == at - begin:
                         i = 0

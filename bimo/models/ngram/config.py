@@ -29,21 +29,22 @@ class NGramConfig(ModelConfig):
     1
     """
 
-    order: int = Field(5, ge=1, le=1000, description="words of an n-gram, the predicted one included")
+    order: int = Field(default=5, ge=1, le=1000, description="words of an n-gram, the predicted one included")
     smoothing: Smoothing = Field(
-        "kneser-ney",
-        description="kneser-ney (interpolated, modified) | witten-bell (interpolated) | add-k | mle (no smoothing: the longest context seen) | "
-        "stupid-backoff (not normalised) | arpa (read from a file, cannot count)",
+        default="kneser-ney",
+        description="kneser-ney (interpolated, modified) | witten-bell (interpolated) | add-k | mle (no smoothing: the longest "
+        "context seen) | stupid-backoff (not normalised) | arpa (read from a file, cannot count)",
     )
-    k: float = Field(0.1, gt=0, allow_inf_nan=False, description="what add-k adds to every count")
-    alpha: float = Field(0.4, gt=0, le=1, description="stupid back-off's factor for each word that the context loses")
+    k: float = Field(default=0.1, gt=0, allow_inf_nan=False, description="what add-k adds to every count")
+    alpha: float = Field(default=0.4, gt=0, le=1, description="stupid back-off's factor for each word that the context loses")
     cutoffs: list[Annotated[int, Field(ge=0)]] = Field(
         default_factory=lambda: [0],
         min_length=1,
-        description="n-grams of order k seen at most cutoffs[k-1] times are dropped; the last value holds for higher orders; the first is 0",
+        description="n-grams of order k seen at most cutoffs[k-1] times are dropped; "
+        "the last value holds for higher orders; the first is 0",
     )
     discount_fallback: tuple[float, float, float] = Field(
-        (0.5, 1.0, 1.5), description="Kneser-Ney discounts of counts 1, 2, 3 and more, where the text is too small to estimate them"
+        default=(0.5, 1.0, 1.5), description="Kneser-Ney discounts of counts 1, 2, 3 and more, where the text is too small to estimate them"
     )
 
     @model_validator(mode="after")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -49,6 +48,7 @@ class NGram(LanguageModel):
         self.notices: list[str] = []  # what the user should know about the estimate
         self._counts: Counts | None = None
         self._trie: Trie | None = None
+        self._lookup: Lookup | None = None
         self._bos = -1 if vocabulary.bos is None else vocabulary.bos
         self._eos = -1 if vocabulary.eos is None else vocabulary.eos
         self._penalty = math.log(config.alpha)
@@ -94,11 +94,14 @@ class NGram(LanguageModel):
     @trie.setter
     def trie(self, trie: Trie) -> None:
         self._trie = trie
-        self.__dict__.pop("_lookup", None)
+        self._lookup = None
 
-    @cached_property
-    def _lookup(self) -> Lookup:
-        return Lookup.of(self.trie, self.config.rule, self._penalty, self._uniform, self._bos, self._eos)
+    @property
+    def lookup(self) -> Lookup:
+        """The automaton that scores; built when first needed."""
+        if self._lookup is None:
+            self._lookup = Lookup.of(self.trie, self.config.rule, self._penalty, self._uniform, self._bos, self._eos)
+        return self._lookup
 
     # -- on disk ------------------------------------------------------------------------------------------------------
 
@@ -176,12 +179,8 @@ class NGram(LanguageModel):
         nats[used] = torch.from_numpy(self.score_documents(before[used].numpy(), offsets))
         scored = known.clone()
         scored[:, 0] = False
-        nothing = np.zeros((batch, 0, self.vocab_size), np.float32)
-        end = self._read_but_last(state, tokens, lengths, nothing)
+        end = self._read(state, tokens, lengths - 1, np.zeros((batch, 0, self.vocab_size), np.float32))
         return Score(torch.where(scored, nats[:, state.shape[1] :], 0.0), scored, self.kind, end)
-
-    def _read_but_last(self, state: Tensor, tokens: Tensor, lengths: Tensor, nothing: np.ndarray) -> Tensor:
-        return self._read(state, tokens, lengths - 1, nothing)
 
     def score_documents(self, ids: np.ndarray, offsets: np.ndarray, threads: int | None = None) -> np.ndarray:
         """Nats, float64 [N], of many documents in bulk: document i is ids[offsets[i]:offsets[i + 1]].
@@ -192,4 +191,4 @@ class NGram(LanguageModel):
             raise CorpusError(f"ids: must lie in 0…{self.vocab_size - 1}, found {int(ids.min())}…{int(ids.max())}")
         begins = np.zeros(len(ids) + 1, np.uint8)
         begins[np.asarray(offsets)] = 1
-        return self._lookup.score(np.ascontiguousarray(ids, dtype=np.int32), begins[:-1], threads or thread_count())
+        return self.lookup.score(np.ascontiguousarray(ids, dtype=np.int32), begins[:-1], threads or thread_count())

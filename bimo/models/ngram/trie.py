@@ -83,7 +83,7 @@ def search(words, begin, end, word):  # pragma: no cover - compiled
 def push(context, word, bos, eos):  # pragma: no cover - compiled
     """Read one word into a context [n - 1] in place; after an end (and at a start) nothing but `<s>` is remembered."""
     n = len(context)
-    if word == eos or word == bos:
+    if word == eos or word == bos:  # noqa: SIM109
         for i in range(n):
             context[i] = -1
         if n and bos >= 0:

@@ -1,0 +1,284 @@
+r"""ARPA files, the common language of n-gram tools (SRILM, KenLM): read and written.
+
+A header of counts, a section per order, a line per n-gram: log10 p, the words, log10 of the back-off weight.
+
+    \data\
+    ngram 1=3
+    …
+    \1-grams:
+    -0.477  likes   -0.301
+    …
+    \end\
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+import numpy as np
+
+from bimo.core import store
+from bimo.core.errors import ModelError, UserError
+from bimo.models.ngram import NGram, NGramConfig
+from bimo.models.ngram.config import Rule
+from bimo.models.ngram.trie import Trie
+from bimo.text.vocabulary import Vocabulary
+
+_LN10 = math.log(10.0)
+_ZERO = -99.0  # log10 of a probability of zero, by SRILM's custom
+_UNKNOWN = -100.0  # log10 p of unknown words where the file has no <unk>, by KenLM's custom
+_LONGEST_LINE = 1 << 20
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_arpa(model: NGram, words: Sequence[str], path: Path) -> None:
+    """Write `model` as an ARPA file; words[i] is the written form of id i.
+
+    `<s>`, `</s>` and `<unk>` are written so, whatever `words` calls them; padding and other suppressed ids are left out.
+    Raises `UserError` where words hold white space or stand twice, and for smoothings that ARPA cannot express.
+    """
+    if model.config.rule != Rule.BACK_OFF:
+        raise UserError(
+            f"smoothing: {model.config.smoothing} has no ARPA form (its unseen n-grams do not follow the back-off rule); "
+            "train with smoothing=kneser-ney, witten-bell or mle"
+        )
+    names = _names(model, words)
+    store.write_beside(Path(path), lambda beside: _write(model.trie, names, beside))
+
+
+def _names(model: NGram, words: Sequence[str]) -> list[str | None]:
+    """The written form of each id; None for ids that are left out."""
+    vocabulary = model.vocabulary
+    if len(words) != vocabulary.size:
+        raise UserError(f"words: expected {vocabulary.size}, one for each id, found {len(words)}")
+    names: list[str | None] = list(words)
+    for id in (*vocabulary.suppressed, vocabulary.pad):
+        if id is not None:
+            names[id] = None
+    for id, name in ((vocabulary.unk, "<unk>"), (vocabulary.bos, "<s>"), (vocabulary.eos, "</s>")):
+        if id is not None:
+            names[id] = name
+    seen: dict[str, int] = {}
+    for id, name in enumerate(names):
+        if name is None:
+            continue
+        if name.split() != [name] or "\0" in name:
+            raise UserError(
+                f"words: token {id} is {name!r}, but ARPA separates words by white space; write it in another form or use a word tokenizer"
+            )
+        if name in seen:
+            raise UserError(f"words: tokens {seen[name]} and {id} are both written {name!r}; ARPA knows words by their form")
+        seen[name] = id
+    return names
+
+
+def _write(trie: Trie, names: list[str | None], path: Path) -> None:
+    order = max(k for k in range(1, trie.order + 1) if trie.sizes[k - 1])
+    with open(path, "w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
+        file.write("\\data\\\n")
+        for k in range(1, order + 1):
+            file.write(f"ngram {k}={trie.sizes[k - 1] if k > 1 else sum(name is not None for name in names)}\n")
+        texts: list[str] = [name or "" for name in names]
+        for k in range(1, order + 1):
+            rows = trie.rows(k)
+            if k > 1:
+                below = trie.rows(k - 1)
+                prefixes = np.repeat(np.arange(trie.sizes[k - 2]), np.diff(trie.first[below.start : below.stop + 1]))
+                texts = [f"{texts[p]} {names[w]}" for p, w in zip(prefixes.tolist(), trie.words[rows].tolist(), strict=True)]
+            logs = np.maximum(trie.logprob[rows] / _LN10, _ZERO).tolist()
+            file.write(f"\n\\{k}-grams:\n")
+            if k < order:
+                weights = np.maximum(trie.backoff[rows] / _LN10, _ZERO).tolist()
+                file.writelines(f"{p:.8g}\t{t}\t{b:.8g}\n" for p, t, b in zip(logs, texts, weights, strict=True) if t)
+            else:
+                file.writelines(f"{p:.8g}\t{t}\n" for p, t in zip(logs, texts, strict=True) if t)
+        file.write("\n\\end\\\n")
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Section:
+    """One order as it stands in the file: ids [N * order], log10 values [N], line numbers [N]."""
+
+    ids: array[int]
+    logs: array[float]
+    weights: array[float]
+    lines: array[int]
+
+
+class _Lines:
+    """Lines of a file with their numbers, blank ones left out; errors name file and line."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path, self.file, self.number = path, file, 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while line := self.file.readline(_LONGEST_LINE):
+            self.number += 1
+            if len(line) == _LONGEST_LINE:
+                self.fail(f"a line of more than {_LONGEST_LINE} bytes; is this an ARPA file?")
+            if line := line.strip(b" \t\r\n"):
+                yield line
+
+    def fail(self, found: str, line: int | None = None) -> NoReturn:
+        raise ModelError(f"{self.path}: line {line or self.number}: {found}")
+
+
+def read_arpa(path: Path) -> tuple[NGram, list[str]]:
+    """Read an ARPA file (`.gz` too): the model, and the words by id, in the file's order.
+
+    Unknown words have log10 p = -100 where the file has no `<unk>`, as in KenLM. Raises `ModelError` with file and line.
+    """
+    path = Path(path)
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+            lines = _Lines(path, file)  # type: ignore[arg-type]
+            return _read(lines)
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file") from None
+    except (OSError, EOFError) as cause:
+        raise ModelError(f"{path}: cannot be read ({cause})") from None
+
+
+def _read(lines: _Lines) -> tuple[NGram, list[str]]:
+    rest = iter(lines)
+    claimed = _read_header(lines, rest)
+    index: dict[bytes, int] = {}
+    sections: list[_Section] = []
+    for order, count in enumerate(claimed, start=1):
+        section, following = _read_section(lines, rest, order, index, last=order == len(claimed))
+        if len(section.logs) != count:
+            lines.fail(f"the header says {count} {order}-grams, found {len(section.logs)} before this line")
+        expected = b"\\end\\" if order == len(claimed) else b"\\%d-grams:" % (order + 1)
+        if following != expected:
+            lines.fail(f"expected {expected.decode()}, found {_shown(following)}")
+        sections.append(section)
+    words = []
+    for word, id in index.items():
+        try:
+            words.append(word.decode("utf-8"))
+        except UnicodeDecodeError:
+            lines.fail(f"the word {_shown(word)} is not UTF-8", sections[0].lines[id])
+    return _model(lines, sections, words), words
+
+
+def _shown(line: bytes | None) -> str:
+    return "the end of the file" if line is None else repr(line[:60].decode("utf-8", "replace"))
+
+
+def _read_header(lines: _Lines, rest: Iterator[bytes]) -> list[int]:
+    """The counts of `\\data\\`; whatever stands before is skipped, as the format says."""
+    for line in rest:
+        if line == b"\\data\\":
+            break
+    else:
+        lines.fail("no \\data\\ section; is this an ARPA file?")
+    claimed: list[int] = []
+    for line in rest:
+        if line == b"\\1-grams:" and claimed:
+            return claimed
+        name, _, count = line.partition(b"=")
+        if name.split() != [b"ngram", b"%d" % (len(claimed) + 1)] or not count.strip().isdigit() or len(count) > 18 or len(claimed) == 1000:
+            lines.fail(f"expected 'ngram {len(claimed) + 1}=<count>' or \\1-grams:, found {_shown(line)}")
+        claimed.append(int(count))
+    lines.fail("the file ends within its header")
+
+
+def _read_section(
+    lines: _Lines, rest: Iterator[bytes], order: int, index: dict[bytes, int], last: bool
+) -> tuple[_Section, bytes | None]:
+    """The lines of one order, and the line that ended it."""
+    section = _Section(array("i"), array("d"), array("d"), array("q"))
+    ids, logs, weights, numbers = section.ids, section.logs, section.weights, section.lines
+    for line in rest:
+        if line[0] == 92 and (line == b"\\end\\" or line.endswith(b"-grams:")):
+            return section, line
+        fields = line.split()
+        if not order + 1 <= len(fields) <= order + (1 if last else 2):
+            lines.fail(f"expected log10 p, {order} words{'' if last else ' and perhaps a back-off weight'}, found {_shown(line)}")
+        try:
+            log = float(fields[0])
+            weight = float(fields[order + 1]) if len(fields) > order + 1 else 0.0
+        except ValueError:
+            lines.fail(f"expected numbers around the words, found {_shown(line)}")
+        if not (log <= 0.0 and math.isfinite(weight)):  # also refuses NaN
+            lines.fail(f"log10 p must be at most 0 and the back-off weight finite, found {_shown(line)}")
+        if order == 1:
+            if fields[1] in index:
+                lines.fail(f"the word {_shown(fields[1])} stands twice")
+            index[fields[1]] = len(index)
+        try:
+            ids.extend([index[word] for word in fields[1 : order + 1]])
+        except KeyError as unknown:
+            lines.fail(f"the word {_shown(unknown.args[0])} is not among the 1-grams")
+        logs.append(log)
+        weights.append(weight)
+        numbers.append(lines.number)
+    return section, None
+
+
+def _model(lines: _Lines, sections: list[_Section], words: list[str]) -> NGram:
+    """Sort what was read into a trie."""
+    forms = {"bos": ("<s>",), "eos": ("</s>",), "unk": ("<unk>", "<UNK>")}
+    special = {name: next((i for i, word in enumerate(words) if word in known), None) for name, known in forms.items()}
+    if special["unk"] is None:
+        special["unk"] = len(words)
+        words.append("<unk>")
+        sections[0].logs.append(_UNKNOWN)
+        sections[0].weights.append(0.0)
+    size, bos = len(words), special["bos"]
+    if all(log <= _ZERO for id, log in enumerate(sections[0].logs) if id != bos):
+        lines.fail("no word has a probability above zero")
+    if bos is not None:
+        sections[0].logs[bos] = _ZERO
+    sizes, tables, children, logprob, backoff = [size], [np.arange(size, dtype=np.int32)], [], [], []
+    keys: list[np.ndarray] = []  # of orders 2, 3, …, sorted
+    for k, section in enumerate(sections, start=1):
+        logs, weights = (_natural(np.array(values)) for values in (section.logs, section.weights))
+        if k > 1:
+            order, below = _sorted(lines, section, k, size, keys)
+            children.append(np.bincount(below, minlength=sizes[-1]))
+            tables.append((keys[-1] % size).astype(np.int32))
+            sizes.append(len(order))
+            logs, weights = logs[order], weights[order]
+        logprob.append(logs)
+        if k < len(sections):
+            backoff.append(weights)
+    vocabulary = Vocabulary(size, **special, suppressed=() if bos is None else (bos,))
+    model = NGram(NGramConfig(order=len(sections), smoothing="arpa"), vocabulary)
+    model.trie = Trie.from_tables(sizes, tables, children, logprob, backoff)
+    return model
+
+
+def _natural(logs: np.ndarray) -> np.ndarray:
+    """Natural logarithms, float32; SRILM's -99 is zero's."""
+    return np.where(logs == _ZERO, -np.inf, logs * _LN10).astype(np.float32)
+
+
+def _sorted(lines: _Lines, section: _Section, k: int, size: int, keys: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The order in which a section's n-grams are sorted, and the row of each one's prefix; appends its sorted keys to `keys`."""
+    ids = np.array(section.ids, dtype=np.int64).reshape(-1, k)
+    node = ids[:, 0]
+    for length, known in enumerate(keys, start=2):
+        key = node * size + ids[:, length - 1]
+        node = np.searchsorted(known, key)
+        missing = np.flatnonzero(known[np.minimum(node, len(known) - 1)] != key) if len(known) else np.arange(len(key))
+        if len(missing):
+            lines.fail(f"the first {length} words of this {k}-gram do not stand among the {length}-grams", section.lines[int(missing[0])])
+    key = node * size + ids[:, k - 1]
+    order = np.argsort(key, kind="stable")
+    twice = np.flatnonzero(np.diff(key[order]) == 0)
+    if len(twice):
+        lines.fail(f"this {k}-gram stands twice", section.lines[int(order[twice[0] + 1])])
+    keys.append(key[order])
+    return order, node[order]
