@@ -30,7 +30,7 @@ _COMMON = frozenset(
 )
 
 
-class Unreadable(Exception):  # noqa: N818 - a finding, not a fault; it becomes a line of the report
+class Unreadable(Exception):  # a finding, not a fault: it becomes a line of the report
     """Why a file, or what follows in it, cannot be read."""
 
 

@@ -231,8 +231,8 @@ def html_text(stream: BinaryIO, entry: FileReport) -> str:
     """The text of an HTML page: its main content by trafilatura, all of its visible text where that finds none."""
     try:
         import trafilatura
-    except ImportError:
-        raise Unreadable("needs the library trafilatura; pip install 'bimo[text]'") from None
+    except ImportError as cause:  # not installed, or without a part of its own
+        raise Unreadable(f"needs the library trafilatura; pip install 'bimo[text]' ({cause})") from None
     with reading():
         data = stream.read()
     found = Found()
