@@ -143,13 +143,19 @@ def main() -> None:
         place = Path(name)
         corpus = make_corpus(place)
         for i, moment in enumerate(moments(asked.kills, asked.seed)):
-            family = FAMILIES[(i // 2) % 4] if i % 8 < 8 else FAMILIES[0]
+            family = FAMILIES[i * 4 // asked.kills]
             rows.append(kill_and_compare(place, corpus, family, moment))
             print(f"{i + 1}/{asked.kills} {rows[-1]}", file=sys.stderr, flush=True)
     inside = sum(not str(r["moment"]).startswith("step") for r in rows)
     per_family = {f: sum(r["family"] == f for r in rows) for f in FAMILIES}
-    print(json.dumps({"kills": sum(bool(r["killed"]) for r in rows), "inside_a_save": inside, "bit_equal": sum(bool(r["same"]) for r in rows),
-                      "runs": len(rows), "per_family": per_family}))  # fmt: skip
+    result = {
+        "kills": sum(bool(r["killed"]) for r in rows),
+        "inside_a_save": inside,
+        "bit_equal": sum(bool(r["same"]) for r in rows),
+        "runs": len(rows),
+        "per_family": per_family,
+    }
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -34,44 +34,46 @@ class Section(BaseModel):
 class TextSection(Section):
     """What is read, and how it becomes tokens."""
 
-    sources: list[str] = Field([], description="files, folders, globs or - (standard input)")
-    valid: str | None = Field(None, description="validation text; used as it is")
-    test: str | None = Field(None, description="test text; used as it is")
-    documents: DocumentMode = Field("file", description="what a document is: file, line, paragraph, or stream (newlines become </s>)")
-    tokenizer: TokenizerKind = Field("bpe", description="kind of tokenizer, trained on the training text")
-    vocab_size: int | None = Field(None, ge=1, description="most tokens in the vocabulary; by the amount of text if not given")
+    sources: list[str] = Field(default=[], description="files, folders, globs or - (standard input)")
+    valid: str | None = Field(default=None, description="validation text; used as it is")
+    test: str | None = Field(default=None, description="test text; used as it is")
+    documents: DocumentMode = Field(
+        default="file", description="what a document is: file, line, paragraph, or stream (newlines become </s>)"
+    )
+    tokenizer: TokenizerKind = Field(default="bpe", description="kind of tokenizer, trained on the training text")
+    vocab_size: int | None = Field(default=None, ge=1, description="most tokens in the vocabulary; by the amount of text if not given")
 
 
 class TrainingSection(Section):
     """How a model learns."""
 
-    budget: str = Field("10m", description="30s, 10m, 300steps, 2epochs or 5Mtokens: a cap")
-    seed: int = Field(0, ge=0, lt=2**63, description="of weights, batches and dropout")
-    precision: Precision | None = Field(None, description="of matrix products; the faster one here if not given")
-    threads: int | None = Field(None, ge=1, description="processor threads; all cores if not given")
-    device: str | None = Field(None, description="cpu, cuda, cuda:1 …; the best one present if not given")
-    compile: bool | None = Field(None, description="torch.compile; by the budget on a GPU, on a CPU only on request")
-    context: int | None = Field(None, ge=2, description="tokens in a training window; the model's context if it has one")
-    batch_size: int = Field(32, ge=1, description="rows in one forward pass")
-    accumulation: int = Field(1, ge=1, description="forward passes in one step, normalised by their tokens together")
-    steps: int | None = Field(None, ge=1, description="optimizer steps; set from the budget before step 1")
-    optimizer: Literal["adamw", "adam", "muon", "sgd"] = Field("adamw", description="muon: matrices by Muon, the rest by AdamW")
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate (of the AdamW part under muon)")
-    matrix_learning_rate: float = Field(0.02, gt=0, description="peak learning rate of Muon's matrices")
-    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's moments")
-    momentum: float = Field(0.95, ge=0, lt=1, description="of SGD and Muon")
-    weight_decay: float = Field(0.1, ge=0, description="decoupled, on matrices only")
-    schedule: Literal["cosine", "linear", "wsd", "constant"] = Field("cosine", description="learning rate over the steps")
-    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps that rise linearly")
-    cooldown: float = Field(0.3, gt=0, le=1, description="share of the steps that fall, under wsd")
-    final: float = Field(0.1, ge=0, le=1, description="last learning rate as a share of the peak")
-    clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
-    evaluations: int = Field(10, ge=0, description="looks at the validation text during the run, evenly spaced")
-    evaluation_tokens: int = Field(100_000, ge=1, description="most validation tokens in such a look; the last one reads all")
-    samples: int = Field(3, ge=0, description="times that a sample is written during the run")
-    patience: int = Field(0, ge=0, description="stop after so many looks without improvement; 0: never")
-    checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints; about one a minute if not given")
-    keep: Literal["best", "last"] = Field("best", description="weights that the run ends with, by validation")
+    budget: str = Field(default="10m", description="30s, 10m, 300steps, 2epochs or 5Mtokens: a cap")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="of weights, batches and dropout")
+    precision: Precision | None = Field(default=None, description="of matrix products; the faster one here if not given")
+    threads: int | None = Field(default=None, ge=1, description="processor threads; all cores if not given")
+    device: str | None = Field(default=None, description="cpu, cuda, cuda:1 …; the best one present if not given")
+    compile: bool | None = Field(default=None, description="torch.compile; by the budget on a GPU, on a CPU only on request")
+    context: int | None = Field(default=None, ge=2, description="tokens in a training window; the model's context if it has one")
+    batch_size: int = Field(default=32, ge=1, description="rows in one forward pass")
+    accumulation: int = Field(default=1, ge=1, description="forward passes in one step, normalised by their tokens together")
+    steps: int | None = Field(default=None, ge=1, description="optimizer steps; set from the budget before step 1")
+    optimizer: Literal["adamw", "adam", "muon", "sgd"] = Field(default="adamw", description="muon: matrices by Muon, the rest by AdamW")
+    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate (of the AdamW part under muon)")
+    matrix_learning_rate: float = Field(default=0.02, gt=0, description="peak learning rate of Muon's matrices")
+    betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW's moments")
+    momentum: float = Field(default=0.95, ge=0, lt=1, description="of SGD and Muon")
+    weight_decay: float = Field(default=0.1, ge=0, description="decoupled, on matrices only")
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = Field(default="cosine", description="learning rate over the steps")
+    warmup: float = Field(default=0.05, ge=0, lt=1, description="share of the steps that rise linearly")
+    cooldown: float = Field(default=0.3, gt=0, le=1, description="share of the steps that fall, under wsd")
+    final: float = Field(default=0.1, ge=0, le=1, description="last learning rate as a share of the peak")
+    clip: float = Field(default=1.0, ge=0, description="largest gradient norm; 0: no clipping")
+    evaluations: int = Field(default=10, ge=0, description="looks at the validation text during the run, evenly spaced")
+    evaluation_tokens: int = Field(default=100_000, ge=1, description="most validation tokens in such a look; the last one reads all")
+    samples: int = Field(default=3, ge=0, description="times that a sample is written during the run")
+    patience: int = Field(default=0, ge=0, description="stop after so many looks without improvement; 0: never")
+    checkpoint_every: int | None = Field(default=None, ge=1, description="steps between checkpoints; about one a minute if not given")
+    keep: Literal["best", "last"] = Field(default="best", description="weights that the run ends with, by validation")
 
     @field_validator("budget")
     @classmethod
@@ -82,8 +84,8 @@ class TrainingSection(Section):
 class Recipe(Section):
     """Everything that a run is made from."""
 
-    family: str = Field("decoder", description="a name of bimo.families()")
-    preset: str | None = Field(None, description="a file of bimo/recipes; by family and budget if not given")
+    family: str = Field(default="decoder", description="a name of bimo.families()")
+    preset: str | None = Field(default=None, description="a file of bimo/recipes; by family and budget if not given")
     text: TextSection = Field(default_factory=TextSection)
     model: dict[str, Any] = Field(default_factory=dict, description="the family's own fields")
     training: TrainingSection = Field(default_factory=TrainingSection)
@@ -186,9 +188,11 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         if isinstance(parsed, str):  # YAML 1.1 reads 1e-3 as text
             with contextlib.suppress(ValueError):
                 parsed = float(parsed)
-        for part in reversed(key.split(".")):
-            parsed = {part: parsed}
-        nested = merge(nested, parsed)
+        path = key.split(".")
+        inner: dict[str, Any] = {path[-1]: parsed}
+        for part in reversed(path[:-1]):
+            inner = {part: inner}
+        nested = merge(nested, inner)
     return nested
 
 

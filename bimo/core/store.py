@@ -91,7 +91,12 @@ def write_beside(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
-    write_beside(Path(path), lambda p: p.write_bytes(text.encode("utf-8")) and None)
+    data = text.encode("utf-8")
+
+    def write(beside: Path) -> None:
+        beside.write_bytes(data)
+
+    write_beside(Path(path), write)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -175,11 +175,11 @@ def excerpt(split: Split, max_tokens: int, rows: int = 16) -> Split:
     if split.documents >= 4 * rows:
         mean = split.tokens / split.documents
         wanted = max(1, min(split.documents, int(max_tokens / mean)))
-        chosen = [split.document(i) for i in np.arange(wanted) * split.documents // wanted]
+        chosen = [split.document(int(i)) for i in np.arange(wanted) * split.documents // wanted]
         sizes = split.document_bytes[np.arange(wanted) * split.documents // wanted]
     else:
         size = min(max_tokens, split.tokens) // rows
-        chosen = [split.read(start, start + size) for start in np.arange(rows) * split.tokens // rows]
+        chosen = [split.read(start, start + size) for start in (np.arange(rows) * split.tokens // rows).tolist()]
         sizes = np.full(rows, split.bytes * size // split.tokens)
     starts = np.cumsum([0, *map(len, chosen[:-1])])
     return Split(split.name, [np.concatenate(chosen)], starts, np.asarray(sizes))

@@ -113,12 +113,16 @@ def _hooks(corpus: Corpus, bundle_of: Any, recipe: Recipe) -> Hooks:
 
 
 def sample_prompt(corpus: Corpus, length: int = 40) -> str:
-    """The beginning of the held-out text, up to a word's end: what every family is asked to continue."""
+    """What every family is asked to continue: the first line of prose in the held-out text, up to about `length` characters."""
     split = corpus.splits.get("test") or corpus.splits.get("valid") or corpus.splits["train"]
-    text = corpus.tokenizer.decode(split.read(0, min(split.tokens, 400)).tolist(), stream=corpus.documents == "stream")
-    text = " ".join(text.split("\n", 3)[:2]).strip() if "\n" in text[:length] else text
-    cut = text[:length]
-    return cut.rsplit(" ", 1)[0] if len(text) > length and " " in cut[length // 2 :] else cut[: length // 2] if not cut.isascii() else cut
+    text = corpus.tokenizer.decode(split.read(0, min(split.tokens, 4000)).tolist(), stream=corpus.documents == "stream")
+    lines = [line.strip() for line in text.split("\n")[1:] or [text]]
+    prose = [line for line in lines if sum(c.isalpha() for c in line) > max(12, 0.7 * len(line))]
+    line = next(iter(prose), text.strip())
+    if len(line) <= length:
+        return line
+    cut = line[:length] if line[:length].isascii() else line[: length // 3]
+    return cut.rsplit(" ", 1)[0] if " " in cut else cut
 
 
 def _peak_memory(model: Any) -> int:
