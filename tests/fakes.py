@@ -171,6 +171,16 @@ class FakeNeural(FakeModel, NeuralLanguageModel):
     def table(self, keys: Tensor) -> Tensor:
         return (self._hidden_row(keys) @ self.weight.T).detach()
 
+    def extend(self, state: Any, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, FakeState]:
+        old = [list(row) for row in state.use()]
+        for row, length in zip(old, lengths.tolist(), strict=True):
+            self.check_context(len(row) + length)
+        hidden, _ = self.hidden(tokens, old)
+        state.spent = True
+        return hidden, FakeState(
+            [row + tokens[b, :length].tolist() for b, (row, length) in enumerate(zip(old, lengths.tolist(), strict=True))]
+        )
+
     def hidden(self, tokens: Tensor, carry: Any = None, boundaries: Tensor | None = None) -> tuple[Tensor, Any]:
         texts = [list(row) for row in carry] if carry is not None else [[] for _ in tokens]
         hidden = torch.zeros(*tokens.shape, WIDTH, dtype=torch.float64)

@@ -115,10 +115,16 @@ def process(logits: Tensor, history: Tensor, generated: int, config: GenerationC
 
 def warp(logits: Tensor, config: GenerationConfig) -> Tensor:
     """Logits [B, V] after temperature and truncation, for drawing; each row keeps at least its likeliest id."""
+    return _truncated(_head(logits, config), config)
+
+
+def _head(logits: Tensor, config: GenerationConfig) -> Tensor:
     if config.temperature != 1:
         logits = processors.temperature(logits, config.temperature)
-    if config.top_k:
-        logits = processors.top_k(logits, config.top_k)
+    return processors.top_k(logits, config.top_k) if config.top_k else logits
+
+
+def _truncated(logits: Tensor, config: GenerationConfig) -> Tensor:
     if config.top_p is not None and config.top_p < 1:
         logits = processors.top_p(logits, config.top_p)
     if config.min_p:
@@ -128,13 +134,22 @@ def warp(logits: Tensor, config: GenerationConfig) -> Tensor:
     return logits
 
 
+def sample(logits: Tensor, uniforms: Tensor, config: GenerationConfig) -> Tensor:
+    """Ids [B] drawn from warp(logits) [B, V]; with top_k only the ids it keeps are sorted and summed."""
+    logits = _head(logits, config)
+    if not config.top_k or 2 * (kept := int((logits > float("-inf")).sum(-1).max())) > logits.shape[1]:
+        return draw(_truncated(logits, config), uniforms)
+    places = logits.topk(kept).indices.sort(dim=-1).values  # [B, kept], in the order of the ids, as ties ask for
+    return places.gather(1, draw(_truncated(logits.gather(1, places), config), uniforms)[:, None]).squeeze(1)
+
+
 def draw(logits: Tensor, uniforms: Tensor) -> Tensor:
     """Ids [B] of softmax(logits) [B, V] by inversion, from one uniform number in [0, 1) a row, float64 [B].
 
     >>> draw(torch.tensor([[0.0, float("-inf"), 0.0]] * 2), torch.tensor([0.49, 0.51], dtype=torch.float64)).tolist()
     [0, 2]
     """
-    cumulative = logits.double().softmax(-1).cumsum(-1)
+    cumulative = logits.softmax(-1).cumsum(-1, dtype=torch.float64)
     total = cumulative[:, -1]
     target = torch.minimum(uniforms * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, target[:, None], right=True).squeeze(1)

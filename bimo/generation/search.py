@@ -14,7 +14,7 @@ from torch import Tensor
 from bimo.core.errors import UserError
 from bimo.generation.beam import Hypothesis, beam_search
 from bimo.generation.reader import Reader, rereads
-from bimo.generation.sampling import GenerationConfig, draw, process, row_generators, warp
+from bimo.generation.sampling import GenerationConfig, process, row_generators, sample
 from bimo.generation.streaming import DecoderFactory, TextStream, written
 from bimo.models.base import LanguageModel
 
@@ -192,7 +192,7 @@ class _Writer:
             return logits.argmax(-1)
         logits = torch.where(allowed[:, None], logits, 0.0)
         uniforms = torch.tensor([self.generators[row].random() for row in live], dtype=torch.float64, device=logits.device)
-        return draw(warp(logits, self.config), uniforms)
+        return sample(logits, uniforms, self.config)
 
     def _write(self, row: int, place: int, token: int) -> tuple[str, bool]:
         """Give the id to its row; what can be shown, and whether the row has ended."""

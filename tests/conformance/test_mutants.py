@@ -14,8 +14,22 @@ from tests.fakes import FakeModel, FakeNeural
 SIZE, CONTEXT = 8, 7
 
 
+class InSlices(FakeModel):
+    """Scores two steps at a time, as a long text is scored."""
+
+    def _slice(self, batch: int) -> int:
+        return 2
+
+
+class NeuralInSlices(FakeNeural):
+    """The same with hidden states."""
+
+    def _slice(self, batch: int) -> int:
+        return 2
+
+
 @pytest.mark.parametrize("check", PROPERTIES, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("fake", [FakeModel, FakeNeural, ReadsInPlace])
+@pytest.mark.parametrize("fake", [FakeModel, FakeNeural, ReadsInPlace, InSlices, NeuralInSlices])
 @pytest.mark.parametrize("context", [None, CONTEXT])
 def test_whole_models_pass(check, fake, context):
     check(fake.of(SIZE, context=context))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers.generation import logits_process as hf
 
 from bimo.generation import processors
-from bimo.generation.sampling import GenerationConfig, draw, process, warp
+from bimo.generation.sampling import GenerationConfig, draw, process, sample, warp
 
 SIZE, EOS = 11, 1
 
@@ -128,3 +128,15 @@ def test_draw_follows_the_distribution():
 def test_top_p_keeps_one():
     for p in (0.0, 1e-9):
         assert processors.top_p(torch.tensor([[1.0, 1.0, 0.0]]), p).isfinite().sum() == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(options, st.integers(0, 10**6), st.booleans())
+def test_sampling_draws_from_the_warped_distribution(options, seed, ties):
+    """Whichever way is taken: the few ids of top_k alone, or all."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(4, 40, generator=generator, dtype=torch.float64) * 3
+    logits = logits.round() if ties else logits
+    uniforms = torch.rand(4, generator=generator, dtype=torch.float64)
+    config = GenerationConfig.of(max_new_tokens=9, **options)
+    assert torch.equal(sample(logits, uniforms, config), draw(warp(logits, config), uniforms))
