@@ -44,22 +44,28 @@ def cut_tail(document: Document, names: Sequence[str], lines_only: bool = False)
 
     The cut is moved to the nearest end of a line, else of a sentence, else to a space, never into a character or a
     combining sequence. Raises `CorpusError` where the text is too short to be cut. With `lines_only` (streams) only
-    line ends will do, if there are any.
+    line ends will do, if there are enough.
     """
-    text = document.text
-    parts = len(names)
-    if not parts:
+    if not names:
         return {"train": document}
-    cuts = [_near(text, round(len(text) * (1 - HELD_OUT * (parts - i))), lines_only) for i in range(parts)]
-    edges = [0, *cuts, len(text)]
-    pieces = [text[a:b] for a, b in itertools.pairwise(edges)]
-    if any(a >= b for a, b in itertools.pairwise(edges)) or not all(piece.strip() for piece in pieces):
+    pieces = _pieces(document.text, len(names), lines_only)
+    if pieces is None and lines_only:
+        pieces = _pieces(document.text, len(names), False)
+    if pieces is None:
         raise CorpusError(
-            f"{document.source}: {len(text)} characters are too few to be cut into train, {' and '.join(names)}; "
+            f"{document.source}: {len(document.text)} characters are too few to be cut into train, {' and '.join(names)}; "
             "give more text, or --valid and --test files"
         )
     sizes = _shares(document, pieces)
     return {n: Document(p, document.source, s) for n, p, s in zip(["train", *names], pieces, sizes, strict=True)}
+
+
+def _pieces(text: str, parts: int, lines_only: bool) -> list[str] | None:
+    """The text cut into `parts` + 1 pieces, or None where one of them would be blank."""
+    cuts = [_near(text, round(len(text) * (1 - HELD_OUT * (parts - i))), lines_only) for i in range(parts)]
+    edges = [0, *cuts, len(text)]
+    pieces = [text[a:b] for a, b in itertools.pairwise(edges)]
+    return pieces if all(piece.strip() for piece in pieces) and edges == sorted(edges) else None
 
 
 def _shares(document: Document, pieces: list[str]) -> list[int]:
