@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Sequence
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +14,8 @@ from bimo.core.errors import UserError
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.search import generate, stream
 from bimo.generation.streaming import TextStream
-from tests.fakes import FakeModel
+from bimo.text.tokenizer import Tokenizer
+from tests.fakes import FakeConfig, FakeModel
 
 
 class Characters:
@@ -90,3 +93,32 @@ def test_a_stream_is_one_text():
             stream(FakeModel.of(), [0], GenerationConfig.of(**options), decoder=Bytes)
     with pytest.raises(UserError, match="empty"):
         stream(FakeModel.of(), [], decoder=Bytes)
+
+
+class Reciting(FakeModel):
+    """Writes one text, whatever it reads."""
+
+    def __init__(self, tokenizer: Tokenizer, text: str) -> None:
+        super().__init__(FakeConfig(), tokenizer.vocabulary)
+        self.script = [*tokenizer.encode(text), tokenizer.vocabulary.eos]
+
+    def table_row(self, text: Sequence[int]) -> torch.Tensor:
+        row = torch.full((self.vocab_size,), float("-inf"), dtype=torch.float64)
+        row[self.script[len(text) - 1]] = 0.0
+        return row
+
+
+@pytest.mark.parametrize("kind", ["byte", "char", "bpe", "unigram"])
+def test_chinese_streams_in_whole_characters(kind):
+    """With every tokenizer that keeps the text: no piece is broken, and they join to what was written."""
+    text = "笔墨 writes 中文，一字一句。🙂 Ink & brush"
+    tokenizer = Tokenizer.train(kind, [text] * 3, 400)
+    model = Reciting(tokenizer, text)
+    prompt, config = [tokenizer.vocabulary.bos], GenerationConfig.of(max_new_tokens=200)
+    pieces = list(stream(model, prompt, config, eos=tokenizer.vocabulary.eos, decoder=tokenizer.stream_decoder))
+    assert "".join(pieces) == text
+    assert len(pieces) > 5
+    (row,) = generate(model, [prompt], config, eos=tokenizer.vocabulary.eos, decoder=tokenizer.stream_decoder).rows
+    assert (row.text, row.finish) == (text, "eos")
+    stopping = GenerationConfig.of(max_new_tokens=200, stop=["一句"])
+    assert "".join(stream(model, prompt, stopping, decoder=tokenizer.stream_decoder)) == "笔墨 writes 中文，一字"
