@@ -101,6 +101,8 @@ class Decoder(NeuralLanguageModel):
         self.config, self.vocabulary = config, vocabulary
         self.context: int | None = config.context
         c = config
+        self.cos: Tensor
+        self.sin: Tensor
         self.embedding = nn.Embedding(vocabulary.size, c.width)
         self.places = nn.Embedding(c.context, c.width) if c.positions == "learned" else None
         self.blocks = nn.ModuleList(self._block() for _ in range(c.layers))
@@ -108,8 +110,8 @@ class Decoder(NeuralLanguageModel):
         self.output = None if c.tied else nn.Linear(c.width, vocabulary.size, bias=False)
         if c.positions == "rotary":
             cos, sin = rotary_tables(c.context, c.per_head, c.rope_theta)
-            self.register_buffer("cos", cos[:, None], persistent=False)  # [context, 1, E/2]
-            self.register_buffer("sin", sin[:, None], persistent=False)
+            self.register_buffer("cos", cos, persistent=False)  # [context, 1, E]
+            self.register_buffer("sin", sin, persistent=False)
 
     def _block(self) -> Block:
         c = self.config
@@ -160,7 +162,7 @@ class Decoder(NeuralLanguageModel):
         model.load_state_dict(found, assign=True)
         if settings.positions == "rotary":
             cos, sin = rotary_tables(settings.context, settings.per_head, settings.rope_theta)
-            model.cos, model.sin = cos[:, None], sin[:, None]
+            model.cos, model.sin = cos, sin
         return model.requires_grad_(True).eval()
 
     def save(self, folder: Path) -> None:

@@ -46,21 +46,21 @@ def make_norm(kind: Norm, width: int, epsilon: float, bias: bool = True) -> nn.M
 
 
 def rotary_tables(context: int, width: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos and sin of position · θ^(−2i/E), float32 [context, E/2] each (Su 2021; halves, not pairs, are rotated)."""
+    """cos and ∓sin of position · θ^(−2i/E), float32 [context, 1, E] each, for `rotate` (Su 2021; halves, not pairs, are rotated)."""
     inverse = 1.0 / (theta ** (torch.arange(0, width, 2, dtype=torch.float32) / width))
     angles = torch.arange(context, dtype=torch.float32)[:, None] * inverse
-    return angles.cos(), angles.sin()
+    cos, sin = angles.cos()[:, None], angles.sin()[:, None]
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the halves of x [B, T, H, E] by the angles [T, 1, E/2] or [B, T, 1, E/2].
+    """Turn the halves of x [B, T, H, E] by the angles of the tables [T, 1, E] or [B, T, 1, E].
 
-    >>> x, quarter = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2), torch.tensor([torch.pi / 2]).view(1, 1, 1)
-    >>> rotate(x, quarter.cos(), quarter.sin()).flatten().round().tolist()
-    [-0.0, 1.0]
+    >>> x, (cos, sin) = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2), rotary_tables(2, 2, 10000.0)
+    >>> rotate(x, cos[1:], sin[1:]).flatten().tolist()  # position 1: one radian
+    [0.5403..., 0.8414...]
     """
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
 def document_positions(boundaries: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,7 +87,7 @@ class KeyValueStore(Protocol):
 class Sight:
     """What every layer of one pass shares: the angles of its tokens and which keys each of them sees.
 
-    cos, sin: [T, 1, E/2] or [B, T, 1, E/2] (None: no rotation); mask: additive or bool [B, 1, T, S] (None: no mask);
+    cos, sin: [T, 1, E] or [B, T, 1, E] (None: no rotation); mask: additive or bool [B, 1, T, S] (None: no mask);
     causal: each token sees itself and those before it; cache: where keys and values of earlier tokens lie.
     """
 
@@ -140,12 +140,13 @@ class Attention(nn.Module):
         """x [B, T, D] → [B, T, D]."""
         B, T, _ = x.shape
         H, K, E = self.heads, self.kv_heads, self.head_width
-        q, k, v = self.qkv(x).view(B, T, H + 2 * K, E).split((H, K, K), dim=2)  # [B, T, ·, E]
+        qk, v = self.qkv(x).view(B, T, H + 2 * K, E).split((H + K, K), dim=2)  # [B, T, ·, E]
         if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
+            q, k = qk.split((H, K), dim=2)
+            qk = torch.cat((self.q_norm(q), self.k_norm(k)), dim=2)
         if sight.cos is not None and sight.sin is not None:
-            q, k = rotate(q, sight.cos, sight.sin), rotate(k, sight.cos, sight.sin)
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+            qk = rotate(qk, sight.cos, sight.sin)
+        q, k, v = qk[:, :, :H].transpose(1, 2), qk[:, :, H:].transpose(1, 2), v.transpose(1, 2)
         if sight.cache is not None:
             k, v = sight.cache.append(layer, k, v)
         dropout = self.dropout if self.training and sight.cache is None else 0.0

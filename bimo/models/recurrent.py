@@ -6,7 +6,7 @@ Shapes: B rows, T tokens, L layers, H units, E embedding width, V vocabulary. Th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -146,7 +146,7 @@ class Recurrent(NeuralLanguageModel):
         x = self._embed(tokens.t(), training)
         mask = None if keep is None else keep[:, :, None].to(x.dtype)
         values: list[list[Tensor]] = [[] for _ in states]
-        for number, part in enumerate(self.layers):
+        for number, part in enumerate(cast(list[RecurrentLayer], list(self.layers))):
             x = self._drop(x, c.input_dropout if number == 0 else c.layer_dropout, training)
             weight = F.dropout(part.weight_hidden, c.recurrent_dropout, training)
             first = [s[number] for s in states]

@@ -50,7 +50,7 @@ def _exp32(x: Any) -> Any:
     k = shifted - _ROUND
     r = (x - k * _LN2_HIGH) - k * _LN2_LOW
     series = _C0 + r * (_C1 + r * (_C2 + r * (_C3 + r * (_C4 + r * (_C5 + r * (_C6 + r * _C7))))))
-    return _power_of_two(shifted) * series
+    return _power_of_two(shifted) * series  # pyright: ignore[reportCallIssue]
 
 
 def _one(x):  # type: ignore[no-untyped-def]
