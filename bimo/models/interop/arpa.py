@@ -194,9 +194,7 @@ def _read_header(lines: _Lines, rest: Iterator[bytes]) -> list[int]:
     lines.fail("the file ends within its header")
 
 
-def _read_section(
-    lines: _Lines, rest: Iterator[bytes], order: int, index: dict[bytes, int], last: bool
-) -> tuple[_Section, bytes | None]:
+def _read_section(lines: _Lines, rest: Iterator[bytes], order: int, index: dict[bytes, int], last: bool) -> tuple[_Section, bytes | None]:
     """The lines of one order, and the line that ended it."""
     section = _Section(array("i"), array("d"), array("d"), array("q"))
     ids, logs, weights, numbers = section.ids, section.logs, section.weights, section.lines

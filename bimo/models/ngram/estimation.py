@@ -141,9 +141,7 @@ def witten_bell(rows: list[Level], allowed: np.ndarray, config: NGramConfig) -> 
     return result
 
 
-def _interpolate(
-    result: Estimate, level: Level, own: np.ndarray, freed: np.ndarray, total: np.ndarray, lower: np.ndarray
-) -> np.ndarray:
+def _interpolate(result: Estimate, level: Level, own: np.ndarray, freed: np.ndarray, total: np.ndarray, lower: np.ndarray) -> np.ndarray:
     """p = own / total + γ · lower, γ = Σ freed / total; contexts that are followed by nothing have γ = 1."""
     total = np.where(total > 0, total, 1.0)
     gamma = level.sum(freed) / total
