@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -33,7 +34,7 @@ __all__ = ["Corpus", "Split", "encode_documents", "prepare"]
 
 FORMAT = 1
 _MEMORY_CHARACTERS = 1 << 28  # texts larger than this are read twice instead of held
-_TRAINING_CHARACTERS = 1 << 28  # a tokenizer learns from a sample of about this size at most
+_TRAINING_CHARACTERS = 1 << 28  # sub-words are learned from a sample of about this size at most
 _HELD_OUT = ("valid", "test")
 
 
@@ -104,11 +105,11 @@ def prepare(
         plan = _Plan(sources, documents, clean, Dealer(documents, tuple(n for n in _HELD_OUT if n not in given), seed))
         notes: list[str] = []
         if not isinstance(tokenizer, Tokenizer):
-            tokenizer = Tokenizer.train(tokenizer, plan.training_texts(notes), vocab_size)
+            tokenizer = Tokenizer.train(tokenizer, plan.training_texts(tokenizer, notes), vocab_size)
             if vocab_size is not None and tokenizer.vocabulary.size < vocab_size:
                 notes.append(f"vocab_size: the text gives {tokenizer.vocabulary.size} of the {vocab_size} asked for")
         beside = stack.enter_context(_folder_beside(out))
-        splits, overlap, reports = _write_splits(plan, given, tokenizer, documents, clean, beside)
+        splits, overlap, reports = _write_splits(plan, given, tokenizer, clean, beside)
         notes += plan.dealer.notes
         tokenizer.save(beside)
         manifest = {
@@ -147,7 +148,8 @@ class _Plan:
     """The first pass over the sources: counts the documents, and holds them where they fit into memory."""
 
     def __init__(self, sources: Sources, mode: DocumentMode, clean: bool | Cleaner, dealer: Dealer) -> None:
-        self.sources, self.mode, self.clean, self.dealer = sources, mode, clean, dealer
+        self.sources, self.clean, self.dealer = sources, clean, dealer
+        self.mode: DocumentMode = mode
         self.report = ReadReport()
         self.held: list[Document] | None = []
         self.characters = 0
@@ -165,9 +167,9 @@ class _Plan:
         """All documents again."""
         return iter(self.held) if self.held is not None else read_documents(self.sources, self.mode, ReadReport(), self.clean)
 
-    def training_texts(self, notes: list[str]) -> Iterator[str]:
-        """Texts of the training split; of a large one an even sample."""
-        every = max(1, -(-self.characters // _TRAINING_CHARACTERS))
+    def training_texts(self, kind: str, notes: list[str]) -> Iterator[str]:
+        """Texts of the training split; for sub-words, whose learning holds the text in memory, an even sample of a large one."""
+        every = 1 if kind in ("byte", "char", "word") else max(1, -(-self.characters // _TRAINING_CHARACTERS))
         if every > 1:
             notes.append(f"tokenizer: learned from every {every}th training document")
         texts = (document.text for name, document in self.dealer.deal_all(self.documents()) if name == "train")
@@ -175,12 +177,12 @@ class _Plan:
 
 
 def _write_splits(
-    plan: _Plan, given: dict[str, Sources], tokenizer: Tokenizer, mode: DocumentMode, clean: bool | Cleaner, folder: Path
+    plan: _Plan, given: dict[str, Sources], tokenizer: Tokenizer, clean: bool | Cleaner, folder: Path
 ) -> tuple[dict[str, Split], Overlap, dict[str, ReadReport]]:
-    stream = mode == "stream"
+    mode = plan.mode
     reports = {"train": plan.report}
     overlap = Overlap()
-    writers = {name: SplitWriter(name, tokenizer, stream, folder, name != "train") for name in ("train", *_HELD_OUT)}
+    writers = {name: SplitWriter(name, tokenizer, mode == "stream", folder, name != "train") for name in ("train", *_HELD_OUT)}
     try:
         with store.machine_errors(folder):
             for name, document in plan.dealer.deal_all(plan.documents()):
@@ -224,10 +226,7 @@ def _folder_beside(out: Path) -> Iterator[Path]:
     """A new folder beside `out`, removed if anything fails; those that killed runs left are removed first."""
     with store.machine_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        for left in out.parent.glob(f".{out.name}.*.part"):
-            with contextlib.suppress(ValueError, OSError):
-                if not _alive(int(left.name.split(".")[-2])):
-                    shutil.rmtree(left, ignore_errors=True)
+        _clear_what_is_left(out)
         beside = out.with_name(f".{out.name}.{os.getpid()}.part")
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
@@ -237,16 +236,23 @@ def _folder_beside(out: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _alive(process: int) -> bool:
+def _clear_what_is_left(out: Path) -> None:
+    """Remove what runs that were killed left beside `out`; a corpus that was being replaced is put back first."""
     import psutil
 
-    return psutil.pid_exists(process)
+    for left in out.parent.glob(f".{out.name}.*"):
+        found = re.fullmatch(rf"{re.escape(f'.{out.name}.')}(\d+)\.(part|old)", left.name)
+        if found and not psutil.pid_exists(int(found.group(1))):
+            if found.group(2) == "old" and not out.exists():
+                os.replace(left, out)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _put_in_place(beside: Path, out: Path) -> None:
     with store.machine_errors(out):
         if out.exists():
-            old = out.with_name(f".{out.name}.{os.getpid()}.old.part")
+            old = out.with_name(f".{out.name}.{os.getpid()}.old")
             os.replace(out, old)
             os.replace(beside, out)
             shutil.rmtree(old, ignore_errors=True)

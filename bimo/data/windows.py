@@ -30,7 +30,7 @@ from torch import Tensor
 from bimo.core.errors import UserError
 from bimo.data.split import Split
 
-_SORTED_TOGETHER = 1 << 16  # windows that are put in order of length at a time
+_SORTED_TOGETHER = 1 << 16  # documents whose windows are put in order of length at a time
 
 
 @dataclass(frozen=True)
@@ -85,25 +85,17 @@ def evaluation_windows(
     if stride is not None and (context is None or not 1 <= stride <= context):
         raise UserError(f"stride: must lie in 1…{context if context is not None else 0} (the context), found {stride}")
     step = stride or context or 1
-    pending: list[NDArray[np.int64]] = []  # [n, 4]: document, start, stop, first
-    held = 0
     ends = np.append(split.starts[1:], split.tokens)
-    for document, (begin, end) in enumerate(zip(split.starts.tolist(), ends.tolist(), strict=True)):
-        length = end - begin
-        if length < 2:
-            continue
-        if context is None or length <= context + 1:
-            windows = np.array([[document, begin, end, begin + 1]], dtype=np.int64)
-        else:
-            laid = _lay_windows(length, context, step) + begin
-            windows = np.concatenate([np.full((len(laid), 1), document), laid], axis=1)
-        pending.append(windows)
-        held += len(windows)
-        if held >= _SORTED_TOGETHER:
-            yield from _batched(split, np.concatenate(pending), batch_size, max_tokens)
-            pending, held = [], 0
-    if pending:
-        yield from _batched(split, np.concatenate(pending), batch_size, max_tokens)
+    for low in range(0, split.documents, _SORTED_TOGETHER):
+        documents = np.arange(low, min(low + _SORTED_TOGETHER, split.documents))
+        starts, stops = split.starts[documents], ends[documents]
+        lengths = stops - starts
+        short = (lengths >= 2) & (lengths <= (np.inf if context is None else context + 1))
+        windows = [np.stack([documents, starts, stops, starts + 1], axis=1)[short]]  # document, start, stop, first scored
+        for i in np.flatnonzero(lengths > context + 1) if context is not None else ():
+            laid = _lay_windows(int(lengths[i]), context or 0, step) + starts[i]
+            windows.append(np.concatenate([np.full((len(laid), 1), documents[i]), laid], axis=1))
+        yield from _batched(split, np.concatenate(windows), batch_size, max_tokens)
 
 
 def _batched(split: Split, windows: NDArray[np.int64], batch_size: int, max_tokens: int) -> Iterator[EvaluationBatch]:

@@ -150,8 +150,8 @@ def _train_unigram(texts: Iterable[str], vocab_size: int | None, specials: list[
 
     texts, vocab_size = _held("unigram", texts, vocab_size)
     hub = Tokenizer(models.Unigram())
-    newlines = pre_tokenizers.Split(Regex(r"\n"), "isolated")
-    hub.pre_tokenizer = pre_tokenizers.Sequence([newlines, pre_tokenizers.Metaspace(prepend_scheme="never")])
+    edges = pre_tokenizers.Split(Regex(r"\n|[、-〃〈-】！-／：-＠“”‘’…—]+"), "isolated")  # no piece spans lines or Chinese clauses
+    hub.pre_tokenizer = pre_tokenizers.Sequence([edges, pre_tokenizers.Metaspace(prepend_scheme="never")])
     hub.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     trainer = trainers.UnigramTrainer(
         vocab_size=vocab_size - 256,

@@ -135,7 +135,8 @@ def test_texts_larger_than_memory_are_read_twice(book: Path, tmp_path: Path, mon
     streamed = prepare(book, tmp_path / "streamed", tokenizer="word", documents="line")
     assert streamed.manifest == held.manifest
     monkeypatch.setattr(module, "_TRAINING_CHARACTERS", 5000)
-    sampled = prepare(book, tmp_path / "sampled", tokenizer="word", documents="line")
+    assert prepare(book, tmp_path / "words", tokenizer="word", documents="line").manifest == held.manifest
+    sampled = prepare(book, tmp_path / "sampled", tokenizer="bpe", vocab_size=300, documents="line")
     assert any("every" in line for line in sampled.manifest["summary"])
     assert sampled.splits["train"].documents == held.splits["train"].documents
 
@@ -242,6 +243,23 @@ with store.observe_saves(lambda s, p: os.kill(os.getpid(), signal.SIGKILL) if (s
     assert any(p.name.endswith(".part") for p in tmp_path.iterdir())
     prepare(book, out, tokenizer="byte")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["book.txt", "c"]
+
+
+def test_a_corpus_that_was_being_replaced_is_put_back(book: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c"
+    before = prepare(book, out, tokenizer="byte").manifest
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    out.rename(tmp_path / f".c.{done.pid}.old")  # killed between the two renames
+    (tmp_path / "tiny.txt").write_text("a")
+    with pytest.raises(CorpusError):
+        prepare(tmp_path / "tiny.txt", out)
+    prepare(book, tmp_path / "other", tokenizer="byte")
+    with pytest.raises(CorpusError):
+        Corpus.open(out)
+    prepare(book, out, tokenizer="byte")
+    assert Corpus.open(out).manifest == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["book.txt", "c", "other", "tiny.txt"]
 
 
 def test_standard_input_is_prepared(tmp_path: Path) -> None:

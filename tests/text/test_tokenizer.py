@@ -148,6 +148,20 @@ def test_bpe_runs_by_tiktoken_and_agrees_on_real_text(data_folder: Path) -> None
         assert np.array_equal(t._runner.encode(text), slow.encode(text))
 
 
+def test_long_texts_are_cut_where_nothing_changes(all_kinds: dict[str, Tokenizer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "_PART", 7)
+    monkeypatch.setattr(runners, "_WORTH_THREADS", 50)
+    fast = all_kinds["bpe"]._runner
+    assert isinstance(fast, BpeRunner)
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.text(alphabet=" \n\x1c\u3000a1'.中é\u0301", max_size=200))
+    def check(text: str) -> None:
+        assert np.array_equal(fast.encode(text), fast.slow.encode(text))
+
+    check()
+
+
 def test_both_ways_part_every_character_alike(all_kinds: dict[str, Tokenizer]) -> None:
     fast = all_kinds["bpe"]._runner
     assert isinstance(fast, BpeRunner)
