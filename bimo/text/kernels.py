@@ -75,17 +75,22 @@ def _absorb(h, position, byte):  # pragma: no cover - compiled
     return ((h ^ np.uint64(byte)) * _PRIME) | _LONG
 
 
+# What a byte may begin: 0 a letter, 1 white space of one byte, 2 perhaps wider white space, 3 nothing in UTF-8 (a separator).
+_BEGINS = np.zeros(256, np.uint8)
+_BEGINS[[0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x1C, 0x1D, 0x1E, 0x1F, 0x20]] = 1
+_BEGINS[[0xC2, 0xE1, 0xE2, 0xE3]] = 2
+_BEGINS[0xFF] = 3
+
+
 @compiled(types.int64(readonly(types.uint8), types.int64, types.int64))
 def _space_width(data, at, stop):  # pragma: no cover - compiled
     """Bytes of the white-space character at `at` (as str.split sees it), 0 if none stands there."""
     byte = data[at]
-    if byte <= 0x20:
-        return 1 if byte == 0x20 or 0x09 <= byte <= 0x0D or 0x1C <= byte <= 0x1F else 0
-    if byte < 0xC2 or byte > 0xE3:
-        return 0
+    if _BEGINS[byte] != 2:
+        return np.int64(_BEGINS[byte] == 1)
     if byte == 0xC2:
         return 2 if at + 1 < stop and (data[at + 1] == 0x85 or data[at + 1] == 0xA0) else 0
-    if byte < 0xE1 or at + 2 >= stop:
+    if at + 2 >= stop:
         return 0
     second, third = data[at + 1], data[at + 2]
     if byte == 0xE1:
@@ -134,7 +139,8 @@ def _look_up(data, start, stop, separator, blob, begins, slots, hashes, unknown,
             h = _ONE
             while at < stop:
                 byte = data[at]
-                if byte == separator or ((byte <= 0x20 or 0xC2 <= byte <= 0xE3) and _space_width(data, at, stop)):
+                kind = _BEGINS[byte]
+                if kind and (kind == 1 or byte == separator or (kind == 2 and _space_width(data, at, stop))):
                     break
                 h = _absorb(h, at - begin, byte)
                 at += 1

@@ -35,6 +35,7 @@ def test_bytes_are_read_as_utf8() -> None:
     index = WordIndex(WORDS)
     for heard in (["a 北京", "b"], ["a\nb", ""]):
         assert index.ids([text.encode() for text in heard])[0].tolist() == index.ids(heard)[0].tolist()
+    assert index.ids([b"a\xff b", b"\xff", b"a"])[0].tolist() == [-1, 3, -1, 2]  # not UTF-8: an unknown word
     with pytest.raises(UserError, match="0xFF"):
         index.ids([b"\n", b"\xff"])
 
