@@ -111,10 +111,18 @@ def attend(q: Tensor, k: Tensor, v: Tensor, sight: Sight, dropout: float = 0.0) 
     return F.scaled_dot_product_attention(q, k, v, attn_mask=sight.mask, dropout_p=dropout, is_causal=causal, enable_gqa=heads != kv_heads)
 
 
+class StackedLinear(nn.Linear):
+    """Several linear maps of one input as one product; `parts` counts the rows of each, which an optimizer may take apart."""
+
+    def __init__(self, inputs: int, parts: tuple[int, ...], bias: bool = True) -> None:
+        super().__init__(inputs, sum(parts), bias=bias)
+        self.parts = parts
+
+
 class Attention(nn.Module):
     """Multi-head self-attention (Vaswani 2017, §3.2.2), with grouped heads (Ainslie 2023) and QK-norm (Henry 2020) if asked.
 
-    `qkv.weight` holds the rows of all query heads, then all key heads, then all value heads.
+    `qkv.weight` holds the rows of all query heads, then all key heads, then all value heads (`qkv.parts` counts them).
     """
 
     def __init__(
@@ -131,7 +139,7 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_width, self.dropout = heads, kv_heads, head_width, dropout
-        self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * head_width, bias=bias)
+        self.qkv = StackedLinear(width, (heads * head_width, kv_heads * head_width, kv_heads * head_width), bias=bias)
         self.out = nn.Linear(heads * head_width, width, bias=bias)
         self.q_norm = RMSNorm(head_width, epsilon) if qk_norm else None
         self.k_norm = RMSNorm(head_width, epsilon) if qk_norm else None
@@ -160,7 +168,7 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, inner: int, activation: Activation, *, bias: bool = False) -> None:
         super().__init__()
         self.activation: Activation = activation
-        self.inner = nn.Linear(width, 2 * inner if activation == "swiglu" else inner, bias=bias)
+        self.inner = StackedLinear(width, (inner, inner) if activation == "swiglu" else (inner,), bias=bias)
         self.outer = nn.Linear(inner, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bimo.core.recipe import TrainingSection
+from bimo.models.layers import StackedLinear
 
 
 def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
@@ -39,34 +40,43 @@ class Muon(torch.optim.Optimizer):
 
     `torch.optim.Muon` does the same one matrix at a time and always in bf16, which a processor without bf16 products
     does some forty times slower; here matrices of one shape go together, in fp32 on a CPU (see docs/decisions.md).
+    A parameter that stacks several matrices (queries, keys and values, say) is taken apart: `parts` maps its id to
+    their row counts.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        parts: Mapping[int, Sequence[int]] | None = None,
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self._parts = parts or {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One update of every matrix that has a gradient."""
         for group in self.param_groups:
-            shapes: dict[tuple[int, ...], list[nn.Parameter]] = defaultdict(list)
+            shapes: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = defaultdict(list)  # of (matrix, its raw update)
             for p in group["params"]:
-                if p.grad is not None:
-                    shapes[tuple(p.shape)].append(p)
-            for shape, same in shapes.items():
-                updates = []
-                for p in same:
-                    assert p.grad is not None
-                    state = self.state[p]
-                    if "momentum" not in state:
-                        state["momentum"] = torch.zeros_like(p)
-                    moment = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                    updates.append(p.grad.lerp(moment, group["momentum"]))  # Nesterov's look ahead
-                stacked = torch.stack(updates)
-                stacked = orthogonalised(stacked.bfloat16() if stacked.is_cuda else stacked).to(updates[0].dtype)
-                scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
-                for p, update in zip(same, stacked, strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(update, alpha=-scale)
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(p)
+                moment = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
+                update = p.grad.lerp(moment, group["momentum"])  # Nesterov's look ahead
+                rows = list(self._parts.get(id(p), (p.shape[0],)))
+                for matrix, raw in zip(p.split(rows), update.split(rows), strict=True):
+                    shapes[tuple(matrix.shape)].append((matrix, raw))
+            for (rows, columns), same in shapes.items():
+                stacked = torch.stack([raw for _, raw in same])
+                stacked = orthogonalised(stacked.bfloat16() if stacked.is_cuda else stacked).to(stacked.dtype)
+                scale = group["lr"] * max(1.0, rows / columns) ** 0.5
+                for (matrix, _), update in zip(same, stacked, strict=True):
+                    matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-scale)
 
 
 def make_optimizers(model: nn.Module, training: TrainingSection) -> list[torch.optim.Optimizer]:
@@ -89,7 +99,8 @@ def make_optimizers(model: nn.Module, training: TrainingSection) -> list[torch.o
     optimizers: list[torch.optim.Optimizer] = []
     if training.optimizer == "muon":
         if hidden:
-            optimizers.append(Muon(hidden, training.matrix_learning_rate, momentum=training.momentum, weight_decay=training.weight_decay))
+            parts = {id(m.weight): m.parts for m in model.modules() if isinstance(m, StackedLinear)}
+            optimizers.append(Muon(hidden, training.matrix_learning_rate, training.momentum, training.weight_decay, parts))
     else:
         adam[0]["params"] = hidden + matrices
     groups = [g for g in adam if g["params"]]
