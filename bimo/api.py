@@ -93,12 +93,15 @@ def _recipe(sources: list[str], overrides: Iterable[str] = (), **options: Any) -
     training = {k: options.pop(k, None) for k in ("budget", "seed")}
     named: dict[str, Any] = {
         **{k: v for k, v in options.items() if v is not None},
-        "text": {k: str(v) if isinstance(v, Path) else v for k, v in text.items() if v is not None},
-        "training": {k: v for k, v in training.items() if v is not None},
+        **_section("text", {**text, "sources": texts or None}),
+        **_section("training", training),
     }
-    if texts:
-        named["text"]["sources"] = texts
     return make_recipe(*layers, named, parse_overrides(overrides))
+
+
+def _section(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    given = {k: str(v) if isinstance(v, Path) else v for k, v in values.items() if v is not None}
+    return {name: given} if given else {}
 
 
 def _is_corpus(sources: list[str]) -> bool:
@@ -202,7 +205,9 @@ def compare(
     overrides: Iterable[str] = (),
 ) -> Comparison:
     """Train families (or recipe files) under one budget on one text, each in its own process, and compare them."""
-    names = list(families) if families is not None else list(registry.families())
+    names = [name.strip() for name in families] if families is not None else list(registry.families())
+    if not any(names):
+        raise RecipeError(f"families: none given; known: {', '.join(registry.families())}")
     text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents}
     shared = {"budget": budget or "30s", "seed": seed}
     listed = _listed(sources)
@@ -240,6 +245,7 @@ class Writing:
     seconds: float
     seed: int
     rereads: int
+    notices: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -260,10 +266,25 @@ class Model:
         """Continue one prompt or several; num_return_sequences texts for each."""
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         done = continue_texts(self.bundle, prompts, GenerationConfig.of(**options))
+        told = [notice for prompt in dict.fromkeys(prompts) for notice in self.notices(prompt, options)]
         return Writing(
             [row.text or "" for row in done.rows], list(done.finishes), done.prompt_tokens, done.generated_tokens,
-            done.seconds, done.seed, done.rereads,
+            done.seconds, done.seed, done.rereads, list(dict.fromkeys(told)),
         )  # fmt: skip
+
+    def notices(self, prompt: str, options: Mapping[str, Any] | None = None) -> list[str]:
+        """What one should know before `prompt` is continued: tokens that are unknown, a context that will not hold it all."""
+        config = GenerationConfig.of(**(options or {}))
+        ids, unk = self.bundle.prompt(prompt), self.bundle.tokenizer.vocabulary.unk
+        told, context = [], self.bundle.model.context
+        unknown = 0 if unk is None else ids.count(unk)
+        if unknown:
+            told.append(
+                f"{unknown:,} of the prompt's {len(ids):,} tokens are unknown to the model's {self.bundle.tokenizer.kind} tokenizer"
+            )
+        if context is not None and len(ids) + config.max_new_tokens - 1 > context:
+            told.append(f"the model sees {context:,} tokens at most; where they are full it goes on from their last half")
+        return told
 
     def stream(self, prompt: str, **options: Any) -> Iterator[str]:
         """Yield the continuation piece by piece, in whole characters."""
@@ -327,13 +348,41 @@ def generation_options(named: Mapping[str, Any], words: Iterable[str]) -> dict[s
 def info(folder: str | Path) -> dict[str, Any]:
     """What a model, run or prepared folder holds."""
     folder = Path(folder)
-    if (folder / "config.json").exists():
-        return load(folder).info()
     if (folder / "corpus.json").exists():
         return Corpus.open(folder).manifest
-    if (folder / "run.json").exists():
-        return cast("dict[str, Any]", store.read_json(folder / "run.json"))
-    raise ModelError(f"{folder}: neither a model, a run nor a prepared folder")
+    if (folder / comparison.FILE).exists():
+        return _compared(folder)
+    run: dict[str, Any] = store.read_json(folder / "run.json") if (folder / "run.json").exists() else {}
+    if (folder / "config.json").exists() and (folder / "model.safetensors").exists():
+        return {**load(folder).info(), **({"run": _run_facts(folder, run)} if run else {})}
+    if run:
+        return _run_facts(folder, run)
+    raise ModelError(
+        f"{folder}: neither a model, a run, a comparison nor a prepared folder" if folder.exists() else f"{folder}: no such folder"
+    )
+
+
+def _run_facts(folder: Path, run: Mapping[str, Any]) -> dict[str, Any]:
+    """How a run went."""
+    facts = {
+        k: run[k] for k in ("status", "name", "seconds", "steps", "tokens", "best_step", "capped", "stopped_early", "notices") if k in run
+    }
+    if run.get("status") == "finished":
+        row = runs.resume(folder).row
+        facts |= {"bits_per_byte": row.bits_per_byte, "perplexity": row.perplexity, "budget_seconds": row.budget_seconds}
+    else:
+        facts |= {"next": f"bimo train --resume {folder}", "plan": run.get("plan")}
+    return facts
+
+
+def _compared(folder: Path) -> dict[str, Any]:
+    """What a comparison found, in short."""
+    found = Comparison.from_dict(store.read_json(folder / comparison.FILE))
+    rows = {row.label: {"bits_per_byte": row.bits_per_byte, "perplexity": row.perplexity, "error": row.error} for row in found.rows}
+    return {
+        "text": found.text.name, "budget": found.budget, "report": str(folder / "report.html"),
+        "rows": {label: {k: v for k, v in facts.items() if v is not None} for label, facts in rows.items()},
+    }  # fmt: skip
 
 
 def env() -> dict[str, Any]:

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -50,6 +50,19 @@ def _split(words: list[str] | None) -> tuple[list[str], list[str]]:
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+@app.command()
+def quickstart(
+    sources: Sources = None,
+    budget: Annotated[str, typer.Option("--budget", help="time for each family")] = "30s",
+    out: Annotated[Path, typer.Option("--out", help="folder to write")] = Path("runs/quickstart"),
+) -> None:
+    """Train three families on a text for the same time each, and show which one won."""
+    from bimo.quickstart import quickstart as main_job
+
+    paths, overrides = _split(sources)
+    main_job(paths, budget=budget, out=out, overrides=overrides)
 
 
 @app.command()
@@ -126,18 +139,35 @@ def generate(
         "num_return_sequences": num_return_sequences, "seed": seed,
     }  # fmt: skip
     given = api.generation_options(named, options or [])
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = _standard_input().removesuffix("\n") if prompt == "-" else prompt
     writer = api.load(model)
     if as_json:
         _print_json(writer.write(text, **given).to_dict())
-    elif given.get("num_beams", 1) == 1 and given.get("num_return_sequences", 1) == 1:
+        return
+    if given.get("num_beams", 1) == 1 and given.get("num_return_sequences", 1) == 1:
+        pieces = writer.stream(text, **given)  # says what is wrong before anything is printed
+        _tell(writer.notices(text, given))
         print(text, end="", flush=True)
-        for piece in writer.stream(text, **given):
+        for piece in pieces:
             print(piece, end="", flush=True)
         print()
     else:
-        for number, written in enumerate(writer.write(text, **given).texts, 1):
-            print(f"[{number}] {text}{written}")
+        written = writer.write(text, **given)
+        _tell(written.notices)
+        for number, continuation in enumerate(written.texts, 1):
+            print(f"[{number}] {text}{continuation}")
+
+
+def _tell(notices: list[str]) -> None:
+    for notice in notices:
+        print(f"bimo: {notice}", file=sys.stderr, flush=True)
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as cause:
+        raise UserError(f"standard input: the prompt is not UTF-8 (byte {cause.start})") from None
 
 
 @app.command()
@@ -178,6 +208,8 @@ def compare(
         tokenizer=tokenizer, vocab_size=vocab_size, budget=budget, seed=seed, out=out, overrides=overrides,
     )  # fmt: skip
     _print_json(result.to_dict()) if as_json else console.show_comparison(result)
+    if all(row.error is not None for row in result.rows):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -222,18 +254,6 @@ def env(as_json: AsJson = False) -> None:
     _print_json(result) if as_json else console.show_facts(result)
 
 
-@app.command()
-def quickstart(
-    sources: Sources = None,
-    budget: Annotated[str, typer.Option("--budget", help="time for each family")] = "30s",
-    out: Annotated[Path, typer.Option("--out", help="folder to write")] = Path("runs/quickstart"),
-) -> None:
-    """Train three families on a text for the same time each, and show which one won."""
-    from bimo.quickstart import quickstart as main_job
-
-    main_job(sources or [], budget=budget, out=out)
-
-
 @app.callback(invoke_without_command=True)
 def _version(
     version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False,
@@ -248,23 +268,37 @@ def _version(
 def main() -> None:
     """Run the command line; every error is one line on standard error."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except typer.Abort:
+        _fail("interrupted", 130)
     except BimoError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except MemoryError:
         _fail("not enough memory; bimo plan tells what a run needs", 1)
     except Exception as error:
+        if hasattr(error, "format_message"):  # click's own, which some releases of typer carry inside
+            _fail_usage(error)
         if os.environ.get("BIMO_DEBUG"):
             raise
         _fail(f"unexpected {type(error).__name__}: {error} (this is a bug; BIMO_DEBUG=1 shows where)", 1)
 
 
-def _fail(message: str, code: int) -> None:
-    print(f"bimo: {message}", file=sys.stderr)
+def _fail_usage(error: Any) -> NoReturn:
+    """What is wrong with the words of the command line, in one line; the help where no command was given."""
+    context = getattr(error, "ctx", None)
+    if context is not None and not error.format_message():
+        print(context.get_help())
+        sys.exit(2)
+    _fail(f"{error.format_message()} ({context.command_path if context else 'bimo'} --help lists what there is)", error.exit_code)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print("bimo: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ def show_run(run: Run) -> None:
         console.print(f"{run.folder}: already finished", markup=False, highlight=False)
     show_comparison(run.result)
     console.print(f"model and report: {run.folder}", markup=False, highlight=False)
-    console.print(f'next: bimo generate {run.folder} "…"', markup=False, highlight=False)
+    console.print(f'next: bimo generate {shlex.quote(str(run.folder))} "…"', markup=False, highlight=False)
 
 
 def show_comparison(comparison: Comparison) -> None:
@@ -45,18 +46,34 @@ def show_comparison(comparison: Comparison) -> None:
     console.print(verdict(comparison), style="bold", markup=False, highlight=False)
 
 
+_MOST = 12  # items of a list that are shown
+
+
 def show_facts(facts: Mapping[str, Any], indent: str = "") -> None:
     """A mapping as aligned lines, numbers in groups of three."""
     width = max((len(key) for key in facts), default=0)
     for key, value in facts.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             print(f"{indent}{key}:")
             show_facts(value, indent + "  ")
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping | str) and len(str(value)) > 60:
+            print(f"{indent}{key}:")
+            for item in value[:_MOST]:
+                print(f"{indent}  {_shown(item)}")
+            if len(value) > _MOST:
+                print(f"{indent}  … and {len(value) - _MOST:,} more")
         else:
             print(f"{indent}{key:<{width}}  {_shown(value)}")
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, list | tuple):
+        shown = [_shown(v) for v in value[:_MOST]] + (["…"] if len(value) > _MOST else [])
+        return ", ".join(shown) or "–"
+    if isinstance(value, Mapping):
+        return " ".join(f"{k}={_shown(v)}" for k, v in value.items())
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+        return ("no", "yes")[value] if isinstance(value, bool) else str(value)
+    return f"{value:,}" if isinstance(value, int) or (value == int(value) and abs(value) < 1e15) else f"{value:,.4g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from bimo import api, console
 from bimo.core import registry, store
+from bimo.evaluation.ranking import rank
 from bimo.evaluation.results import Comparison
 
 
@@ -19,7 +21,9 @@ def built_in_text() -> str:
     return "\n\n".join(topics[name] for name in sorted(topics))
 
 
-def quickstart(sources: Sequence[str] = (), *, budget: str = "30s", out: str | Path = "runs/quickstart") -> Comparison:
+def quickstart(
+    sources: Sequence[str] = (), *, budget: str = "30s", out: str | Path = "runs/quickstart", overrides: Sequence[str] = ()
+) -> Comparison:
     """Train an n-gram, an LSTM and a Transformer on a text for `budget` each; show who won and write a report.
 
     Without sources the text is Python's own language manual; nothing is downloaded.
@@ -32,13 +36,14 @@ def quickstart(sources: Sequence[str] = (), *, budget: str = "30s", out: str | P
         store.write_text(text, built_in_text())
         listed = [str(text)]
         err.print(f"text: the language manual that Python carries, written to {text}", markup=False, highlight=False)
-    result = api.compare(listed, families=registry.FIRST, budget=budget, out=out)
+    result = api.compare(listed, families=registry.FIRST, budget=budget, out=out, overrides=overrides)
     console.show_comparison(result)
-    best = min((r for r in result.rows if r.bits_per_byte is not None), key=lambda r: r.bits_per_byte or 0.0, default=None)
+    best = rank(result).best
     print(f"\nreport: {out / 'report.html'}")
     if best is not None:
         print("next:")
-        print(f'  bimo generate {out / best.family} "{best.samples[0].prompt if best.samples else ""}" --max-new-tokens 200')
+        prompt = best.samples[0].prompt if best.samples else ""
+        print(f"  bimo generate {shlex.quote(str(out / best.family))} {shlex.quote(prompt)} --max-new-tokens 200")
         print("  bimo train my.txt --budget 10m")
         print("  bimo compare my.txt --budget 2m")
     return result

@@ -68,9 +68,13 @@ class TrainingSection(Section):
     cooldown: float = Field(default=0.3, gt=0, le=1, description="share of the steps that fall, under wsd")
     final: float = Field(default=0.1, ge=0, le=1, description="last learning rate as a share of the peak")
     clip: float = Field(default=1.0, ge=0, description="largest gradient norm; 0: no clipping")
-    evaluations: int = Field(default=10, ge=0, description="looks at the validation text during the run, evenly spaced")
+    evaluations: int | None = Field(
+        default=None,
+        ge=0,
+        description="looks at the validation text during the run, evenly spaced; ten, or fewer in a short run, if not given",
+    )
     evaluation_tokens: int = Field(default=100_000, ge=1, description="most validation tokens in such a look; the last one reads all")
-    samples: int = Field(default=3, ge=0, description="times that a sample is written during the run")
+    samples: int | None = Field(default=None, ge=0, description="times that a sample is written during the run; by its length if not given")
     patience: int = Field(default=0, ge=0, description="stop after so many looks without improvement; 0: never")
     checkpoint_every: int | None = Field(default=None, ge=1, description="steps between checkpoints; about one a minute if not given")
     keep: Literal["best", "last"] = Field(default="best", description="weights that the run ends with, by validation")
@@ -112,9 +116,9 @@ class Recipe(Section):
 def validated(schema: type[BaseModel], values: Mapping[str, Any], where: str = "") -> Any:
     """An instance of `schema`, or a `RecipeError` that names each wrong key, what was found and what was meant.
 
-    >>> validated(TrainingSection, {"sede": 1}, "training")
+    >>> validated(TrainingSection, {"sede": 1}, "training")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    bimo.core.errors.RecipeError: training.sede: unknown key; did you mean seed? ...
+    bimo.core.errors.RecipeError: training.sede: unknown key; did you mean seed or schedule? ...
     """
     try:
         return schema(**values)
@@ -131,7 +135,11 @@ def _complaint(schema: type[BaseModel], error: Any, where: str) -> str:
             if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
                 break
             schema = inner
-        return f"{name}: unknown key; {did_you_mean(str(error['loc'][-1]), schema.model_fields)}"
+        key = str(error["loc"][-1])
+        homes = [s for s, f in schema.model_fields.items() if isinstance(f.annotation, type) and issubclass(f.annotation, BaseModel)
+                 and key in f.annotation.model_fields]  # fmt: skip
+        hint = f"did you mean {homes[0]}.{key}? " if homes else ""
+        return f"{name}: unknown key; {hint}{did_you_mean(key, schema.model_fields)}"
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, RecipeError):
         return str(cause)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bimo.core import registry, store
-from bimo.core.errors import Interrupted, MachineError
+from bimo.core.errors import BimoError, Interrupted
 from bimo.core.recipe import Recipe
 from bimo.data.corpus import Corpus
 from bimo.evaluation.report import write_report
@@ -27,10 +30,13 @@ def compare(recipes: Sequence[Recipe], corpus: Corpus, out: Path, *, name: str, 
     A recipe that fails is a row that says why; Ctrl-C stops the whole comparison.
     """
     out = Path(out)
+    for made in (FILE, "table.md", "report.html"):  # of an earlier comparison
+        with store.machine_errors(out):
+            (out / made).unlink(missing_ok=True)
     runs = [_run_apart(recipe, corpus, out / folder, name, quiet) for recipe, folder in zip(recipes, _names(recipes), strict=True)]
     whole = next((r for r in runs if isinstance(r, Comparison)), None)
     comparison = Comparison(
-        text=whole.text if whole else text_facts(corpus, name),
+        text=whole.text if whole else text_facts(corpus, name, recipes[0].text.sources),
         machine=whole.machine if whole else machine_facts(),
         budget=recipes[0].training.budget,
         seed=recipes[0].training.seed,
@@ -56,8 +62,16 @@ def _names(recipes: Sequence[Recipe]) -> list[str]:
 
 
 def _run_apart(recipe: Recipe, corpus: Corpus, folder: Path, name: str, quiet: bool) -> Comparison | Row:
-    (folder / RESULT).unlink(missing_ok=True)
-    job = {"recipe": recipe.model_dump(mode="json"), "corpus": str(corpus.folder), "folder": str(folder), "name": name, "quiet": quiet}
+    with store.machine_errors(folder):
+        (folder / RESULT).unlink(missing_ok=True)
+        (folder / "error.json").unlink(missing_ok=True)
+    job = {
+        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        "corpus": str(corpus.folder),
+        "folder": str(folder),
+        "name": name,
+        "quiet": quiet,
+    }
     code = _in_a_process(json.dumps(job).encode())
     if code == Interrupted.exit_code:
         raise Interrupted(f"the comparison was stopped while {recipe.family} ran; what has finished is in {folder.parent}")
@@ -86,23 +100,28 @@ class _Shown(dict[str, Any]):
 
 def _work() -> int:
     """The process of one run: a job comes in on standard input, result.json or error.json goes out into its folder."""
-    from bimo.core.errors import BimoError
-
     job = json.loads(sys.stdin.buffer.read())
     folder = Path(job["folder"])
-    (folder / "error.json").unlink(missing_ok=True)
     try:
         run(Recipe(**job["recipe"]), Corpus.open(job["corpus"]), folder, name=job["name"], quiet=job["quiet"])
     except Interrupted:
         return Interrupted.exit_code
-    except (BimoError, MemoryError, RuntimeError) as error:
-        print(f"{job['recipe']['family']}: {error}", file=sys.stderr)
-        try:
-            store.write_json(folder / "error.json", {"error": str(error) or type(error).__name__})
-        except MachineError:
-            return 1
-        return 1
+    except BimoError as error:
+        return _told(folder, job, str(error))
+    except MemoryError:
+        return _told(folder, job, "not enough memory")
+    except Exception as error:  # one family's bug must not take the others' results with it
+        if os.environ.get("BIMO_DEBUG"):
+            traceback.print_exc()
+        return _told(folder, job, f"unexpected {type(error).__name__}: {error} (this is a bug; BIMO_DEBUG=1 shows where)")
     return 0
+
+
+def _told(folder: Path, job: dict[str, Any], why: str) -> int:
+    print(f"{job['recipe']['family']}: {why}", file=sys.stderr)
+    with contextlib.suppress(BimoError, OSError):
+        store.write_json(folder / "error.json", {"error": why})
+    return 1
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class Evaluation:
     def perplexity(self) -> float:
         """exp of the mean nats of a scored token.
 
-        >>> Evaluation(nats=math.log(8) * 5, tokens=5, bytes=10, kind="exact", documents=1).perplexity
+        >>> Evaluation(nats=math.log(8) * 5, tokens=5, bytes=10, kind="exact", documents=1).perplexity.__round__(9)
         8.0
         """
         return metrics.perplexity(self.nats, self.tokens)
@@ -69,18 +69,8 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; infinity becomes None."""
         real = {"perplexity": self.perplexity, "bits_per_byte": self.bits_per_byte, "nats": self.nats}
-        plain = (
-            "tokens",
-            "bytes",
-            "kind",
-            "documents",
-            "unknown_tokens",
-            "lost_bytes",
-            "impossible_tokens",
-            "context",
-            "stride",
-            "notices",
-        )
+        counts = ("tokens", "bytes", "kind", "documents", "unknown_tokens", "lost_bytes", "impossible_tokens")
+        plain = (*counts, "context", "stride", "notices")
         return {**{k: v if math.isfinite(v) else None for k, v in real.items()}, **{k: getattr(self, k) for k in plain}}
 
     def describe(self) -> str:
@@ -115,7 +105,7 @@ def token_nats(model: LanguageModel, split: Split, context: int | None = None, s
     with torch.no_grad():
         if model.context is None:
             if stride is not None:
-                raise UserError("stride: this model remembers without limit and reads each document whole; leave --stride out")
+                raise UserError("stride: this model has no limit to its context and reads each document whole; leave --stride out")
             _score_streams(model, split, nats)
         else:
             context = min(context or model.context, model.context)

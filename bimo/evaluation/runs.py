@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +28,8 @@ from bimo.evaluation.results import Comparison, Estimate, Machine, Point, Row, S
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.texts import continue_texts
 from bimo.models.bundle import Bundle
-from bimo.training.fit import RUN, Fitted, fit, saved_recipe
+from bimo.training import checkpoint
+from bimo.training.fit import RECIPE, RUN, Fitted, fit, saved_recipe
 from bimo.training.loop import Hooks
 
 RESULT = "result.json"
@@ -56,10 +59,12 @@ def run(recipe: Recipe, corpus: Corpus, folder: Path, *, name: str, command: str
     folder = Path(folder)
     before = store.read_json(folder / RUN, CheckpointError) if resume and (folder / RUN).exists() else {}
     if not resume:
-        with store.machine_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        recipe.save(folder / "recipe.yaml")
-    told = {**before, "status": "running", "name": name, "command": command, "corpus": str(corpus.folder.resolve())}
+        _begin(folder)
+        recipe.save(folder / RECIPE)
+    told = {
+        **before, "status": "running", "name": name, "command": command, "sources": recipe.text.sources,
+        "corpus": str(corpus.folder.resolve()), "corpus_fingerprint": _fingerprint(corpus),
+    }  # fmt: skip
     store.write_json(folder / RUN, told)
     bundle_of = _bundler(recipe, corpus)
     fitted = fit(recipe, corpus, folder, _hooks(corpus, bundle_of, recipe), resume=resume, quiet=quiet)
@@ -75,6 +80,32 @@ def run(recipe: Recipe, corpus: Corpus, folder: Path, *, name: str, command: str
     return Run(folder, comparison)
 
 
+_MADE_BY_A_RUN = (checkpoint.FILE, RUN, RESULT, "model.safetensors", "config.json", "report.html", "metrics.jsonl", "error.json")
+
+
+def _begin(folder: Path) -> None:
+    """An empty run folder: what an earlier run left there must not be taken for this one's, its checkpoint least of all."""
+    with store.machine_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _MADE_BY_A_RUN:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _fingerprint(corpus: Corpus) -> str:
+    return f"{corpus.tokenizer.fingerprint[:16]}-{corpus.splits['train'].fingerprint[:16]}"
+
+
+def _corpus_of(folder: Path, told: dict[str, Any]) -> Corpus:
+    """The corpus that a run learns from, also where the run was moved together with it."""
+    if not isinstance(told, dict) or not isinstance(told.get("corpus"), str):
+        raise CheckpointError(f"{folder / RUN}: does not name the run's corpus; start again with bimo train {folder / RECIPE}")
+    places = [Path(told["corpus"]), folder / "corpus", folder.parent / "corpus"]
+    corpus = Corpus.open(next((p for p in places if (p / "corpus.json").is_file()), places[0]))
+    if told.get("corpus_fingerprint", _fingerprint(corpus)) != _fingerprint(corpus):
+        raise CheckpointError(f"{corpus.folder}: was prepared anew since the run began; start a new run with bimo train {corpus.folder}")
+    return corpus
+
+
 def resume(folder: Path, quiet: bool = False) -> Run:
     """Go on with a run where its last checkpoint stands; one that has finished is returned as it is."""
     folder = Path(folder)
@@ -82,9 +113,7 @@ def resume(folder: Path, quiet: bool = False) -> Run:
     told = store.read_json(folder / RUN, CheckpointError) if (folder / RUN).exists() else {}
     if told.get("status") == "finished":
         return Run(folder, Comparison.from_dict(store.read_json(folder / RESULT, CheckpointError)), finished_before=True)
-    if "corpus" not in told:
-        raise CheckpointError(f"{folder / RUN}: does not name the run's corpus; start again with bimo train {folder / 'recipe.yaml'}")
-    corpus = Corpus.open(told["corpus"])
+    corpus = _corpus_of(folder, told)
     return run(recipe, corpus, folder, name=told.get("name", folder.name), command=told.get("command", ""), resume=True, quiet=quiet)
 
 
@@ -136,13 +165,29 @@ def _generation_defaults(folder: Path, bundle: Bundle) -> None:
     store.write_json(folder / "generation_config.json", {k: x for k, x in values.items() if x is not None})
 
 
+_ENGLISH = frozenset(["the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "was", "on", "as", "with", "be", "by", "at"])
+
+
+def guess_language(text: str) -> str | None:
+    """A guess by script: zh, ja or ko, or en where every tenth word or more is a common English one; None: no guess.
+
+    >>> guess_language("床前明月光，疑是地上霜。"), guess_language("The cat sat on the mat."), guess_language("3.14")
+    ('zh', 'en', None)
+    """
+    letters = [c for c in text if c.isalpha()]
+    kana, hangul, han = (sum(low <= c <= high for c in letters) for low, high in ("ぁヿ", "가힣", "㐀鿿"))
+    if kana + hangul + han > 0.3 * len(letters):
+        return "ja" if kana > 0.1 * len(letters) else "ko" if hangul > han else "zh"
+    words = re.findall(r"[a-z]+", text.lower())
+    return "en" if words and sum(word in _ENGLISH for word in words) >= 0.1 * len(words) else None
+
+
 def generation_speed(bundle: Bundle, seconds: float = 2.0) -> float | None:
-    """Tokens a second that one row writes (temperature 1), measured for about `seconds` after a first text that is not counted."""
+    """Tokens a second that one row writes (temperature 1), measured for about `seconds`, once something was written."""
 
     def write(seed: int) -> int:
         return continue_texts(bundle, [""], GenerationConfig.of(max_new_tokens=64, min_new_tokens=64, seed=seed)).generated_tokens
 
-    write(0)
     tokens, begin = 0, time.perf_counter()
     for seed in itertools.count(1):
         written = write(seed)
@@ -179,7 +224,7 @@ def _measured(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told
         training_tokens_per_second=fitted.tokens / fitted.seconds,
         generation_tokens_per_second=generation_speed(bundle, min(2.0, max(0.2, 0.1 * fitted.seconds))),
         generation_batch=1,
-        generation_precision="fp32" if gradient else "",
+        generation_precision="fp32",
         generation_threads=torch.get_num_threads(),
         budget_seconds=_seconds_given(recipe),
         used_seconds=fitted.seconds,
@@ -193,7 +238,7 @@ def _measured(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told
         **_score_fields(measured),
     )
     comparison = Comparison(
-        text=text_facts(corpus, told["name"]), machine=machine_facts(), budget=training.budget, seed=training.seed,
+        text=text_facts(corpus, told["name"], told["sources"]), machine=machine_facts(), budget=training.budget, seed=training.seed,
         command=told["command"], unit=measured.unit if measured else "document",  # type: ignore[arg-type]
         unit_bytes=measured.unit_bytes.tolist() if measured else [],
     )  # fmt: skip
@@ -240,12 +285,15 @@ def _curve(folder: Path, valid: Split | None) -> list[Point]:
     return points
 
 
-def text_facts(corpus: Corpus, name: str) -> TextFacts:
+def text_facts(corpus: Corpus, name: str, sources: Sequence[str] = ()) -> TextFacts:
     """What the report tells of the text."""
+    beginning = corpus.splits["train"].read(0, 4000).tolist()
     manifest = corpus.manifest
     reading = manifest["reading"]
     return TextFacts(
         name=name,
+        sources=list(sources),
+        language=guess_language(corpus.tokenizer.decode(beginning, stream=corpus.documents == "stream")),
         documents=corpus.documents,
         tokenizer=TokenizerFacts(
             kind=corpus.tokenizer.kind, vocab_size=corpus.tokenizer.vocabulary.size, fingerprint=corpus.tokenizer.fingerprint

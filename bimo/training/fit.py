@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from bimo.data.corpus import Corpus
 from bimo.models.base import LanguageModel, Learning, NeuralLanguageModel
 from bimo.training import checkpoint
 from bimo.training.loop import Hooks, Loop
-from bimo.training.plan import make_plan
+from bimo.training.plan import Plan, make_plan, plan_counted
 from bimo.training.progress import Metrics, Reporter
 
 RECIPE, RUN = "recipe.yaml", "run.json"
@@ -82,12 +83,14 @@ def fit(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks | None = None
 
 def _fit_counted(recipe: Recipe, corpus: Corpus, folder: Path, quiet: bool) -> Fitted:
     """One pass over the text, then the estimate."""
-    begin = time.perf_counter()
     recipe.training.threads = runtime.set_threads(recipe.training.threads)
+    split = corpus.splits["train"]
+    begin = time.perf_counter()
     model: Any = build(recipe, corpus)
     recipe.model = model.config.model_dump(mode="json")
     recipe.save(folder / RECIPE)
-    split = corpus.splits["train"]
+    plan = plan_counted(lambda: build(recipe, corpus), split, min(200_000, split.tokens // 20)).to_dict()
+    store.write_json(folder / RUN, {**_read_run(folder), "plan": plan})
     reporter = Reporter(recipe.family, split.tokens, quiet=quiet)
     try:
         reporter.update(0, f"counting {split.tokens:,} tokens")
@@ -102,11 +105,13 @@ def _fit_counted(recipe: Recipe, corpus: Corpus, folder: Path, quiet: bool) -> F
     metrics = Metrics(folder)
     metrics.write({"step": 1, "tokens": split.tokens, "seconds": round(seconds, 3), "tokens_per_second": split.tokens / seconds})
     metrics.close()
-    return Fitted(model, recipe, seconds, split.tokens, capped=cap is not None and seconds > cap, notices=list(model.notices))
+    capped = cap is not None and seconds > cap
+    return Fitted(model, recipe, seconds, split.tokens, plan=plan, capped=capped, notices=list(model.notices))
 
 
 def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, resume: bool, quiet: bool) -> Fitted:
     """The one loop, from step 0 or from the run folder's checkpoint."""
+    importlib.import_module("torch._dynamo")  # torch's optimizers do it when first made, a second and more: that is no learning
     begin = time.perf_counter()
     training = recipe.training
     training.threads = runtime.set_threads(training.threads)
@@ -123,6 +128,7 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
         training.steps, training.precision, training.device = plan.steps, plan.precision, str(device)
         training.context = source.context
         training.compile = _decide_compilation(recipe, device)
+        _decide_looks(recipe, corpus, plan)
         recipe.model = model.config.model_dump(mode="json")  # type: ignore[union-attr]
         recipe.save(folder / RECIPE)
         store.write_json(folder / RUN, {**_read_run(folder), "plan": plan.to_dict()})
@@ -139,6 +145,9 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
     if loop.best is not None and training.keep == "best":
         model.load_state_dict(loop.best)
     progress = outcome.progress
+    cap = Budget.parse(training.budget).seconds
+    if cap is not None and progress.seconds > 1.1 * cap:
+        notices.append(f"took {progress.seconds:.1f} s of a budget of {cap:g} s: a step took longer than the budget could tell")
     return Fitted(
         model.eval(), recipe, progress.seconds, progress.tokens, progress.step, _read_run(folder).get("plan"),
         outcome.capped, outcome.stopped_early, progress.best_step if loop.best is not None else progress.step, notices,
@@ -154,6 +163,20 @@ def _check_room(model: NeuralLanguageModel, optimizer: str, folder: Path) -> Non
             f"{folder}: the run needs {need / 2**20:,.0f} MiB for its checkpoints, {free / 2**20:,.0f} MiB are free; "
             "free some space or choose another folder with --out"
         )
+
+
+def _decide_looks(recipe: Recipe, corpus: Corpus, plan: Plan) -> None:
+    """How often to look at the validation text and to write a sample, where the recipe leaves it open.
+
+    All looks together read no more tokens than the run learns from (but there is one at least), and a run of some
+    seconds writes one sample, so that watching a short run takes no longer than the run.
+    """
+    training, valid = recipe.training, corpus.splits.get("valid")
+    if training.evaluations is None:
+        read = min(training.evaluation_tokens, valid.tokens) if valid is not None else 1
+        training.evaluations = max(1, min(10, plan.tokens // max(1, read)))
+    if training.samples is None:
+        training.samples = 1 + (plan.seconds >= 10) + (plan.seconds >= 30)
 
 
 def _decide_compilation(recipe: Recipe, device: torch.device) -> bool:
@@ -182,13 +205,13 @@ def _read_run(folder: Path) -> dict[str, Any]:
 
 
 def plan_ahead(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
-    """What `fit` would need, as plain data; a counted family is told by its own bound on what it can hold."""
+    """What `fit` would need, as plain data."""
     runtime.set_threads(recipe.training.threads)
     model = build(recipe, corpus)
     if isinstance(model, NeuralLanguageModel):
         model = model.to(runtime.pick_device(recipe.training.device))
         return make_plan(model, batches_for(model, recipe, corpus), recipe.training).to_dict()
-    return model.plan(corpus.splits["train"].tokens)  # type: ignore[attr-defined]
+    return plan_counted(lambda: build(recipe, corpus), corpus.splits["train"], 200_000).to_dict()
 
 
 def saved_recipe(folder: Path) -> Recipe:

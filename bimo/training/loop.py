@@ -108,12 +108,13 @@ class Loop:
         try:
             with self._interruptible():
                 if not resumed:
+                    progress.metrics = {"since": seconds_used}
                     self.save()
                 while progress.step < self.steps and not capped and not stopped:
                     self._step()
                     capped = self._seconds() >= cap and progress.step < self.steps
-                    stopped = self._look() if self._due(training.evaluations) else False
-                    if self.hooks.sample and self._due(training.samples):
+                    stopped = self._look() if self._due(training.evaluations or 0) else False
+                    if self.hooks.sample and self._due(training.samples or 0):
                         self._write_sample()
                     every = training.checkpoint_every
                     due = progress.step % every == 0 if every else time.perf_counter() - saved_at > 60

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import logging
 import math
 import time
+import tracemalloc
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +18,7 @@ from torch import nn
 from bimo.core import runtime
 from bimo.core.budget import Budget
 from bimo.core.recipe import Precision, TrainingSection
+from bimo.data.split import Split
 from bimo.models.base import NeuralLanguageModel
 from bimo.training import checkpoint
 from bimo.training.objectives import causal_likelihood, to_device
@@ -170,4 +175,73 @@ def make_plan(
         threads=torch.get_num_threads(),
         matrix_rate=rate,
         utilisation=flops / seconds / rate,
+    )
+
+
+@dataclass
+class CountedPlan:
+    """An estimate for a family that counts: all of it is in proportion to what a sample took.
+
+    New word sequences grow rarer as a text goes on, so parameters, memory and disk are upper bounds.
+    """
+
+    parameters: int
+    memory_bytes: int
+    disk_bytes: int
+    tokens: int
+    seconds: float
+    tokens_per_second: float
+    threads: int
+    sample_tokens: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain data."""
+        return asdict(self)
+
+
+_FEWEST_SAMPLED = 2_000  # tokens
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """What is too little in a sample need not be so in the text."""
+    logger = logging.getLogger("bimo")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _count(model: Any, ids: Any) -> Any:
+    with _silent():
+        model.count([ids])
+        model.estimate()
+    return model
+
+
+def plan_counted(build: Callable[[], Any], split: Split, sample_tokens: int) -> CountedPlan:
+    """Count the beginning of `split`, and tell what all of it would need. build: makes a fresh model."""
+    ids = split.read(0, max(sample_tokens, _FEWEST_SAMPLED))
+    share = split.tokens / len(ids)
+    _count(build(), ids[:200])  # what is compiled or loaded once does not grow with the text
+    before = runtime.memory_bytes()
+    tracemalloc.start()
+    try:
+        begin = time.perf_counter()
+        model = _count(build(), ids)
+        seconds = time.perf_counter() - begin
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    size = sum(t.nbytes for t in model.tensors().values())
+    return CountedPlan(
+        parameters=round(model.parameter_count() * share),
+        memory_bytes=before + round(peak * share),
+        disk_bytes=round(size * share),
+        tokens=split.tokens,
+        seconds=seconds * share,
+        tokens_per_second=len(ids) / seconds,
+        threads=torch.get_num_threads(),
+        sample_tokens=len(ids),
     )
