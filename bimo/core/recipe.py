@@ -50,7 +50,7 @@ class TrainingSection(Section):
     budget: str = Field(default="10m", description="30s, 10m, 300steps, 2epochs or 5Mtokens: a cap")
     seed: int = Field(default=0, ge=0, lt=2**63, description="of weights, batches and dropout")
     precision: Precision | None = Field(default=None, description="of matrix products; the faster one here if not given")
-    threads: int | None = Field(default=None, ge=1, description="processor threads; all cores if not given")
+    threads: int | None = Field(default=None, ge=1, description="processor threads; the faster of all cores and one if not given")
     device: str | None = Field(default=None, description="cpu, cuda, cuda:1 …; the best one present if not given")
     compile: bool | None = Field(default=None, description="torch.compile; by the budget on a GPU, on a CPU only on request")
     context: int | None = Field(default=None, ge=2, description="tokens in a training window; the model's context if it has one")

@@ -114,7 +114,7 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
     importlib.import_module("torch._dynamo")  # torch's optimizers do it when first made, a second and more: that is no learning
     begin = time.perf_counter()
     training = recipe.training
-    training.threads = runtime.set_threads(training.threads)
+    runtime.set_threads(training.threads)
     device = runtime.pick_device(training.device)
     model: NeuralLanguageModel = build(recipe, corpus).to(device)  # type: ignore[union-attr]
     source = batches_for(model, recipe, corpus)
@@ -126,6 +126,7 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
         timed = Budget.parse(training.budget).seconds is not None
         plan = make_plan(model, source, training, used, None if timed else 0.0)
         training.steps, training.precision, training.device = plan.steps, plan.precision, str(device)
+        training.threads = plan.threads
         training.context = source.context
         training.compile = _decide_compilation(recipe, device)
         _decide_looks(recipe, corpus, plan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import logging
 import math
 import time
@@ -53,9 +54,10 @@ class Plan:
 
 @dataclass
 class Probe:
-    """Measured: seconds of a training step in one precision, and the memory held at its peak."""
+    """Measured: seconds of a training step in one precision on so many threads, and the memory held at its peak."""
 
     precision: Precision
+    threads: int
     seconds_per_step: float
     peak_bytes: int
 
@@ -98,18 +100,33 @@ def bf16_is_native(device: torch.device) -> bool:
 def probe(model: NeuralLanguageModel, source: Any, training: TrainingSection, seconds: float) -> Probe:
     """Time training steps on copies of the model (the model, its generators and the data position are left alone).
 
-    Where training.precision is open and the machine has bf16 products, both precisions are tried and the faster kept.
+    What the recipe leaves open is tried and the fastest kept: fp32 and bf16 where the machine has bf16 products; all
+    processor threads and one, which is faster for small models and where others use the machine too. torch is left
+    with the threads that won.
     """
     native = bf16_is_native(model.device)
     choices: list[Precision] = [training.precision] if training.precision else ["fp32", "bf16"] if native else ["fp32"]
     generators = checkpoint.generator_states()
     batches = [to_device(source.batch(0, i % source.steps_per_epoch), model.device) for i in range(training.accumulation)]
-    results = [_time_steps(copy.deepcopy(model), batches, training, p, seconds / len(choices)) for p in choices]
+    open_ = training.threads is None and model.device.type == "cpu"
+    threads = sorted({1, runtime.cores()}) if open_ else [runtime.set_threads(training.threads)]
+    best: Probe | None = None
+    for precision, number in itertools.product(choices, threads):
+        runtime.set_threads(number)
+        limit = math.inf if best is None else 4 * best.seconds_per_step
+        found = _time_steps(copy.deepcopy(model), batches, training, precision, seconds / len(choices) / len(threads), limit)
+        if best is None or found.seconds_per_step < best.seconds_per_step:
+            best = found
+    assert best is not None
+    runtime.set_threads(best.threads)
     checkpoint.set_generator_states(generators)
-    return min(results, key=lambda r: r.seconds_per_step)
+    return best
 
 
-def _time_steps(model: NeuralLanguageModel, batches: list[Any], training: TrainingSection, precision: Precision, seconds: float) -> Probe:
+def _time_steps(
+    model: NeuralLanguageModel, batches: list[Any], training: TrainingSection, precision: Precision, seconds: float, limit: float
+) -> Probe:
+    """Steps for about `seconds`, two at least; the second is left out where the first took longer than `limit`."""
     model.train()
     optimizers = make_optimizers(model, training)
     end, times, carry = time.perf_counter() + seconds, [], None
@@ -123,10 +140,12 @@ def _time_steps(model: NeuralLanguageModel, batches: list[Any], training: Traini
         if model.device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - begin)
-    steady = sorted(times[1:])
+        if times[0] > limit:
+            break
+    steady = sorted(times[1:] or times)
     middle = steady[: max(1, (len(steady) * 3 + 3) // 4)]  # the slowest quarter is somebody else's work
     peak = torch.cuda.max_memory_allocated() if model.device.type == "cuda" else runtime.peak_memory_bytes()
-    return Probe(precision, sum(middle) / len(middle), peak)
+    return Probe(precision, torch.get_num_threads(), sum(middle) / len(middle), peak)
 
 
 def count_steps(budget: Budget, source: Any, accumulation: int, seconds_per_step: float, seconds_used: float) -> int:
@@ -172,7 +191,7 @@ def make_plan(
         seconds_per_step=measured.seconds_per_step,
         tokens_per_second=tokens / seconds,
         precision=measured.precision,
-        threads=torch.get_num_threads(),
+        threads=measured.threads,
         matrix_rate=rate,
         utilisation=flops / seconds / rate,
     )
