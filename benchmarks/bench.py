@@ -1,0 +1,88 @@
+"""Side-by-side timings, each measured again whenever asked for: `python -m benchmarks.bench [names…] [--runs N]` (`make bench`)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks import tables
+from benchmarks.evidence import DECODER, LEARNING, NGRAM, RECURRENT
+from benchmarks.record import Desk, Entry, data_folder, main
+
+
+def timed(name: str, least: float | None, option: str = "--rounds") -> Callable[[Desk], dict[str, Any]]:
+    """The work of an entry that is a benchmark of its own; with `least` its ratio is asked to be at least that."""
+
+    def work(desk: Desk) -> dict[str, Any]:
+        found = desk.module(f"benchmarks.{name}", *([option, desk.rounds] if desk.rounds else []))
+        ratio = found.get("ratio")
+        return found if least is None else {**found, "target": least, "reached": ratio is not None and ratio >= least}
+
+    return work
+
+
+def ngram_kenlm(desk: Desk) -> dict[str, Any]:
+    """Beside KenLM on Penn Treebank; without the `kenlm` package, our figures alone."""
+    desk.data("lm-ptb/ptb.train.txt.gz")
+    found = desk.module("benchmarks.ngram_kenlm", "--data", data_folder(), *(["--rounds", desk.rounds] if desk.rounds else []))
+    small = found["seconds_to_model"] <= 2 and found["peak_mib_above_imports"] <= 500
+    same = abs(found["perplexity"] / 141.19 - 1) <= 0.001
+    beside = found.get("ratio_1", 0) >= 1 and found.get("ratio_N", 0) >= 2 and found.get("largest_log10_difference", 1) <= 0.001
+    return {**found, "kenlm_installed": "kenlm_words_per_s" in found, "reached": small and same and beside}
+
+
+ENTRIES = (
+    Entry(
+        "ngram-kenlm",
+        "n-grams beside KenLM: perplexity, time to a model, memory, scored words a second",
+        ngram_kenlm,
+        (*NGRAM, "bimo/text/kernels.py", "benchmarks/ngram_kenlm.py"),
+        budget="5 rounds",
+        minutes=1,
+    ),
+    Entry(
+        "nanogpt-cpu",
+        "seconds from process start to 1.88 nats a character on tinyshakespeare, beside nanoGPT's CPU recipe",
+        timed("nanogpt_cpu", 3.5, "--runs"),
+        (*LEARNING, *DECODER, "benchmarks/nanogpt.py", "benchmarks/nanogpt_cpu.py", "benchmarks/shakespeare.py"),
+        budget="5 runs",
+        minutes=20,
+        recipes=("bimo/recipes/tinyshakespeare-quick.yaml",),
+    ),
+    Entry(
+        "training-speed",
+        "training steps of one architecture beside a plain transformers GPT-2 loop",
+        timed("training_speed", 1.2),
+        (*LEARNING, *DECODER, "benchmarks/training_speed.py", "benchmarks/interleave.py"),
+        budget="12 rounds",
+        minutes=2,
+    ),
+    Entry(
+        "recurrent-speed",
+        "training steps of an LSTM beside a plain torch.nn.LSTM loop",
+        timed("recurrent_speed", None),
+        (*LEARNING, *RECURRENT, "benchmarks/recurrent_speed.py", "benchmarks/interleave.py"),
+        budget="30 rounds",
+        minutes=1,
+    ),
+    Entry(
+        "tokenizer-speed",
+        "byte-level BPE beside the tokenizers library",
+        timed("tokenizer_speed", None),
+        ("bimo/text/*.py", "benchmarks/tokenizer_speed.py", "benchmarks/interleave.py"),
+        budget="5 rounds",
+        minutes=0.5,
+    ),
+    Entry(
+        "cli-start",
+        "how soon `bimo --help` answers",
+        timed("cli_start", None),
+        ("bimo/cli.py", "bimo/__init__.py", "bimo/core/registry.py", "bimo/core/errors.py", "benchmarks/cli_start.py"),
+        budget="10 rounds",
+        minutes=0.2,
+    ),
+)
+
+if __name__ == "__main__":
+    sys.exit(main("benchmarks.bench", ENTRIES, always=True, after=tables.rewrite_all))

@@ -1,0 +1,243 @@
+"""Evidence is data: one JSON file an entry, written by a function, skipped while what it depends on is as it was.
+
+A record holds: what it shows, the command that gives it again, the commands that were run, hashes of the recipes and of the code
+that the figures depend on, seed, budget, machine, date, and the figures. Comments, docstrings and blank lines change no hash.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bimo.core import runtime, store
+from bimo.core.errors import MachineError, UserError, did_you_mean
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def data_folder() -> Path:
+    """The folder of raw data: BIMO_DATA, or `shared/data` beside the repository."""
+    return Path(os.environ.get("BIMO_DATA", ROOT.parent / "shared" / "data")).absolute()
+
+
+# -- an entry and its work ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Desk:
+    """What an entry works with: a folder of its own under runs/, the data, and commands that are written down."""
+
+    folder: Path
+    seed: int = 0
+    rounds: int | None = None  # asked for on the command line; the benchmark's own number if None
+    commands: list[str] = field(default_factory=list)
+
+    def data(self, name: str) -> str:
+        """The path of a raw data file; a `UserError` where it is absent."""
+        path = data_folder() / name
+        if not path.exists():
+            raise UserError(f"{path}: no such data; set BIMO_DATA to the folder that holds {name}")
+        return str(path)
+
+    def bimo(self, *words: object) -> Any:
+        """Run `bimo … --json`; what it printed."""
+        return json.loads(self.run("bimo", *words, "--json"))
+
+    def module(self, name: str, *words: object) -> Any:
+        """Run `python -m benchmarks.…`; the JSON object it printed."""
+        return json.loads(self.run("python", "-m", name, *words))
+
+    def run(self, *words: object) -> str:
+        """Run a command from the repository's root, its progress shown; its standard output."""
+        said = [str(w) for w in words]
+        self.commands.append(shown(said))
+        print(f"  $ {self.commands[-1]}", file=sys.stderr, flush=True)
+        command = [sys.executable, "-m", "bimo", *said[1:]] if said[0] == "bimo" else [sys.executable, *said[1:]]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False)
+        if done.returncode:
+            raise MachineError(f"{self.commands[-1]}: ended with exit code {done.returncode}; what it said stands above")
+        return done.stdout.decode("utf-8")
+
+
+def shown(words: Iterable[str]) -> str:
+    """A command as anyone can type it: data as $BIMO_DATA, paths from the repository's root."""
+    text = " ".join(f"'{w}'" if " " in w else w for w in words)
+    return text.replace(str(data_folder()), "$BIMO_DATA").replace(f"{ROOT}/", "")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A figure that can be made again. touches, recipes: globs from the repository's root."""
+
+    name: str
+    shows: str
+    work: Callable[[Desk], Mapping[str, Any]]
+    touches: tuple[str, ...]
+    budget: str
+    minutes: float  # about, on two cores
+    recipes: tuple[str, ...] = ()
+    seed: int = 0
+
+
+# -- hashes ---------------------------------------------------------------------------------------------------------------
+
+
+def plain_code(source: str) -> str:
+    """Python source without docstrings, comment lines and blank lines: what can change a figure.
+
+    >>> plain_code('# why' + chr(10) + 'def f():' + chr(10) + '    "says"' + chr(10) + chr(10) + '    return 1')
+    'def f():\\n    return 1'
+    """
+    dropped: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node) is not None:
+            first = node.body[0]
+            dropped.update(range(first.lineno, (first.end_lineno or first.lineno) + 1))
+    lines = (line.rstrip() for number, line in enumerate(source.splitlines(), 1) if number not in dropped)
+    return "\n".join(line for line in lines if line and not line.lstrip().startswith("#"))
+
+
+def files_of(globs: Sequence[str], root: Path) -> list[Path]:
+    """The files that globs name, sorted; a glob that names nothing is a `UserError`, or a change would go unseen."""
+    found: set[Path] = set()
+    for pattern in globs:
+        files = [p for p in root.glob(pattern) if p.is_file()]
+        if not files:
+            raise UserError(f"{pattern}: no such file under {root}; mend the entry's row in benchmarks/")
+        found.update(files)
+    return sorted(found)
+
+
+def content_hash(globs: Sequence[str], root: Path = ROOT) -> str:
+    """A hash of code and recipes by what they mean: Python as `plain_code`, YAML as its values, the rest byte for byte."""
+    digest = hashlib.sha256()
+    for path in files_of(globs, root):
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".py":
+            text = plain_code(text)
+        elif path.suffix in (".yaml", ".yml"):
+            text = json.dumps(yaml.safe_load(text), sort_keys=True)
+        digest.update(f"{path.relative_to(root).as_posix()}\0{text}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+# -- records --------------------------------------------------------------------------------------------------------------
+
+
+def state_of(entry: Entry, root: Path = ROOT) -> str:
+    """current, absent, or which of what it depends on has changed."""
+    path = root / "evidence" / f"{entry.name}.json"
+    if not path.exists():
+        return "absent"
+    record = store.read_json(path, UserError)
+    now = {**hashes_of(entry, root), "seed": entry.seed, "budget": entry.budget}
+    changed = [name.removesuffix("_hash") for name, value in now.items() if record.get(name) != value]
+    return f"{' and '.join(changed)} changed" if changed else "current"
+
+
+def hashes_of(entry: Entry, root: Path = ROOT) -> dict[str, str | None]:
+    """Of the code: what it touches and the entry's own function. Of the recipes: None where it has none, or they are not there yet."""
+    code = content_hash(entry.touches, root) + plain_code(textwrap.dedent(inspect.getsource(entry.work)))
+    try:
+        recipes = content_hash(entry.recipes, root) if entry.recipes else None
+    except UserError:
+        recipes = None
+    return {"code_hash": hashlib.sha256(code.encode()).hexdigest()[:16], "recipe_hash": recipes}
+
+
+def make(entry: Entry, command: str, rounds: int | None = None, root: Path = ROOT) -> dict[str, Any]:
+    """Do the entry's work and write its record; hashes are those from before the work."""
+    files_of(entry.recipes, root)  # a recipe that is not there is told before the work, not after it
+    hashes = hashes_of(entry, root)
+    place = root / "runs" / "evidence" / entry.name
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    desk = Desk(place, entry.seed, rounds)
+    load, begin = os.getloadavg()[0], time.perf_counter()
+    figures = entry.work(desk)
+    record = {
+        "shows": entry.shows,
+        "command": command,
+        "commands": desk.commands,
+        **hashes,
+        "seed": entry.seed,
+        "budget": entry.budget,
+        "machine": {**runtime.environment(), "load_before": load},
+        "date": datetime.now(UTC).date().isoformat(),
+        "seconds": round(time.perf_counter() - begin, 1),
+        "figures": dict(figures),
+    }
+    store.write_json(root / "evidence" / f"{entry.name}.json", record)
+    return record
+
+
+def read_all(root: Path = ROOT) -> dict[str, dict[str, Any]]:
+    """Every record there is, by name."""
+    return {p.stem: store.read_json(p, UserError) for p in sorted((root / "evidence").glob("*.json"))}
+
+
+# -- the command ----------------------------------------------------------------------------------------------------------
+
+
+def main(
+    module: str,
+    entries: Sequence[Entry],
+    always: bool,
+    after: Callable[[], object],
+    arguments: Sequence[str] | None = None,
+    root: Path = ROOT,
+) -> int:
+    """`python -m MODULE [names…]`: make what is absent or no longer current (all that is named, with --force or `always`)."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=f"entries: {', '.join(e.name for e in entries)}")
+    parser.add_argument("names", nargs="*", help="all of them if none is given")
+    parser.add_argument("--force", action="store_true", help="make them again even where they are current")
+    parser.add_argument("--list", action="store_true", help="tell what there is, its state and the time it takes; make nothing")
+    parser.add_argument("--runs", type=int, help="rounds of a benchmark, where it has any")
+    asked = parser.parse_args(arguments)
+    known = {e.name: e for e in entries}
+    for name in asked.names:
+        if name not in known:
+            print(f"{module}: no entry {name!r}; {did_you_mean(name, known)}", file=sys.stderr)
+            return 2
+    chosen = [known[n] for n in asked.names] or list(entries)
+    if asked.list:
+        for entry in chosen:
+            print(f"{entry.name:<20} {state_of(entry, root):<24} about {entry.minutes:g} min  {entry.shows}")
+        return 0
+    failed = [e.name for e in chosen if not _made(e, module, asked.force or always, asked.runs, root)]
+    after()
+    if failed:
+        print(f"{module}: not made: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _made(entry: Entry, module: str, force: bool, rounds: int | None, root: Path) -> bool:
+    state = state_of(entry, root)
+    if state == "current" and not force:
+        print(f"{entry.name}: current, skipped", file=sys.stderr)
+        return True
+    print(f"{entry.name}: {state}; about {entry.minutes:g} minutes", file=sys.stderr, flush=True)
+    command = f"python -m {module} {entry.name}" + (f" --runs {rounds}" if rounds else "")
+    try:
+        record = make(entry, command, rounds, root)
+    except (UserError, MachineError) as error:
+        print(f"{entry.name}: {error}", file=sys.stderr)
+        return False
+    print(f"{entry.name}: {record['seconds']:.0f} s, written to evidence/{entry.name}.json", file=sys.stderr)
+    return True

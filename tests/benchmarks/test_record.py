@@ -1,0 +1,147 @@
+"""Evidence is made once, skipped while what it depends on is as it was, and made again when that changes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import bench, evidence, record, tables
+from benchmarks.record import Desk, Entry
+from bimo.core import store
+from bimo.core.errors import MachineError, UserError
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A small repository: one file of code, one recipe."""
+    (tmp_path / "code.py").write_text('"""Says."""\nx = 1\n')
+    (tmp_path / "recipe.yaml").write_text("family: ngram\nmodel: {order: 2}\n")
+    return tmp_path
+
+
+def work(desk: Desk) -> dict[str, object]:
+    return {"value": 7, "seed": desk.seed}
+
+
+@pytest.fixture
+def entry() -> Entry:
+    return Entry("fake", "that it works", work, ("*.py",), "none", 0.1, ("recipe.yaml",), seed=3)
+
+
+def make(entry: Entry, house: Path) -> dict[str, object]:
+    return record.make(entry, "again", root=house)
+
+
+def state(entry: Entry, house: Path) -> str:
+    return record.state_of(entry, house)
+
+
+def test_a_record_says_all_that_is_needed_to_make_it_again(entry: Entry, house: Path) -> None:
+    assert state(entry, house) == "absent"
+    made = make(entry, house)
+    assert record.read_all(house) == {"fake": made}
+    assert made["figures"] == {"value": 7, "seed": 3}
+    assert {"shows", "command", "recipe_hash", "code_hash", "seed", "budget", "machine", "date", "seconds"} <= made.keys()
+
+
+def test_what_is_current_stays_current_until_something_it_touches_changes(entry: Entry, house: Path) -> None:
+    make(entry, house)
+    assert state(entry, house) == "current"
+    (house / "code.py").write_text('"""Says it better."""\n\n# why\nx = 1\n')
+    (house / "recipe.yaml").write_text("# why\nmodel: {order: 2}\nfamily: ngram\n")
+    assert state(entry, house) == "current"
+    (house / "code.py").write_text("x = 2\n")
+    assert state(entry, house) == "code changed"
+    (house / "recipe.yaml").write_text("family: ngram\nmodel: {order: 3}\n")
+    assert state(entry, house) == "code and recipe changed"
+    make(entry, house)
+    assert state(entry, house) == "current"
+    (house / "more.py").write_text("y = 1\n")
+    assert state(entry, house) == "code changed"
+
+
+def test_other_work_under_the_same_name_is_other_evidence(entry: Entry, house: Path) -> None:
+    def work(desk: Desk) -> dict[str, object]:
+        return {"value": 8}
+
+    make(entry, house)
+    assert state(Entry(**{**entry.__dict__, "work": work}), house) == "code changed"
+
+
+def test_another_seed_or_budget_is_other_evidence(entry: Entry, house: Path) -> None:
+    make(entry, house)
+    other = Entry(**{**entry.__dict__, "seed": 4, "budget": "more"})
+    assert state(other, house) == "seed and budget changed"
+
+
+def test_a_glob_that_names_nothing_is_an_error(house: Path) -> None:
+    with pytest.raises(UserError, match=r"gone\.py: no such file"):
+        record.content_hash(("gone.py",), house)
+
+
+def test_code_of_every_entry_exists() -> None:
+    for entry in (*evidence.ENTRIES, *bench.ENTRIES):
+        assert record.hashes_of(entry)["code_hash"], entry.name
+
+
+def test_a_recipe_that_is_not_there_is_told_before_the_work(entry: Entry, house: Path) -> None:
+    (house / "recipe.yaml").unlink()
+    assert state(entry, house) == "absent"
+    with pytest.raises(UserError, match=r"recipe\.yaml: no such file"):
+        make(entry, house)
+
+
+def test_names_are_unique_and_tables_know_them() -> None:
+    names = [e.name for e in (*evidence.ENTRIES, *bench.ENTRIES)]
+    assert len(names) == len(set(names))
+    assert {e.name for e in bench.ENTRIES} == set(tables.BENCHES)
+
+
+def test_the_command_skips_forces_lists_and_refuses(entry: Entry, house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done: list[str] = []
+
+    def counted_work(desk: Desk) -> dict[str, object]:
+        done.append("work")
+        return {"runs": desk.rounds}
+
+    counted = Entry(**{**entry.__dict__, "work": counted_work})
+
+    def run(*words: str, always: bool = False) -> int:
+        return record.main("benchmarks.fake", [counted], always, lambda: done.append("tables"), words, house)
+
+    assert run() == 0
+    assert run("fake") == 0
+    assert done == ["work", "tables", "tables"]
+    assert run("--force", "--runs", "2") == 0
+    assert store.read_json(house / "evidence" / "fake.json")["figures"] == {"runs": 2}
+    assert store.read_json(house / "evidence" / "fake.json")["command"] == "python -m benchmarks.fake fake --runs 2"
+    assert run(always=True) == 0
+    assert done.count("work") == 3
+    assert run("--list") == 0
+    assert "fake" in capsys.readouterr().out
+    assert run("fakes") == 2
+    assert "did you mean fake?" in capsys.readouterr().err
+
+
+def test_an_entry_that_fails_is_told_and_leaves_no_record(house: Path, entry: Entry) -> None:
+    def fails(desk: Desk) -> dict[str, object]:
+        raise UserError("no data")
+
+    failing = Entry(**{**entry.__dict__, "work": fails})
+    assert record.main("benchmarks.fake", [failing], False, list, [], house) == 1
+    assert state(failing, house) == "absent"
+
+
+def test_a_desk_writes_commands_down_as_anyone_can_type_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIMO_DATA", str(tmp_path))
+    (tmp_path / "a.txt").write_text("text")
+    desk = Desk(record.ROOT / "runs" / "x")
+    assert desk.run("python", "-c", "print(5)") == "5\n"
+    with pytest.raises(MachineError, match="exit code 3"):
+        desk.run("python", "-c", "raise SystemExit(3)", desk.data("a.txt"), desk.folder)
+    assert desk.commands == ["python -c print(5)", "python -c 'raise SystemExit(3)' $BIMO_DATA/a.txt runs/x"]
+    with pytest.raises(UserError, match="set BIMO_DATA"):
+        desk.data("b.txt")
+    assert sys.executable not in "".join(desk.commands)

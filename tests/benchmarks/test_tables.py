@@ -1,0 +1,106 @@
+"""Tables come from the evidence files, and the pages agree with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import tables
+from bimo.core import store
+from bimo.core.errors import UserError
+
+
+def test_every_page_agrees_with_the_evidence() -> None:
+    differ = [page.name for page in tables.rewrite_all(write=False)]
+    assert not differ, f"run python -m benchmarks.tables: {differ}"
+
+
+def test_every_table_can_be_made_of_nothing_and_of_what_there_is() -> None:
+    for found in ({}, tables.read_all()):
+        for name in tables.TABLES:
+            text = f"a\n<!-- evidence:{name} -->\nold\n<!-- /evidence -->\nb"
+            new = tables.rewritten(text, found)
+            assert "old" not in new
+            assert new.startswith("a\n")
+            assert new.endswith("\n<!-- /evidence -->\nb")
+            assert tables.rewritten(new, found) == new
+
+
+def figures() -> dict[str, dict[str, Any]]:
+    """A record of each entry, with what its table reads."""
+    row = {
+        "label": "LSTM",
+        "bits_per_byte": 1.5,
+        "perplexity": 100.0,
+        "parameters": 5e6,
+        "training_tokens_per_second": 1e4,
+        "used_seconds": 9,
+    }
+    step = {"precision": "fp32", "ours_seconds_per_step": 1.0, "theirs_seconds_per_step": 1.5, "ratio": 1.5}
+    shares = {"ours_share_of_matrix_rate": 0.6, "theirs_share_of_matrix_rate": 0.4}
+    speeds = {f"{side}_{form}_megabytes_per_s": 3.0 for side in ("ours", "theirs") for form in ("one", "lines")}
+    found: dict[str, dict[str, Any]] = {
+        "ptb-ngram": {"5-gram": {"perplexity": 141.186}, "3-gram": {"perplexity": 148.281}},
+        "ptb-lstm": {**row, "perplexity": 113.9},
+        "tinyshakespeare-147": {"loss": 1.4651, "used_seconds": 870},
+        "kills": {"bit_equal": 100, "runs": 100, "inside_a_save": 50},
+        "quickstart": {"seconds": 150.0, "rows": [row]},
+        "wikitext2": {"rows": [row]},
+        "chinese": {"budgeted": True, "lm-zh-wiki char": {"rows": [row]}, "lm-zh-wiki word": {"rows": [{**row, "bits_per_byte": None}]}},
+        "cli-start": {"help_seconds": 0.3},
+        "ngram-kenlm": {"seconds_to_model": 0.9, "peak_mib_above_imports": 300.0, "ours_words_per_s_1": 5e6, "ours_words_per_s_N": 1e7},
+        "nanogpt-cpu": {"theirs_seconds": 130.0, "ours_seconds": 32.5, "ratio": 4.0, "at_least": False},
+        "training-speed": {**step, **shares},
+        "recurrent-speed": step,
+        "tokenizer-speed": {"manual": {**speeds, "ratio_one": 3.0, "ratio_lines": 2.0}},
+    }
+    machine = {"processor": "P", "cores": 2, "memory_bytes": 8e9, "torch": "2", "python": "3"}
+    return {name: {"figures": f, "machine": machine, "date": "2026-01-02", "command": "again"} for name, f in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        (
+            "quality",
+            ["| 141.19 |", "| 113.90 (5.00 M, 9.00 s) |", "| 1.4651 (14 min 30 s) |", "`make bench ONLY=cli-start`"],
+        ),
+        ("speed", ["| 32.5 s | CPU recipe of nanoGPT: 2 min 10 s | 4.00× |", "| 1.50× |", "KenLM: – | – |", "60\u00a0%"]),
+        ("wikitext2", ["| LSTM | 1.500 | 100.0 | 5.00 M | 10.0 k | 9.00 s |"]),
+        ("chinese", ["| lm-zh-wiki | characters | 1.500 |", "| lm-zh-wiki | words | – |"]),
+        ("machine", ["P, 2 × CPU, 8.00 GB, torch 2, Python 3 (2026-01-02)"]),
+    ],
+)
+def test_figures_stand_in_their_tables(name: str, wanted: list[str]) -> None:
+    made = tables.rewritten(f"<!-- evidence:{name} -->\n<!-- /evidence -->", figures())
+    assert "not measured" not in made
+    for cell in wanted:
+        assert cell in made, made
+
+
+def test_chinese_pages_have_chinese_headings() -> None:
+    for name in tables.TABLES:
+        made = tables.rewritten(f"<!-- evidence:{name} -->\n<!-- /evidence -->", figures(), chinese_words=True)
+        for english in ("bits per byte", "perplexity", "measured", "tokenizer |", "ratio", "share of", "characters", "memory"):
+            assert english not in made, made
+
+
+def test_pages_are_rewritten_or_only_checked(tmp_path: Path) -> None:
+    (tmp_path / "docs" / "guide").mkdir(parents=True)
+    marked = "<!-- evidence:wikitext2 -->\n<!-- /evidence -->\n"
+    for page in ("README.md", "README.zh-CN.md", "docs/guide/start.md"):
+        (tmp_path / page).write_text(marked, encoding="utf-8")
+    store.write_json(tmp_path / "evidence" / "wikitext2.json", figures()["wikitext2"])
+    assert len(tables.rewrite_all(tmp_path, write=False)) == 3
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == marked
+    assert len(tables.rewrite_all(tmp_path)) == 3
+    assert tables.rewrite_all(tmp_path) == []
+    assert "每字节比特" in (tmp_path / "README.zh-CN.md").read_text(encoding="utf-8")
+    assert "bits per byte" in (tmp_path / "docs" / "guide" / "start.md").read_text(encoding="utf-8")
+
+
+def test_an_unknown_table_is_an_error_that_names_the_known() -> None:
+    with pytest.raises(UserError, match=r"README.md: no table 'wikitext'; did you mean wikitext2"):
+        tables.rewritten("<!-- evidence:wikitext -->\n<!-- /evidence -->", {}, where="README.md")
