@@ -1,0 +1,238 @@
+"""The loop: accumulation, NaN, Ctrl-C, patience, best and last weights, budgets, the clock, resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bimo.core import store
+from bimo.core.budget import Budget
+from bimo.core.errors import DivergedError, Interrupted, MachineError
+from bimo.data.batches import Batch, CarriedBatches, WindowBatches
+from bimo.training import checkpoint
+from bimo.training.checkpoint import Checkpoint
+from bimo.training.loop import Hooks, Loop, Outcome
+from bimo.training.plan import count_steps, training_step
+from bimo.training.progress import Reporter
+from tests.training.toy import Toy, text, training
+
+
+def make(folder: Path, hooks: Hooks | None = None, model: Toy | None = None, **given: Any) -> Loop:
+    """A loop of a seeded model over shuffled windows (carried ones, where the model has no context)."""
+    torch.manual_seed(0)
+    model = model or Toy()
+    section = training(**given)
+    folder.mkdir(exist_ok=True)
+    kind = CarriedBatches if model.context is None else WindowBatches
+    source = kind(text(), section.batch_size, section.context or 8, 0)
+    return Loop(model, source, section, folder, hooks or Hooks(), Reporter("toy", 1, quiet=True))
+
+
+def run(folder: Path, **given: Any) -> tuple[Loop, Outcome]:
+    loop = make(folder, **given)
+    return loop, loop.run()
+
+
+def weights(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def _joined(batches: list[Batch]) -> Batch:
+    return Batch(*(torch.cat([getattr(b, name) for b in batches]) for name in ("tokens", "boundaries", "targets_scored")))
+
+
+def test_accumulated_gradients_are_those_of_one_large_batch() -> None:
+    torch.manual_seed(0)
+    model = Toy()
+    source = WindowBatches(text(length=5), 3, 8, 0)
+    batches = [source.batch(0, i) for i in range(4)]
+    assert len({int(b.targets_scored.sum()) for b in batches}) > 1, "batches with different numbers of scored tokens are the point"
+    nats, tokens, _ = training_step(model, batches, None, "fp32")
+    apart = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    whole_nats, whole_tokens, _ = training_step(model, [_joined(batches)], None, "fp32")
+    assert tokens == whole_tokens
+    assert nats == pytest.approx(whole_nats)
+    for p, g in zip(model.parameters(), apart, strict=True):
+        torch.testing.assert_close(p.grad, g, atol=1e-6, rtol=1e-4)
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    _, outcome = run(tmp_path, steps=150, budget="150steps", learning_rate=0.03)
+    losses = [line["loss"] for line in lines(tmp_path)]
+    assert losses[-1] < 0.7 * losses[0]
+    assert outcome.progress.step == 150
+    assert not outcome.capped
+
+
+@pytest.mark.parametrize("context", [8, None])
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, context: int | None) -> None:
+    given: dict[str, Any] = {"steps": 9, "accumulation": 2, "checkpoint_every": 4}
+    whole, _ = run(tmp_path / "whole", model=_seeded(context), **given)
+    cut = make(tmp_path / "cut", model=_seeded(context), **given)
+    step = cut._step
+
+    def dies() -> None:
+        step()
+        if cut.progress.step == 6:
+            raise ZeroDivisionError
+
+    cut._step = dies  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        cut.run()
+    torch.manual_seed(99)
+    resumed = make(tmp_path / "cut", model=_seeded(context), **given)
+    resumed.restore(Checkpoint.load(tmp_path / "cut"))
+    assert resumed.progress.step == 4
+    resumed.run(resumed=True)
+    assert torch.equal(weights(whole.model), weights(resumed.model))
+    for a, b in zip(lines(tmp_path / "whole"), lines(tmp_path / "cut"), strict=True):
+        assert (a["step"], a["loss"]) == (b["step"], b["loss"])
+
+
+def _seeded(context: int | None) -> Toy:
+    torch.manual_seed(0)
+    return Toy(context=context)
+
+
+def test_nan_stops_and_the_batch_is_saved(tmp_path: Path) -> None:
+    loop = make(tmp_path, steps=5)
+    step = loop._step
+
+    def poisoned() -> None:
+        if loop.progress.step == 2:
+            with torch.no_grad():
+                loop.model.inner.weight.fill_(float("nan"))  # type: ignore[union-attr, operator]
+        step()
+
+    loop._step = poisoned  # type: ignore[method-assign]
+    with pytest.raises(DivergedError, match=r"step 3: .*diverged-step-3\.safetensors") as found:
+        loop.run()
+    assert found.value.exit_code == 1
+    saved = store.read_tensors(tmp_path / "diverged-step-3.safetensors")
+    epoch, index = divmod(2, loop.source.steps_per_epoch)
+    assert torch.equal(saved["tokens.0"], loop.source.batch(epoch, index).tokens)
+    assert torch.isfinite(torch.cat([t.flatten() for t in Checkpoint.load(tmp_path).model.values()])).all(), "the last checkpoint stands"
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, signal_number: int) -> None:
+    loop = make(tmp_path, steps=50)
+    step = loop._step
+
+    def interrupted() -> None:
+        if loop.progress.step == 3:
+            os.kill(os.getpid(), signal_number)
+        step()
+
+    loop._step = interrupted  # type: ignore[method-assign]
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted, match=f"bimo train --resume {tmp_path}") as found:
+        loop.run()
+    assert found.value.exit_code == 130
+    assert Checkpoint.load(tmp_path).progress.step == 4
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+class Looks:
+    """A validation that gives these nats, one a look."""
+
+    def __init__(self, *nats: float, seconds: float = 0.0) -> None:
+        self.nats, self.seconds, self.seen = list(nats), seconds, []
+
+    def __call__(self, model: Any) -> float:
+        assert not model.training
+        time.sleep(self.seconds)
+        torch.rand(3)  # must not change what the run draws
+        self.seen.append(weights(model))
+        return self.nats[len(self.seen) - 1]
+
+
+def test_patience_ends_the_run(tmp_path: Path) -> None:
+    looks = Looks(3.0, 2.0, 2.5, 2.1, 1.0, 1.0)
+    _, outcome = run(tmp_path, hooks=Hooks(looks), evaluations=6, patience=2)
+    assert outcome.stopped_early
+    assert outcome.progress.step == 4
+    assert outcome.progress.best_step == 2
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_best_weights_are_kept_if_asked_for(tmp_path: Path, keep: str) -> None:
+    looks = Looks(3.0, 1.0, 2.0)
+    loop, _ = run(tmp_path, hooks=Hooks(looks), evaluations=3, keep=keep)
+    if keep == "last":
+        assert loop.best is None
+        return
+    assert loop.best is not None
+    assert torch.equal(torch.cat([t.flatten() for t in loop.best.values()]), looks.seen[1])
+    assert Checkpoint.load(tmp_path).best is not None
+
+
+def test_looks_change_nothing_and_stand_outside_the_clock(tmp_path: Path) -> None:
+    plain, _ = run(tmp_path / "plain")
+    looks = Looks(*[1.0] * 3, seconds=0.4)
+    watched, outcome = run(tmp_path / "watched", hooks=Hooks(looks, lambda model: "a sample"), evaluations=3, samples=2, keep="last")
+    assert torch.equal(weights(plain.model), weights(watched.model))
+    assert outcome.progress.seconds < 1.0
+    assert [line["sample"] for line in lines(tmp_path / "watched") if "sample" in line] == ["a sample"] * 2
+    assert sum("valid_loss" in line for line in lines(tmp_path / "watched")) == 3
+
+
+def test_a_run_that_meets_its_time_is_capped(tmp_path: Path) -> None:
+    _, outcome = run(tmp_path, steps=100_000, budget="0.3s")
+    assert outcome.capped
+    assert outcome.progress.step < 100_000
+    assert outcome.progress.seconds == pytest.approx(0.3, abs=0.5)
+
+
+def test_time_that_went_before_counts_and_speed_does_not_know_it(tmp_path: Path) -> None:
+    loop = make(tmp_path, steps=4)
+    outcome = loop.run(seconds_used=50.0)
+    assert outcome.progress.seconds > 50
+    assert lines(tmp_path)[0]["tokens_per_second"] > 20, "the speed is that of the steps"
+
+
+@pytest.mark.parametrize(
+    ("budget", "accumulation", "expected"),
+    [
+        ("7steps", 1, 7),
+        ("3epochs", 1, 45),
+        ("3epochs", 2, 23),
+        ("0.5epochs", 1, 8),
+        ("320tokens", 1, 10),
+        ("320tokens", 2, 5),
+        ("1tokens", 1, 1),
+        ("10s", 1, 60),
+        ("1s", 1, 1),
+    ],
+)
+def test_budgets_in_every_unit(budget: str, accumulation: int, expected: int) -> None:
+    source = WindowBatches(text(), 4, 8, 0)
+    assert source.steps_per_epoch == 15
+    assert count_steps(Budget.parse(budget), source, accumulation, 0.125, 2.0) == expected
+
+
+def test_a_full_disk_during_the_run_leaves_the_last_checkpoint(tmp_path: Path) -> None:
+    loop = make(tmp_path, steps=9, checkpoint_every=3)
+    saves = 0
+
+    def full(stage: str, path: Path) -> None:
+        nonlocal saves
+        saves += stage == "sync" and path.name == checkpoint.FILE
+        if saves == 3:
+            raise OSError(28, "No space left on device")
+
+    with store.observe_saves(full), pytest.raises(MachineError, match="no space left"):
+        loop.run()
+    assert Checkpoint.load(tmp_path).progress.step == 3
