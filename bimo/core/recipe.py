@@ -88,7 +88,7 @@ class TrainingSection(Section):
 class Recipe(Section):
     """Everything that a run is made from."""
 
-    family: str = Field(default="decoder", description="a name of bimo.families()")
+    family: str = Field(default=registry.DEFAULT, description="a name of bimo.families()")
     preset: str | None = Field(default=None, description="a file of bimo/recipes; by family and budget if not given")
     text: TextSection = Field(default_factory=TextSection)
     model: dict[str, Any] = Field(default_factory=dict, description="the family's own fields")

@@ -46,6 +46,7 @@ _FAMILIES: tuple[Family, ...] = (
 )  # fmt: skip
 
 
+DEFAULT = "decoder"  # what is trained where nothing is said
 FIRST = ("ngram", "lstm", "decoder")  # one of each age: what the quickstart compares
 
 
