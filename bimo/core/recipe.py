@@ -82,7 +82,8 @@ class TrainingSection(Section):
     @field_validator("budget")
     @classmethod
     def _budget_reads(cls, text: str) -> str:
-        return str(Budget.parse(text))
+        Budget.parse(text)
+        return text.strip()
 
 
 class Recipe(Section):
