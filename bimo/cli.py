@@ -278,6 +278,8 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.filename or 'the machine'}: {error.strerror or error}", 1)
     except MemoryError:
         _fail("not enough memory; bimo plan tells what a run needs", 1)
     except Exception as error:

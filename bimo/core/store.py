@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -46,6 +47,8 @@ def machine_errors(path: Path) -> Iterator[None]:
             raise MachineError(
                 f"{path}: no space left on the device ({free / 2**20:.0f} MiB free); free some space, then resume"
             ) from error
+        if error.errno == errno.EFBIG:
+            raise MachineError(f"{path}: larger than this system or a limit of it (ulimit -f) lets a file be") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UserError(f"{path}: cannot be written ({error.strerror}); choose another folder with --out") from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
@@ -119,10 +122,21 @@ def read_json(path: Path, error: type[UserError] = ModelError) -> Any:
 
 def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
     """Write torch tensors as safetensors, whole or not at all."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     contiguous = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
-    write_beside(Path(path), lambda p: save_file(contiguous, p, metadata=dict(metadata or {"format": "pt"})))
+
+    def write(beside: Path) -> None:
+        try:
+            save_file(contiguous, beside, metadata=dict(metadata or {"format": "pt"}))
+        except SafetensorError as cause:  # the machine's refusals come as text: "… (os error 28)"
+            number = re.search(r"os error (\d+)", str(cause))
+            if number is None:
+                raise
+            raise OSError(int(number.group(1)), os.strerror(int(number.group(1))), str(beside)) from cause
+
+    write_beside(Path(path), write)
 
 
 def read_tensors(path: Path, error: type[UserError] = ModelError) -> dict[str, Any]:

@@ -65,24 +65,56 @@ def test_the_machines_refusals_say_what_to_do(tmp_path: Path, number: int, kind:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
-def test_a_real_limit_on_file_size_leaves_the_old_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["text", "tensors"])
+def test_a_real_limit_on_file_size_leaves_the_old_file(tmp_path: Path, kind: str) -> None:
     script = textwrap.dedent("""
         import pathlib, resource, signal, sys
         from bimo.core import store
-        path = pathlib.Path(sys.argv[1])
+        path, kind = pathlib.Path(sys.argv[1]), sys.argv[2]
         store.write_text(path, "old")
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        if kind == "tensors":
+            import torch
         try:
-            store.write_text(path, "n" * 100_000)
-        except OSError as error:
-            print(error.errno)
+            store.write_text(path, "n" * 100_000) if kind == "text" else store.write_tensors(path, {"a": torch.zeros(100_000)})
+        except store.MachineError as error:
+            print(error)
     """)
     path = tmp_path / "a.txt"
-    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == str(errno.EFBIG), done.stderr
+    done = subprocess.run([sys.executable, "-c", script, str(path), kind], capture_output=True, text=True, check=False)
+    assert "a.txt: larger than" in done.stdout, done.stderr
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_real_small_disk_that_is_full_leaves_the_old_file(tmp_path: Path) -> None:
+    """On a disk of 64 KiB that only this child process sees (a mount namespace of its own)."""
+    script = textwrap.dedent("""
+        import pathlib, subprocess, sys, torch
+        from bimo.core import store
+        small = pathlib.Path(sys.argv[1])
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(small)], check=True)
+        path = small / "a"
+        store.write_text(path, "old")
+        for write in (lambda: store.write_text(path, "n" * 200_000), lambda: store.write_tensors(path, {"a": torch.zeros(50_000)})):
+            try:
+                write()
+            except store.MachineError as error:
+                print(error)
+        print(path.read_text(), len(list(small.iterdir())))
+    """)
+    command = ["unshare", "--mount", sys.executable, "-c", script, str(tmp_path)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("no unshare on this system")
+    if "ermission" in done.stderr or "mount" in done.stderr:
+        pytest.skip("no permission to mount a small disk")
+    first, second, left = done.stdout.splitlines()
+    assert "a: no space left on the device (0 MiB free)" in first
+    assert second == first
+    assert left == "old 1"
 
 
 def test_a_really_full_device_is_told_so() -> None:
