@@ -1,0 +1,79 @@
+"""What people rely on: names, commands, options. Growing this list is a decision; shrinking it breaks someone."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import typer
+
+import bimo
+from bimo import cli
+
+NAMES = ["BimoError", "Model", "UserError", "compare", "env", "evaluate", "families", "generate", "info", "load", "plan", "prepare",
+         "resume", "train"]  # fmt: skip
+
+_TEXT = ["--valid", "--test", "--tokenizer", "--vocab-size", "--documents"]
+COMMANDS = {
+    "quickstart": ["sources", "--budget", "--out"],
+    "prepare": ["sources", "--out", *_TEXT, "--json"],
+    "train": ["sources", "--family", "--out", *_TEXT, "--budget", "--seed", "--resume", "--json"],
+    "generate": ["model", "prompt", "options", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--num-beams",
+                 "--num-return-sequences", "--seed", "--json"],
+    "evaluate": ["model", "sources", "--documents", "--stride", "--json"],
+    "compare": ["sources", *_TEXT, "--families", "--budget", "--seed", "--out", "--json"],
+    "plan": ["sources", "--family", *_TEXT, "--budget", "--seed", "--json"],
+    "info": ["model", "--json"],
+    "env": ["--json"],
+}  # fmt: skip
+
+_PYTHON = ["valid", "test", "tokenizer", "vocab_size", "documents"]
+FUNCTIONS = {
+    "prepare": ["sources", "out", *_PYTHON, "overrides"],
+    "train": ["sources", "family", "out", *_PYTHON, "budget", "seed", "overrides"],
+    "resume": ["folder"],
+    "plan": ["sources", "family", *_PYTHON, "budget", "seed", "overrides"],
+    "compare": ["sources", *_PYTHON, "families", "budget", "seed", "out", "overrides"],
+    "evaluate": ["model", "sources", "documents", "stride"],
+    "generate": ["model", "prompt", "options"],
+    "load": ["folder"],
+    "info": ["folder"],
+    "env": [],
+    "families": [],
+}
+MODEL = ["evaluate", "generate", "info", "notices", "save", "score", "stream", "write"]
+
+
+def test_the_names_of_the_package() -> None:
+    assert bimo.__all__ == NAMES
+    assert dir(bimo) == sorted([*NAMES, "__version__"])
+    for name in NAMES:
+        assert getattr(bimo, name).__doc__
+    with pytest.raises(AttributeError, match="it has BimoError"):
+        bimo.lode  # noqa: B018
+
+
+def _commands() -> dict[str, Any]:
+    return dict(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
+
+
+def test_commands_and_options() -> None:
+    found = {name: sorted(max(p.opts, key=len) for p in command.params if p.name != "help") for name, command in _commands().items()}
+    assert found == {name: sorted(options) for name, options in COMMANDS.items()}
+    for command in _commands().values():
+        assert command.help
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_arguments_of_the_functions(name: str) -> None:
+    assert sorted(inspect.signature(getattr(bimo, name)).parameters) == sorted(FUNCTIONS[name])
+
+
+def test_methods_of_a_model() -> None:
+    assert sorted(n for n in vars(bimo.Model) if not n.startswith("_")) == MODEL
+
+
+def test_each_verb_has_a_function_of_its_name() -> None:
+    for name in COMMANDS:
+        assert name == "quickstart" or hasattr(bimo, name)
