@@ -28,10 +28,10 @@ def show_run(run: Run) -> None:
     """A finished run: its figures, a sample, where it lies and what comes next."""
     console = Console()
     if run.finished_before:
-        console.print(f"{run.folder}: already finished", markup=False, highlight=False)
+        console.print(f"{run.folder}: already finished", markup=False, highlight=False, soft_wrap=True)
     show_comparison(run.result)
-    console.print(f"model and report: {run.folder}", markup=False, highlight=False)
-    console.print(f'next: bimo generate {shlex.quote(str(run.folder))} "…"', markup=False, highlight=False)
+    console.print(f"model and report: {run.folder}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f'next: bimo generate {shlex.quote(str(run.folder))} "…"', markup=False, highlight=False, soft_wrap=True)
 
 
 def show_comparison(comparison: Comparison) -> None:
@@ -40,10 +40,10 @@ def show_comparison(comparison: Comparison) -> None:
     console.print(terminal_table(comparison))
     for row in comparison.rows:
         for sample in row.samples[:1]:
-            console.print(f"\n{row.label} writes: ", style="bold", end="", markup=False, highlight=False)
-            console.print(f"{sample.prompt}|{sample.continuation}", markup=False, highlight=False)
+            console.print(f"\n{row.label} writes: ", style="bold", end="", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"{sample.prompt}|{sample.continuation}", markup=False, highlight=False, soft_wrap=True)
     console.print()
-    console.print(verdict(comparison), style="bold", markup=False, highlight=False)
+    console.print(verdict(comparison), style="bold", markup=False, highlight=False, soft_wrap=True)
 
 
 _MOST = 12  # items of a list that are shown

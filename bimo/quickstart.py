@@ -35,7 +35,7 @@ def quickstart(
         text = out / "python-manual.txt"
         store.write_text(text, built_in_text())
         listed = [str(text)]
-        err.print(f"text: the language manual that Python carries, written to {text}", markup=False, highlight=False)
+        err.print(f"text: the language manual that Python carries, written to {text}", markup=False, highlight=False, soft_wrap=True)
     result = api.compare(listed, families=registry.FIRST, budget=budget, out=out, overrides=overrides)
     console.show_comparison(result)
     best = rank(result).best

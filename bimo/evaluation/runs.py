@@ -57,7 +57,7 @@ class Run:
 def run(recipe: Recipe, corpus: Corpus, folder: Path, *, name: str, command: str = "", resume: bool = False, quiet: bool = False) -> Run:
     """Fit `recipe` on `corpus` in `folder`; write the model, result.json and report.html there."""
     folder = Path(folder)
-    before = store.read_json(folder / RUN, CheckpointError) if resume and (folder / RUN).exists() else {}
+    before = _told(folder) if resume else {}
     if not resume:
         _begin(folder)
         recipe.save(folder / RECIPE)
@@ -95,9 +95,17 @@ def _fingerprint(corpus: Corpus) -> str:
     return f"{corpus.tokenizer.fingerprint[:16]}-{corpus.splits['train'].fingerprint[:16]}"
 
 
+def _told(folder: Path) -> dict[str, Any]:
+    """What run.json says, if there is one."""
+    told = store.read_json(folder / RUN, CheckpointError) if (folder / RUN).exists() else {}
+    if not isinstance(told, dict):
+        raise CheckpointError(f"{folder / RUN}: expected a mapping, found a {type(told).__name__}; start again from {folder / RECIPE}")
+    return told
+
+
 def _corpus_of(folder: Path, told: dict[str, Any]) -> Corpus:
     """The corpus that a run learns from, also where the run was moved together with it."""
-    if not isinstance(told, dict) or not isinstance(told.get("corpus"), str):
+    if not isinstance(told.get("corpus"), str):
         raise CheckpointError(f"{folder / RUN}: does not name the run's corpus; start again with bimo train {folder / RECIPE}")
     places = [Path(told["corpus"]), folder / "corpus", folder.parent / "corpus"]
     corpus = Corpus.open(next((p for p in places if (p / "corpus.json").is_file()), places[0]))
@@ -110,7 +118,7 @@ def resume(folder: Path, quiet: bool = False) -> Run:
     """Go on with a run where its last checkpoint stands; one that has finished is returned as it is."""
     folder = Path(folder)
     recipe = saved_recipe(folder)
-    told = store.read_json(folder / RUN, CheckpointError) if (folder / RUN).exists() else {}
+    told = _told(folder)
     if told.get("status") == "finished":
         return Run(folder, Comparison.from_dict(store.read_json(folder / RESULT, CheckpointError)), finished_before=True)
     corpus = _corpus_of(folder, told)

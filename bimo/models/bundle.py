@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from bimo.core import store
 from bimo.core.errors import ModelError
+from bimo.core.recipe import DocumentMode
 from bimo.models.base import LanguageModel, load_model
 from bimo.text.tokenizer import Tokenizer
 
@@ -57,4 +59,7 @@ class Bundle:
                 f"{folder}: the tokenizer has {tokenizer.vocabulary.size} ids, the model {model.vocab_size}; they are not of one run"
             )
         told = store.read_json(folder / FILE) if (folder / FILE).exists() else {}
-        return cls(model, tokenizer, told.get("documents", "file"), told.get("context"))
+        documents, context = (told.get("documents", "file"), told.get("context")) if isinstance(told, dict) else (None, None)
+        if documents not in get_args(DocumentMode) or not (context is None or (isinstance(context, int) and context > 0)):
+            raise ModelError(f"{folder / FILE}: expected documents ({', '.join(get_args(DocumentMode))}) and a context of 1 or more")
+        return cls(model, tokenizer, documents, context)

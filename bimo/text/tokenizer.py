@@ -184,11 +184,13 @@ class Tokenizer:
         text = path.read_text(encoding="utf-8")
         config_path = path.with_name("tokenizer_config.json")
         settings = store.read_json(config_path) if config_path.is_file() else {}
+        if not isinstance(settings, dict):
+            raise ModelError(f"{config_path}: expected a mapping of settings, found a {type(settings).__name__}; save the model again")
         try:
             hub = tokenizers.Tokenizer.from_str(text)
         except Exception as cause:  # the library raises plain Exception
             raise ModelError(f"{path}: not a tokenizer ({cause})") from None
-        kind = settings.get("bimo_kind", "loaded") if isinstance(settings, dict) else "loaded"
+        kind = settings.get("bimo_kind", "loaded")
         return cls(hub, kind if kind in trainers.KINDS else "loaded", settings, text)
 
     # -- making -------------------------------------------------------------------------------------------------------

@@ -117,6 +117,9 @@ class NGram(LanguageModel):
     def from_tensors(cls, config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Self:
         """The model of a folder; tables that do not fit together are a `ModelError`."""
         choices, vocabulary = tables.read_config(config)
+        first = tensors.get("order1.logprob")
+        if first is not None and first.numel() != vocabulary.size:  # before anything of that size is made
+            raise ModelError(f"model.safetensors: order1.logprob: {first.numel()} words, config.json says {vocabulary.size}")
         model = cls(choices, vocabulary)
         model.trie = tables.from_tensors(choices.order, vocabulary.size, tensors)
         model.discounts = [list(map(float, d)) for d in config.get("discounts", [])]
