@@ -319,11 +319,6 @@ def load_model(folder: Path) -> LanguageModel:
     row: Family = family_of_model_type(config["model_type"])
     tensors = store.read_tensors(folder / "model.safetensors")
     try:
-        model: LanguageModel = row.load().from_tensors(config, tensors)
+        return row.load().from_tensors(config, tensors)
     except (KeyError, ValueError, TypeError, RuntimeError) as cause:
         raise ModelError(f"{folder}: config.json and model.safetensors do not fit together ({cause})") from cause
-    v = model.vocabulary
-    wrong = [i for i in (v.bos, v.eos, *v.suppressed) if i is not None and not 0 <= i < v.size]
-    if wrong:
-        raise ModelError(f"{folder / 'config.json'}: special ids {wrong} do not lie within vocab_size {v.size}")
-    return model

@@ -58,6 +58,11 @@ class Bundle:
             raise ModelError(
                 f"{folder}: the tokenizer has {tokenizer.vocabulary.size} ids, the model {model.vocab_size}; they are not of one run"
             )
+        ours, theirs = tokenizer.vocabulary, model.vocabulary
+        if tokenizer.kind != "loaded" and (ours.bos, ours.eos) != (theirs.bos, theirs.eos):
+            raise ModelError(
+                f"{folder}: <s> and </s> are {ours.bos} and {ours.eos} in tokenizer.json, {theirs.bos} and {theirs.eos} in config.json"
+            )
         told = store.read_json(folder / FILE) if (folder / FILE).exists() else {}
         documents, context = (told.get("documents", "file"), told.get("context")) if isinstance(told, dict) else (None, None)
         if documents not in get_args(DocumentMode) or not (context is None or (isinstance(context, int) and context > 0)):
