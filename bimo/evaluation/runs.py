@@ -28,6 +28,7 @@ from bimo.evaluation.results import Comparison, Estimate, Machine, Point, Row, S
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.texts import continue_texts
 from bimo.models.bundle import Bundle
+from bimo.text.runners import UNK
 from bimo.training import checkpoint
 from bimo.training.fit import RECIPE, RUN, Fitted, fit, saved_recipe
 from bimo.training.loop import Hooks
@@ -155,7 +156,7 @@ def sample_prompt(corpus: Corpus, length: int = 40) -> str:
     text = corpus.tokenizer.decode(split.read(0, min(split.tokens, 4000)).tolist(), stream=corpus.documents == "stream")
     lines = [line.strip() for line in text.split("\n")[1:] or [text]]
     prose = [line for line in lines if sum(c.isalpha() for c in line) > max(12, 0.7 * len(line))]
-    line = next(iter(prose), text.strip())
+    line = next((line for line in prose if UNK not in line), next(iter(prose), text.strip()))
     if len(line) <= length:
         return line
     cut = line[:length] if line[:length].isascii() else line[: length // 3]
