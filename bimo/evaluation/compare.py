@@ -74,12 +74,16 @@ def _run_apart(recipe: Recipe, corpus: Corpus, folder: Path, name: str, quiet: b
     }
     code = _in_a_process(json.dumps(job).encode())
     if code == Interrupted.exit_code:
-        raise Interrupted(f"the comparison was stopped while {recipe.family} ran; what has finished is in {folder.parent}")
+        raise Interrupted(f"the comparison was stopped while {recipe.family} ran; go on with that one: bimo train --resume {folder}")
     if (folder / RESULT).exists():
         return Comparison.from_dict(store.read_json(folder / RESULT))
-    why = store.read_json(folder / "error.json")["error"] if (folder / "error.json").exists() else f"its process ended with {code}"
+    why = store.read_json(folder / "error.json")["error"] if (folder / "error.json").exists() else _ended(code)
     label = registry.family(recipe.family).label.format_map(_Shown(recipe.model))
     return Row(family=recipe.family, label=label, error=why)
+
+
+def _ended(code: int) -> str:
+    return f"its process ended with {code}" + (" (killed; was there memory enough?)" if code == -9 else "")
 
 
 def _in_a_process(job: bytes) -> int:

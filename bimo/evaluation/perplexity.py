@@ -168,7 +168,8 @@ def excerpt(split: Split, max_tokens: int, rows: int = 16) -> Split:
         chosen = [split.document(int(i)) for i in np.arange(wanted) * split.documents // wanted]
         sizes = split.document_bytes[np.arange(wanted) * split.documents // wanted]
     else:
-        size = min(max_tokens, split.tokens) // rows
+        rows = max(1, min(rows, max_tokens // 2, split.tokens // 2))
+        size = max(2, min(max_tokens, split.tokens) // rows)
         chosen = [split.read(start, start + size) for start in (np.arange(rows) * split.tokens // rows).tolist()]
         sizes = np.full(rows, split.bytes * size // split.tokens)
     starts = np.cumsum([0, *map(len, chosen[:-1])])

@@ -1,0 +1,101 @@
+"""`compare`: each in a process of its own, a failure is a row, Ctrl-C stops all, what it writes reads back."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bimo.core.errors import Interrupted
+from bimo.core.recipe import Recipe, make_recipe
+from bimo.data.corpus import Corpus
+from bimo.evaluation import compare as comparison
+from bimo.evaluation import runs
+from bimo.evaluation.compare import compare
+from bimo.evaluation.results import Comparison
+from tests.conftest import Ran, small
+
+
+def recipe(family: str, *overrides: str) -> Recipe:
+    from bimo.core.recipe import parse_overrides
+
+    return make_recipe({"family": family, "training": {"budget": "3steps"}}, parse_overrides([*small(family), *overrides]))
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in this process, as the child would."""
+
+    def work(job: bytes) -> int:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(job)))
+        return comparison._work()
+
+    monkeypatch.setattr(comparison, "_in_a_process", work)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_failing_family_is_a_row(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = [recipe("ngram"), recipe("lstm", "training.device=nowhere"), recipe("lstm"), recipe("gru")]
+    true_run = runs.run
+
+    def broken(recipe: Recipe, *rest: Any, **named: Any) -> Any:
+        if recipe.family == "gru":
+            raise ZeroDivisionError("a bug")
+        return true_run(recipe, *rest, **named)
+
+    monkeypatch.setattr(comparison, "run", broken)
+    found = compare(chosen, Corpus.open(place / "corpus"), tmp_path / "out", name="text", quiet=True)
+    assert [row.family for row in found.rows] == ["ngram", "lstm", "lstm", "gru"]
+    assert [row.error is None for row in found.rows] == [True, False, True, False]
+    assert "training.device" in str(found.rows[1].error)
+    assert "ZeroDivisionError: a bug" in str(found.rows[3].error)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "ngram", "lstm", "lstm-2", "gru", "comparison.json", "table.md", "report.html"
+    }  # fmt: skip
+    assert Comparison.from_dict(json.loads((tmp_path / "out" / "comparison.json").read_text())).to_dict() == found.to_dict()
+    assert "training.device" in capsys.readouterr().err
+    assert (tmp_path / "out" / "lstm-2" / "model.safetensors").exists()
+    assert len(found.unit_bytes) == len(found.rows[0].unit_nats or [])
+
+
+@pytest.mark.usefixtures("here")
+def test_rows_of_a_comparison_before_are_not_taken_for_new_ones(place: Path, tmp_path: Path) -> None:
+    corpus = Corpus.open(place / "corpus")
+    compare([recipe("ngram")], corpus, tmp_path, name="text", quiet=True)
+    again = compare(
+        [make_recipe({"family": "ngram", "model": {"order": 2, "smoothing": "arpa"}})], corpus, tmp_path, name="text", quiet=True
+    )
+    assert again.rows[0].error
+    assert not (tmp_path / "ngram" / "model.safetensors").exists()
+
+
+def test_all_rows_failed_is_an_error_of_the_machine(bimo_cli: Any, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "_in_a_process", lambda job: -9)
+    ran: Ran = bimo_cli("compare", place / "corpus", "--families", "ngram,lstm", "--out", tmp_path / "out", "--json")
+    assert ran.code == 1
+    assert [row["error"] for row in ran.json["rows"]] == ["its process ended with -9 (killed; was there memory enough?)"] * 2
+
+
+def test_ctrl_c_stops_the_whole_comparison(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: Iterator[int] = iter([130])
+    monkeypatch.setattr(comparison, "_in_a_process", lambda job: next(codes))
+    with pytest.raises(Interrupted, match=r"while ngram ran.*--resume"):
+        compare([recipe("ngram"), recipe("lstm")], Corpus.open(place / "corpus"), tmp_path / "out", name="text")
+
+
+def test_each_runs_in_a_process_of_its_own(place: Path, tmp_path: Path, bimo_cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    ran: Ran = bimo_cli("compare", place / "corpus", "--families", "ngram", "--out", tmp_path / "out", "--json", "model.order=2")
+    assert ran.code == 0, ran.err
+    (row,) = ran.json["rows"]
+    assert (row["family"], row["label"], row["error"]) == ("ngram", "2-gram", None)
+    assert {"bits_per_byte", "perplexity", "parameters", "peak_memory_bytes", "disk_bytes", "used_seconds"} <= set(row)
+    assert "counting" in ran.err or "100%" in ran.err, "progress is told while it runs"

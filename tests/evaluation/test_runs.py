@@ -1,0 +1,107 @@
+"""A whole run: what it measures, what it tells, and what stays on disk."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from bimo.core import store
+from bimo.core.errors import CheckpointError
+from bimo.core.recipe import make_recipe, parse_overrides
+from bimo.data.corpus import Corpus
+from bimo.evaluation import runs
+from bimo.evaluation.perplexity import evaluate
+from bimo.models.base import NeuralLanguageModel
+from bimo.models.bundle import Bundle
+from bimo.training.loop import Hooks
+from tests.conftest import small
+
+
+def _run(place: Path, folder: Path, family: str, budget: str = "6steps", *overrides: str, quiet: bool = True) -> runs.Run:
+    recipe = make_recipe({"family": family, "training": {"budget": budget}}, parse_overrides([*small(family), *overrides]))
+    return runs.run(recipe, Corpus.open(place / "corpus"), folder, name="text", quiet=quiet)
+
+
+def test_the_row_says_what_the_model_does(place: Path) -> None:
+    corpus = Corpus.open(place / "corpus")
+    for family in ("ngram", "lstm", "decoder"):
+        row = runs.resume(place / family).row
+        bundle = Bundle.load(place / family)
+        again = evaluate(bundle.model, corpus.splits["test"], bundle.context)
+        assert row.nats == pytest.approx(again.nats, rel=1e-6)
+        assert row.perplexity == pytest.approx(math.exp(row.nats / row.tokens), rel=1e-6)  # type: ignore[operator]
+        assert row.parameters == bundle.model.parameter_count()
+        assert row.disk_bytes == (place / family / "model.safetensors").stat().st_size
+        assert row.generation_tokens_per_second
+        assert row.plan is not None
+        assert row.plan.parameters
+        assert (row.budget_seconds, row.capped) == (None, False)
+
+
+def test_the_best_weights_are_on_disk_and_told(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nats, seen = iter([3.0, 1.0, 2.0, 2.0]), []
+
+    def validate(model: NeuralLanguageModel) -> float:
+        seen.append({name: t.clone() for name, t in model.tensors().items()})
+        return next(nats)
+
+    monkeypatch.setattr(runs, "_hooks", lambda *_: Hooks(validate))
+    run = _run(place, tmp_path / "run", "lstm", "8steps", "training.evaluations=4")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["best_step"] == 4
+    assert any("those of step 4 of 8" in notice for notice in run.row.notices)
+    saved = store.read_tensors(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(saved[name], tensor) for name, tensor in seen[1].items())
+    assert not all(torch.equal(saved[name], tensor) for name, tensor in seen[-1].items())
+
+
+def test_a_short_run_is_not_watched_longer_than_it_lasts(place: Path, tmp_path: Path) -> None:
+    _run(place, tmp_path / "run", "decoder", "4steps")
+    recipe = make_recipe(yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text()))
+    assert (recipe.training.evaluations, recipe.training.samples) == (1, 1)
+    assert (recipe.training.steps, recipe.training.context) == (4, 16)
+
+
+def test_a_time_that_is_met_first_marks_the_run(place: Path, tmp_path: Path) -> None:
+    run = _run(place, tmp_path / "run", "lstm", "0.4s", "training.steps=100000", "training.evaluations=1")
+    assert run.row.capped
+    assert run.row.budget_seconds == 0.4
+    assert run.row.steps is not None
+    assert run.row.steps < 100_000
+
+
+def test_a_run_that_was_moved_with_its_corpus_goes_on(place: Path, tmp_path: Path) -> None:
+    import shutil
+
+    import bimo
+
+    bimo.train(str(place / "text.txt"), family="lstm", out=tmp_path / "old", budget="3steps", tokenizer="char", overrides=small("lstm"))
+    shutil.move(tmp_path / "old", tmp_path / "new")
+    told = json.loads((tmp_path / "new" / "run.json").read_text())
+    (tmp_path / "new" / "run.json").write_text(json.dumps({**told, "status": "running"}))
+    before = (tmp_path / "new" / "model.safetensors").read_bytes()
+    assert runs.resume(tmp_path / "new", quiet=True).row.steps == 3
+    assert (tmp_path / "new" / "model.safetensors").read_bytes() == before
+
+
+def test_a_corpus_made_anew_is_seen(place: Path, tmp_path: Path) -> None:
+    import bimo
+
+    bimo.prepare(place / "text.txt", tmp_path / "corpus", tokenizer="char")
+    bimo.train(str(tmp_path / "corpus"), family="lstm", out=tmp_path / "run", budget="2steps", overrides=small("lstm"))
+    told = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**told, "status": "running"}))
+    bimo.prepare(place / "text.txt", tmp_path / "corpus", tokenizer="byte")
+    with pytest.raises(CheckpointError, match="prepared anew"):
+        runs.resume(tmp_path / "run")
+
+
+def test_the_prompt_of_the_samples_is_known_prose(place: Path) -> None:
+    prompt = runs.sample_prompt(Corpus.open(place / "corpus"))
+    assert 0 < len(prompt) <= 40
+    assert "<unk>" not in prompt
+    assert "\n" not in prompt
