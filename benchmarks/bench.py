@@ -48,7 +48,7 @@ ENTRIES = (
         (*LEARNING, *DECODER, "benchmarks/nanogpt.py", "benchmarks/nanogpt_cpu.py", "benchmarks/shakespeare.py"),
         budget="5 runs",
         minutes=20,
-        recipes=("bimo/recipes/tinyshakespeare-quick.yaml",),
+        recipes=("bimo/recipes/tinyshakespeare-quick.yaml", "bimo/recipes/decoder-*.yaml"),
     ),
     Entry(
         "training-speed",

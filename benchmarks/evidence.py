@@ -35,7 +35,7 @@ ENTRIES = (
         (*TEXT, *LEARNING, *RECURRENT),
         budget="1h",
         minutes=62,
-        recipes=("bimo/recipes/ptb-lstm.yaml",),
+        recipes=("bimo/recipes/ptb-lstm.yaml", *PRESETS),
     ),
     Entry(
         "tinyshakespeare-147",
@@ -44,7 +44,7 @@ ENTRIES = (
         (*TEXT, *LEARNING, *DECODER, "benchmarks/shakespeare.py"),
         budget="15m",
         minutes=17,
-        recipes=("bimo/recipes/tinyshakespeare.yaml",),
+        recipes=("bimo/recipes/tinyshakespeare.yaml", *PRESETS),
     ),
     Entry(
         "wikitext2",

@@ -1,6 +1,6 @@
 """Time to a validation loss of 1.88 on tinyshakespeare: nanoGPT's own CPU recipe and ours, in turn, as one JSON object.
 
-    python -m benchmarks.nanogpt_cpu [--runs 5] [--preset tinyshakespeare-quick]
+    python -m benchmarks.nanogpt_cpu [--runs 5] [--recipe bimo/recipes/tinyshakespeare-quick.yaml]
 
 One clock for both: from process start, evaluation left out. nanoGPT's side ends at the first look (every 50 steps) at which the whole
 validation text's loss is at the target; ours is `bimo train` to the end of its recipe, and the clock stops when its model
@@ -27,6 +27,8 @@ from benchmarks import shakespeare
 from benchmarks.nanogpt import add_options
 from benchmarks.record import ROOT, data_folder
 
+RECIPE = ROOT / "bimo" / "recipes" / "tinyshakespeare-quick.yaml"
+
 
 def theirs(folder: Path, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """nanoGPT's recipe in a fresh process."""
@@ -40,10 +42,10 @@ def theirs(folder: Path, seed: int, options: argparse.Namespace) -> dict[str, An
 def ours(folder: Path, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """`bimo train` in a fresh process; the clock stops when the model is on disk, before it is measured."""
     valid, out = folder / "valid.txt", folder / f"run-{seed}"
-    chosen = [f"preset={options.preset}"] if options.preset else []
+    recipe = [str(options.recipe)] if options.recipe else ["--family", "decoder"]
     command = [
-        sys.executable, "-m", "bimo", "train", str(folder / "train.txt"), "--valid", str(valid), "--test", str(valid),
-        "--documents", "file", "--tokenizer", "char", "--family", "decoder", *chosen, "--seed", str(seed), "--out", str(out), "--json",
+        sys.executable, "-m", "bimo", "train", *recipe, f"text.sources=[{folder / 'train.txt'}]", "--valid", str(valid),
+        "--test", str(valid), "--documents", "file", "--tokenizer", "char", "--seed", str(seed), "--out", str(out), "--json",
         "training.keep=last", "training.evaluations=0", "training.samples=0", *options.overrides,
     ]  # fmt: skip
     begin = time.time()
@@ -83,10 +85,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="section.key=value words for our side")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--preset", default="tinyshakespeare-quick", help="our recipe; empty: what the dial picks")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="our side's recipe file")
+    parser.add_argument("--no-recipe", dest="recipe", action="store_const", const=None, help="what the dial picks instead")
     parser.add_argument("--source", type=Path, default=data_folder() / shakespeare.SOURCE, help="the text")
     add_options(parser)
     options = parser.parse_args()
+    if options.recipe and not options.recipe.is_file():
+        parser.error(f"{options.recipe}: no such recipe; give --recipe, or --no-recipe")
     if not options.source.is_file():
         parser.error(f"{options.source}: no such text; give --source or set BIMO_DATA")
     print(json.dumps(measure(options, options.source), indent=2))

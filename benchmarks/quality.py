@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import shakespeare
-from benchmarks.record import Desk
+from benchmarks.record import ROOT, Desk
 from bimo.core import registry, store
 from bimo.core.errors import RecipeError
-from bimo.core.recipe import preset
+from bimo.core.recipe import read_recipe
 
 PICKED = (
-    "family", "label", "error", "bits_per_byte", "perplexity", "nats", "tokens", "bytes", "unknown_tokens", "parameters", "disk_bytes",
-    "peak_memory_bytes", "context", "precision", "batch", "threads", "steps", "training_tokens", "training_tokens_per_second",
+    "family", "label", "error", "bits_per_byte", "perplexity", "nats", "tokens", "bytes", "unknown_tokens", "lost_bytes", "parameters",
+    "disk_bytes", "peak_memory_bytes", "context", "precision", "batch", "threads", "steps", "training_tokens", "training_tokens_per_second",
     "generation_tokens_per_second", "budget_seconds", "used_seconds", "capped",
 )  # fmt: skip
 
@@ -26,9 +26,10 @@ def picked(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in PICKED if row.get(name) is not None}
 
 
-def budget_of(name: str, otherwise: str) -> list[str]:
-    """`--budget …` where the preset `name` sets none itself."""
-    return [] if "budget" in preset(name).get("training", {}) else ["--budget", otherwise]
+def recipe_of(name: str, otherwise: str) -> list[object]:
+    """The recipe file `name` as arguments, with `--budget …` where it sets none itself."""
+    path = ROOT / "bimo" / "recipes" / f"{name}.yaml"
+    return [path] if "budget" in read_recipe(path).get("training", {}) else [path, "--budget", otherwise]
 
 
 def text_of(desk: Desk, train: str, valid: str, test: str) -> list[object]:
@@ -58,10 +59,10 @@ def ptb_ngram(desk: Desk) -> dict[str, Any]:
 
 def ptb_lstm(desk: Desk) -> dict[str, Any]:
     """Test perplexity, of the weights that the validation text chose; the test text is read once, at the end."""
-    name = "ptb-lstm"
+    train, *held_out = text_of(desk, *PTB)
     row = desk.bimo(
-        "train", *text_of(desk, *PTB), "--documents", "stream", "--tokenizer", "word", *budget_of(name, "1h"),
-        "--seed", desk.seed, f"preset={name}", "--out", desk.folder / "run",
+        "train", *recipe_of("ptb-lstm", "1h"), f"text.sources=[{train}]", *held_out, "--documents", "stream", "--tokenizer", "word",
+        "--seed", desk.seed, "--out", desk.folder / "run",
     )  # fmt: skip
     run = store.read_json(desk.folder / "run" / "run.json")
     validated = [p["valid_loss"] for p in _metrics(desk.folder / "run") if p.get("valid_loss") is not None]
@@ -79,11 +80,10 @@ def tinyshakespeare(desk: Desk) -> dict[str, Any]:
 
     The held-out tenth is given as test text too, or a test text would be cut from the training text.
     """
-    name = "tinyshakespeare"
     train, valid = shakespeare.split(Path(desk.data(shakespeare.SOURCE)), desk.folder)
     row = desk.bimo(
-        "train", train, "--valid", valid, "--test", valid, "--documents", "file", "--tokenizer", "char", *budget_of(name, "15m"),
-        "--seed", desk.seed, f"preset={name}", "training.keep=last", "--out", desk.folder / "run",
+        "train", *recipe_of("tinyshakespeare", "15m"), f"text.sources=[{train}]", "--valid", valid, "--test", valid,
+        "--documents", "file", "--tokenizer", "char", "--seed", desk.seed, "training.keep=last", "--out", desk.folder / "run",
     )  # fmt: skip
     same, characters = shakespeare.loss_of_run(desk.folder / "run", valid)
     loss = row["nats"] / row["tokens"]
@@ -106,14 +106,19 @@ CHINESE = {
 }
 
 
+TOKENIZERS = ("char", "bpe", "word")
+WORDS = 10_000  # all words of the poems would be 123,000 ids, too many to learn in a minute; the rest is <unk>, and told
+
+
 def chinese(desk: Desk) -> dict[str, Any]:
     """Each step on each text with each tokenizer: prepare, train (compare), evaluate, stream, report."""
     figures: dict[str, Any] = {"budgeted": True}
     for name, (files, documents, prompt) in CHINESE.items():
-        for tokenizer in ("char", "bpe", "word"):
+        for tokenizer in TOKENIZERS:
             place = desk.folder / f"{name}-{tokenizer}"
             text = text_of(desk, *(f"{name}/{file}" for file in files))
-            prepared = desk.bimo("prepare", *text, "--documents", documents, "--tokenizer", tokenizer, "--out", place / "corpus")
+            size = ["--vocab-size", WORDS] if tokenizer == "word" else []
+            prepared = desk.bimo("prepare", *text, "--documents", documents, "--tokenizer", tokenizer, *size, "--out", place / "corpus")
             result = desk.bimo("compare", place / "corpus", "--families", ",".join(registry.FIRST), "--budget", "60s",
                                "--seed", desk.seed, "--out", place / "comparison")  # fmt: skip
             rows = [picked(row) for row in result["rows"]]

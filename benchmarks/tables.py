@@ -26,6 +26,7 @@ CHINESE = {
     "what": "内容", "asked": "要求", "measured": "实测", "given again by": "重做命令", "model": "模型", "bits per byte": "每字节比特",
     "perplexity": "困惑度", "parameters": "参数量", "time used": "所用时间", "training tokens/s": "训练词元/秒", "text": "文本",
     "tokenizer": "分词器", "peer": "对照", "ratio": "比值", "characters": "字", "words": "词", "not measured yet": "尚未测量",
+    "of the bytes lost": "的字节丢失",
     "Penn Treebank, 5-gram: test perplexity": "Penn Treebank，5-gram：测试困惑度",
     "Penn Treebank, 3-gram: test perplexity": "Penn Treebank，3-gram：测试困惑度",
     "Penn Treebank, LSTM, an hour: test perplexity": "Penn Treebank，LSTM，一小时：测试困惑度",
@@ -187,7 +188,9 @@ def chinese(found: Records, say: Say) -> str:
     rows = []
     for name, case in cells.items():
         text, _, tokenizer = name.partition(" ")
-        rows.append([text, names.get(tokenizer, tokenizer), *(display.bits(row.get("bits_per_byte")) for row in case["rows"])])
+        share = max((row.get("lost_bytes", 0) / row["bytes"] for row in case["rows"] if row.get("bytes")), default=0.0)
+        lost = f" ({display.percent(share)} {say('of the bytes lost')})" if share else ""
+        rows.append([text, f"{names.get(tokenizer, tokenizer)}{lost}", *(display.bits(row.get("bits_per_byte")) for row in case["rows"])])
     return table([say("text"), say("tokenizer"), *labels], rows)
 
 
