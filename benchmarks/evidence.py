@@ -52,7 +52,7 @@ ENTRIES = (
         quality.wikitext2,
         (*TEXT, *NGRAM, *LEARNING, *RECURRENT, *DECODER),
         budget="10m",
-        minutes=23,
+        minutes=40,
         recipes=PRESETS,
     ),
     Entry(
@@ -61,7 +61,7 @@ ENTRIES = (
         quality.chinese,
         (*TEXT, *NGRAM, *LEARNING, *RECURRENT, *DECODER),
         budget="60s",
-        minutes=24,
+        minutes=45,
         recipes=PRESETS,
     ),
     Entry(
