@@ -276,7 +276,8 @@ class Model:
         """What one should know before `prompt` is continued: tokens that are unknown, a context that will not hold it all."""
         config = GenerationConfig.of(**(options or {}))
         ids, unk = self.bundle.prompt(prompt), self.bundle.tokenizer.vocabulary.unk
-        told, context = [], self.bundle.model.context
+        told: list[str] = []
+        context = self.bundle.model.context
         unknown = 0 if unk is None else ids.count(unk)
         if unknown:
             told.append(

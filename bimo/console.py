@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from bimo.data.corpus import Corpus
+from bimo.evaluation import display
 from bimo.evaluation.results import Comparison
 from bimo.evaluation.runs import Run
 from bimo.evaluation.tables import terminal_table
@@ -63,10 +64,17 @@ def show_facts(facts: Mapping[str, Any], indent: str = "") -> None:
             if len(value) > _MOST:
                 print(f"{indent}  … and {len(value) - _MOST:,} more")
         else:
-            print(f"{indent}{key:<{width}}  {_shown(value)}")
+            print(f"{indent}{key.removesuffix('_bytes'):<{width}}  {_shown(value, key)}")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, key: str = "") -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if key.endswith("_bytes"):
+            return display.size(value)
+        if key == "seconds" or key.endswith("_seconds"):
+            return display.seconds(value)
+        if key in ("flops", "matrix_rate") or key.endswith("_per_second"):
+            return display.count(value)
     if value is None:
         return "–"
     if isinstance(value, list | tuple):

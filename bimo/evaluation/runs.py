@@ -318,6 +318,6 @@ def machine_facts() -> Machine:
     """What the report tells of the machine."""
     e = runtime.environment()
     return Machine(
-        cpu=e["processor"], cores=e["cores"], threads=torch.get_num_threads(), memory_bytes=e["memory_bytes"], torch=e["torch"],
+        cpu=e["processor"], cores=e["cores"], threads=runtime.cores(), memory_bytes=e["memory_bytes"], torch=e["torch"],
         python=e["python"], system=e["system"], bimo=e["bimo"], date=datetime.now(UTC).date().isoformat(),
     )  # fmt: skip

@@ -63,12 +63,13 @@ class Reporter:
         self._tenth = 10 * done // self._total
         self._begin = time.monotonic()
         if not quiet and self._console.is_terminal:
-            self._bar = Progress(
+            bar = Progress(
                 TextColumn("{task.description:<8}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"),
                 TextColumn("{task.fields[text]}"), TimeRemainingColumn(), console=self._console,
             )  # fmt: skip
-            self._bar.start()
-            self._task = self._bar.add_task(label, total=self._total, completed=done, text="")
+            bar.start()
+            self._task = bar.add_task(label, total=self._total, completed=done, text="")
+            self._bar = bar
 
     def update(self, done: int, text: str) -> None:
         """Show that `done` of the total is done."""
