@@ -129,6 +129,12 @@ def _name(sources: Sequence[str]) -> str:
     return re.sub(r"[^\w-]+", "-", stem).strip("-") or "text"
 
 
+def _title(corpus: Corpus) -> str:
+    """What the report calls the text: the name of the file that was read, and how many others."""
+    files = [Path(f["name"]).name for f in corpus.manifest["reading"]["train"]["files"]]
+    return f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else files[0] if files else corpus.folder.name
+
+
 def train(
     sources: Sources = (),
     *,
@@ -153,7 +159,7 @@ def train(
     folder = Path(out) if out is not None else store.next_run_folder(name)
     _refuse_used(folder)
     corpus = _corpus(recipe, folder / "corpus", text)
-    return runs.run(recipe, corpus, folder, name=name, command=_command())
+    return runs.run(recipe, corpus, folder, name=_title(corpus), command=_command())
 
 
 def _refuse_used(folder: Path) -> None:
@@ -216,7 +222,7 @@ def compare(
     name = _name(base.text.sources)
     folder = Path(out) if out is not None else store.next_run_folder(f"{name}-comparison")
     corpus = _corpus(base, folder / "corpus", text)
-    return comparison.compare(recipes, corpus, folder, name=name, command=_command())
+    return comparison.compare(recipes, corpus, folder, name=_title(corpus), command=_command())
 
 
 def _one_of(name: str, base: Recipe, shared: Mapping[str, Any], overrides: list[str]) -> Recipe:

@@ -291,10 +291,9 @@ def main() -> None:
 
 
 def _fail_usage(error: Any) -> NoReturn:
-    """What is wrong with the words of the command line, in one line; the help where no command was given."""
+    """What is wrong with the words of the command line, in one line."""
     context = getattr(error, "ctx", None)
-    if context is not None and not error.format_message():
-        print(context.get_help())
+    if not error.format_message():  # no command was given: the help has been printed
         sys.exit(2)
     _fail(f"{error.format_message()} ({context.command_path if context else 'bimo'} --help lists what there is)", error.exit_code)
 

@@ -14,7 +14,7 @@ import pytest
 
 import bimo
 from bimo.core.errors import RecipeError, UserError
-from bimo.evaluation.runs import guess_language
+from bimo.text.words import guess_language
 from tests.conftest import small
 
 

@@ -37,7 +37,7 @@ def refused(ran: Ran, *said: str) -> None:
     ("content", "said"),
     [
         (b"", "empty"),
-        (b"a", "too few"),
+        (b"a", "too short"),
         (b"  \n \n", "blank"),
         (bytes(range(256)) * 9, "binary"),
         (None, "no such file"),

@@ -40,7 +40,9 @@ class TextSection(Section):
     documents: DocumentMode = Field(
         default="file", description="what a document is: file, line, paragraph, or stream (newlines become </s>)"
     )
-    tokenizer: TokenizerKind = Field(default="bpe", description="kind of tokenizer, trained on the training text")
+    tokenizer: TokenizerKind | None = Field(
+        default=None, description="kind of tokenizer, trained on the training text; char for Chinese, bpe otherwise, if not given"
+    )
     vocab_size: int | None = Field(default=None, ge=1, description="most tokens in the vocabulary; by the amount of text if not given")
 
 
@@ -144,7 +146,26 @@ def _complaint(schema: type[BaseModel], error: Any, where: str) -> str:
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, RecipeError):
         return str(cause)
-    return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}, found {error.get('input')!r}"
+    ours = _SAID.get(error["type"])
+    said = ours.format_map(error.get("ctx", {})) if ours else error["msg"][0].lower() + error["msg"][1:]
+    return f"{name}: {said}, found {error.get('input')!r}"
+
+
+_SAID = {  # by pydantic's types of error
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be {ge:g} or more",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be {le:g} or less",
+    "literal_error": "must be one of {expected}",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_type": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+    "missing": "is missing",
+}
 
 
 def presets() -> list[str]:
@@ -157,6 +178,12 @@ def preset(name: str) -> dict[str, Any]:
     if name not in presets():
         raise RecipeError(f"preset: unknown name {name!r}; {did_you_mean(name, presets())}")
     return yaml.safe_load((resources.files("bimo.recipes") / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def _whole_preset(name: str) -> dict[str, Any]:
+    """The preset called `name`, laid on the preset that it names itself."""
+    values = preset(name)
+    return merge(_whole_preset(values["preset"]), values) if values.get("preset") not in (None, name) else values
 
 
 def default_preset(family: str, budget: Budget) -> str | None:
@@ -228,7 +255,7 @@ def make_recipe(*layers: Mapping[str, Any]) -> Recipe:
     checked: Recipe = validated(Recipe, asked)
     name = checked.preset or default_preset(checked.family, Budget.parse(checked.training.budget))
     if name is not None:
-        base = preset(name)
+        base = _whole_preset(name)
         base_family = base.get("family")
         if "family" in asked and base_family is not None and base_family != asked["family"]:
             raise RecipeError(f"preset: {name} is for family {base_family}, not {asked['family']}")

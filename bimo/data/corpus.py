@@ -7,6 +7,7 @@ The folder holds `corpus.json`, `tokenizer.json`, `tokenizer_config.json` and fo
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -29,6 +30,7 @@ from bimo.data.splits import FEW_DOCUMENTS, Dealer
 from bimo.data.writing import SplitWriter, encode_documents, map_shards, token_type
 from bimo.text.clean import Cleaner
 from bimo.text.tokenizer import Tokenizer
+from bimo.text.words import guess_language
 
 __all__ = ["Corpus", "Split", "encode_documents", "prepare"]
 
@@ -86,13 +88,15 @@ def prepare(
     *,
     valid: Sources | None = None,
     test: Sources | None = None,
-    tokenizer: str | Tokenizer = "bpe",
+    tokenizer: str | Tokenizer | None = None,
     vocab_size: int | None = None,
     documents: DocumentMode = "file",
     clean: bool | Cleaner = True,
     seed: int = 0,
 ) -> Corpus:
     """Read `sources`, deal them into splits, learn a tokenizer from the training split, and write token shards to `out`.
+
+    tokenizer: a kind, or one that stands; None: by the language of the text.
 
     Given `valid` / `test` are taken as they are. Otherwise with 200 documents or more they are dealt 90 / 5 / 5 by
     fingerprint; with fewer, each is cut at its tail. Raises `SourceError` or `CorpusError`; `out` is then as before.
@@ -105,7 +109,8 @@ def prepare(
         plan = _Plan(sources, documents, clean, Dealer(documents, tuple(n for n in _HELD_OUT if n not in given), seed))
         notes: list[str] = []
         if not isinstance(tokenizer, Tokenizer):
-            tokenizer = Tokenizer.train(tokenizer, plan.training_texts(tokenizer, notes), vocab_size)
+            kind = tokenizer or plan.fitting_kind()
+            tokenizer = Tokenizer.train(kind, plan.training_texts(kind, notes), vocab_size)
             if vocab_size is not None and tokenizer.vocabulary.size < vocab_size:
                 notes.append(f"vocab_size: the text gives {tokenizer.vocabulary.size} of the {vocab_size} asked for")
         beside = stack.enter_context(_folder_beside(out))
@@ -166,6 +171,11 @@ class _Plan:
     def documents(self) -> Iterator[Document]:
         """All documents again."""
         return iter(self.held) if self.held is not None else read_documents(self.sources, self.mode, ReadReport(), self.clean)
+
+    def fitting_kind(self) -> str:
+        """char where the text is Chinese, whose characters byte-level bpe may cut; bpe otherwise."""
+        beginning = "".join(text[:2000] for text in itertools.islice(self.training_texts("char", []), 8))
+        return "char" if guess_language(beginning) == "zh" else "bpe"
 
     def training_texts(self, kind: str, notes: list[str]) -> Iterator[str]:
         """Texts of the training split; for sub-words, whose learning holds the text in memory, an even sample of a large one."""

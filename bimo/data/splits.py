@@ -53,7 +53,7 @@ def cut_tail(document: Document, names: Sequence[str], lines_only: bool = False)
         pieces = _pieces(document.text, len(names), False)
     if pieces is None:
         raise CorpusError(
-            f"{document.source}: {len(document.text)} characters are too few to be cut into train, {' and '.join(names)}; "
+            f"{document.source}: its text is too short (length {len(document.text)}) to be cut into train, {' and '.join(names)}; "
             "give more text, or --valid and --test files"
         )
     sizes = _shares(document, pieces)

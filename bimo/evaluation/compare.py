@@ -16,9 +16,10 @@ from bimo.core import registry, store
 from bimo.core.errors import BimoError, Interrupted
 from bimo.core.recipe import Recipe
 from bimo.data.corpus import Corpus
+from bimo.evaluation.facts import machine_facts, text_facts
 from bimo.evaluation.report import write_report
 from bimo.evaluation.results import Comparison, Row
-from bimo.evaluation.runs import RESULT, machine_facts, run, text_facts
+from bimo.evaluation.runs import RESULT, run
 from bimo.evaluation.tables import markdown_table
 
 FILE = "comparison.json"

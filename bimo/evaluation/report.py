@@ -33,10 +33,10 @@ _LONGEST_LABEL = 60  # columns
 Words = Callable[..., str]
 
 
-def write_report(comparison: Comparison, path: Path, lang: str = "en") -> Path:
-    """Write the report to `path`, whole or not at all, and return the path."""
+def write_report(comparison: Comparison, path: Path, lang: str | None = None) -> Path:
+    """Write the report to `path`, whole or not at all, and return the path; lang: en, zh, or that of the text if None."""
     path = Path(path)
-    store.write_text(path, render_report(comparison, lang))
+    store.write_text(path, render_report(comparison, lang or ("zh" if comparison.text.language == "zh" else "en")))
     return path
 
 

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
-import math
-import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +15,11 @@ from bimo.core.budget import Budget
 from bimo.core.errors import CheckpointError
 from bimo.core.recipe import Recipe
 from bimo.data.corpus import Corpus
-from bimo.data.split import Split
+from bimo.evaluation.facts import curve, machine_facts, text_facts
 from bimo.evaluation.metrics import distinct_n, repetition
 from bimo.evaluation.perplexity import Evaluation, evaluate, excerpt
 from bimo.evaluation.report import write_report
-from bimo.evaluation.results import Comparison, Estimate, Machine, Point, Row, Sample, SplitFacts, TextFacts, TokenizerFacts
+from bimo.evaluation.results import Comparison, Estimate, Row, Sample
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.texts import continue_texts
 from bimo.models.bundle import Bundle
@@ -174,23 +169,6 @@ def _generation_defaults(folder: Path, bundle: Bundle) -> None:
     store.write_json(folder / "generation_config.json", {k: x for k, x in values.items() if x is not None})
 
 
-_ENGLISH = frozenset(["the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "was", "on", "as", "with", "be", "by", "at"])
-
-
-def guess_language(text: str) -> str | None:
-    """A guess by script: zh, ja or ko, or en where every tenth word or more is a common English one; None: no guess.
-
-    >>> guess_language("床前明月光，疑是地上霜。"), guess_language("The cat sat on the mat."), guess_language("3.14")
-    ('zh', 'en', None)
-    """
-    letters = [c for c in text if c.isalpha()]
-    kana, hangul, han = (sum(low <= c <= high for c in letters) for low, high in ("ぁヿ", "가힣", "㐀鿿"))
-    if kana + hangul + han > 0.3 * len(letters):
-        return "ja" if kana > 0.1 * len(letters) else "ko" if hangul > han else "zh"
-    words = re.findall(r"[a-z]+", text.lower())
-    return "en" if words and sum(word in _ENGLISH for word in words) >= 0.1 * len(words) else None
-
-
 def generation_speed(bundle: Bundle, seconds: float = 2.0) -> float | None:
     """Tokens a second that one row writes (temperature 1), measured for about `seconds`, once something was written."""
 
@@ -243,7 +221,7 @@ def _measured(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told
         notices=fitted.notices + _ended(fitted),
         recipe=recipe.dump(),
         samples=[Sample(prompt=prompt, continuation=row.text or "", settings="temperature 0.8, top-k 50, seed 0") for row in written[:1]],
-        curve=_curve(folder, corpus.splits.get("valid")),
+        curve=curve(folder, corpus.splits.get("valid")),
         **_score_fields(measured),
     )
     comparison = Comparison(
@@ -276,48 +254,3 @@ def _ended(fitted: Fitted) -> list[str]:
 
 def _text_measures(rows: list[list[int]]) -> dict[str, float | None]:
     return {"distinct_1": distinct_n(rows, 1), "distinct_2": distinct_n(rows, 2), "repetition_4": repetition(rows, 4)}
-
-
-def _curve(folder: Path, valid: Split | None) -> list[Point]:
-    ratio = valid.scored_tokens / valid.bytes / math.log(2) if valid is not None and valid.bytes else None
-    points = []
-    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        if "loss" in record or "valid_loss" in record:
-            loss = record.get("valid_loss")
-            points.append(
-                Point(
-                    step=record["step"], tokens=record["tokens"], seconds=record["seconds"], train_loss=record.get("loss"),
-                    valid_loss=loss, valid_bits_per_byte=loss * ratio if loss is not None and ratio else None,
-                )
-            )  # fmt: skip
-    return points
-
-
-def text_facts(corpus: Corpus, name: str, sources: Sequence[str] = ()) -> TextFacts:
-    """What the report tells of the text."""
-    beginning = corpus.splits["train"].read(0, 4000).tolist()
-    manifest = corpus.manifest
-    reading = manifest["reading"]
-    return TextFacts(
-        name=name,
-        sources=list(sources),
-        language=guess_language(corpus.tokenizer.decode(beginning, stream=corpus.documents == "stream")),
-        documents=corpus.documents,
-        tokenizer=TokenizerFacts(
-            kind=corpus.tokenizer.kind, vocab_size=corpus.tokenizer.vocabulary.size, fingerprint=corpus.tokenizer.fingerprint
-        ),
-        splits={n: SplitFacts(documents=s.documents, tokens=s.tokens, bytes=s.bytes) for n, s in corpus.splits.items()},
-        read=[{k: f[k] for k in ("name", "format", "encoding", "documents", "bytes")} for r in reading.values() for f in r["files"]],  # type: ignore[misc]
-        skipped=[{"name": s[0], "why": s[1]} if not isinstance(s, dict) else s for r in reading.values() for s in r["skipped"]],  # type: ignore[misc]
-        notices=manifest["summary"],
-    )
-
-
-def machine_facts() -> Machine:
-    """What the report tells of the machine."""
-    e = runtime.environment()
-    return Machine(
-        cpu=e["processor"], cores=e["cores"], threads=runtime.cores(), memory_bytes=e["memory_bytes"], torch=e["torch"],
-        python=e["python"], system=e["system"], bimo=e["bimo"], date=datetime.now(UTC).date().isoformat(),
-    )  # fmt: skip

@@ -27,7 +27,7 @@ def _named(row: Row) -> str:
 
 def _opening(comparison: Comparison, lang: str, t: Callable[..., str]) -> str:
     text = display.shorten(comparison.text.name, 48)
-    if not comparison.budget:
+    if not comparison.budget or all(row.learning == "counted" for row in comparison.rows):  # who counts needs no budget
         return t("on_text_bare", text=text)
     cores = comparison.machine.threads or comparison.machine.cores
     if not cores:

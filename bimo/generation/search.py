@@ -78,7 +78,7 @@ def generate(
     """Continue each prompt (ids as they are: `Tokenizer.encode_document` puts <s> first, nothing is added here).
 
     eos: the id or ids that end a row; None: nothing does (stream documents). on_token(row, id) is told of each id as it
-    is chosen. decoder: `Tokenizer.stream_decoder`; asked for by stop strings, and it fills `text`.
+    is chosen. decoder: gives a decoder of what follows a prompt (`Tokenizer.stream_decoder`); asked for by stop strings, fills `text`.
     Raises `UserError` for an empty prompt, ids out of range, or options that do not go together.
     """
     started = time.perf_counter()
@@ -157,7 +157,7 @@ class _Writer:
         if copies > 1:
             self.reader.select(torch.arange(len(prompts), device=model.device).repeat_interleave(copies))
         self.rows = [Continuation(prompt=index // copies) for index in range(len(prompts) * copies)]
-        self.streams = [TextStream(decoder(), config.stop) for _ in self.rows] if decoder else None
+        self.streams = [TextStream(decoder(prompts[row.prompt]), config.stop) for row in self.rows] if decoder else None
         self.generators = None if config.greedy else row_generators(prompts, copies, seed)
 
     def run(self) -> Iterator[tuple[int, int | None, str]]:
@@ -228,7 +228,7 @@ def _beams(
     decoder: DecoderFactory | None,
 ) -> list[Continuation]:
     def stopped(ids: list[int]) -> bool:
-        return decoder is not None and bool(config.stop) and written(ids, decoder(), config.stop).stopped
+        return decoder is not None and bool(config.stop) and written(ids, decoder(()), config.stop).stopped
 
     def continuation(index: int, found: Hypothesis) -> Continuation:
         finish: Finish = "length" if len(found.ids) == config.max_new_tokens else "blocked"
@@ -236,7 +236,7 @@ def _beams(
             finish = "eos"
         elif stopped(found.ids):
             finish = "stop"
-        text = written(found.ids, decoder(), config.stop).text if decoder else None
+        text = written(found.ids, decoder(prompts[index]), config.stop).text if decoder else None
         read = len(prompts[index]) + max(0, len(found.ids) - 1)
         return Continuation(index, found.ids, finish, rereads(read, model.context), text, found.logprob, found.score)
 

@@ -18,7 +18,7 @@ class TokenDecoder(Protocol):
         ...
 
 
-DecoderFactory = Callable[[], TokenDecoder]
+DecoderFactory = Callable[[Sequence[int]], TokenDecoder]  # of the ids that stand before (a prompt)
 
 
 class TextStream:

@@ -65,6 +65,7 @@ class Bundle:
             )
         told = store.read_json(folder / FILE) if (folder / FILE).exists() else {}
         documents, context = (told.get("documents", "file"), told.get("context")) if isinstance(told, dict) else (None, None)
-        if documents not in get_args(DocumentMode) or not (context is None or (isinstance(context, int) and context > 0)):
+        context_fits = context is None or (isinstance(context, int) and context > 0)
+        if not isinstance(documents, str) or documents not in get_args(DocumentMode) or not context_fits:
             raise ModelError(f"{folder / FILE}: expected documents ({', '.join(get_args(DocumentMode))}) and a context of 1 or more")
         return cls(model, tokenizer, documents, context)

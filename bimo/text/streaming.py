@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from bimo.text.runners import BpeRunner, ByteRunner, CharRunner, Runner
 
@@ -18,11 +18,11 @@ class StreamDecoder:
     (['', '', '中', 'a'], '')
     """
 
-    def __init__(self, runner: Runner, left_out: Collection[int], newline: int | None) -> None:
+    def __init__(self, runner: Runner, left_out: Collection[int], newline: int | None, after: Sequence[int] = ()) -> None:
         self._runner, self._left_out, self._newline = runner, left_out, newline
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         # Kinds whose ids are not bytes or characters: text is certain up to the last whole character.
-        self._before: list[int] = []  # the ids of the piece of text that was given last
+        self._before = [i for i in after[-1:] if i not in left_out]  # the ids of the piece of text that was given last
         self._ids: list[int] = []  # ids since then
 
     def push(self, token: int) -> str:

@@ -115,11 +115,14 @@ class Tokenizer:
         parts.append(self._runner.pieces(run) if run else "")
         return "".join(parts)
 
-    def stream_decoder(self, stream: bool = False) -> StreamDecoder:
-        """A decoder fed id by id: `.push(id)` gives whole characters only, `.flush()` what is left."""
+    def stream_decoder(self, stream: bool = False, after: Sequence[int] = ()) -> StreamDecoder:
+        """A decoder fed id by id: `.push(id)` gives whole characters only, `.flush()` what is left.
+
+        after: the ids that stand before the first one (a word is parted from them by a space).
+        """
         v = self.vocabulary
         left_out = {i for i in (v.bos, v.eos, v.pad) if i is not None}
-        return StreamDecoder(self._runner, left_out, v.eos if stream else None)
+        return StreamDecoder(self._runner, left_out, v.eos if stream else None, after)
 
     def losses(self, texts: Sequence[str], ids: Ids, offsets: Ids, stream: bool = False, measure: bool = True) -> tuple[int, int]:
         """(unknown tokens, lost bytes at least) of texts and what `encode_documents` gave for them.

@@ -83,3 +83,20 @@ def join_words(words: Sequence[str]) -> str:
         out.append(word)
         tight = is_tight(word[-1])
     return "".join(out)
+
+
+_ENGLISH = frozenset(["the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "was", "on", "as", "with", "be", "by", "at"])
+
+
+def guess_language(text: str) -> str | None:
+    """A guess by script: zh, ja or ko, or en where every tenth word or more is a common English one; None: no guess.
+
+    >>> guess_language("床前明月光，疑是地上霜。"), guess_language("The cat sat on the mat."), guess_language("3.14")
+    ('zh', 'en', None)
+    """
+    letters = [c for c in text if c.isalpha()]
+    kana, hangul, han = (sum(low <= c <= high for c in letters) for low, high in ("ぁヿ", "가힣", "㐀鿿"))
+    if kana + hangul + han > 0.3 * len(letters):
+        return "ja" if kana > 0.1 * len(letters) else "ko" if hangul > han else "zh"
+    words = re.findall(r"[a-z]+", text.lower())
+    return "en" if words and sum(word in _ENGLISH for word in words) >= 0.1 * len(words) else None

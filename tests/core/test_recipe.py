@@ -22,7 +22,7 @@ from bimo.core.recipe import Recipe, Section, default_preset, make_recipe, merge
         ({"text": {"tokeniser": "bpe"}}, "text.tokeniser: unknown key; did you mean tokenizer?"),
         ({"model": {"lyers": 2}}, "model.lyers: unknown key; did you mean layers?"),
         ({"family": "ngram", "model": {"order": 0}}, "model.order: .* found 0"),
-        ({"training": {"learning_rate": -1}}, "training.learning_rate: .*greater than 0, found -1"),
+        ({"training": {"learning_rate": -1}}, "training.learning_rate: .*more than 0, found -1"),
         ({"training": {"budget": "0s"}}, "budget: must be more than nothing"),
         ({"text": {"documents": "lines"}}, "text.documents: .*'file', 'line'.* found 'lines'"),
         ({"family": "lsmt"}, "did you mean lstm"),

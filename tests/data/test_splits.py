@@ -111,6 +111,6 @@ def test_few_documents() -> None:
 @pytest.mark.parametrize("text", ["a", "ab", "中", "a\n"])
 @pytest.mark.parametrize("mode", ["file", "line", "stream"])
 def test_a_text_too_short_to_cut(text: str, mode: str) -> None:
-    with pytest.raises(CorpusError, match=r"too few to be cut|--valid"):
+    with pytest.raises(CorpusError, match=r"too short .* to be cut"):
         dealt([text], mode)
     assert dealt([text], mode, ()) == {"train": [text]}

@@ -129,7 +129,7 @@ def test_prohibitions_hold(how):
 @pytest.mark.parametrize("how", [{"seed": 1}, {"temperature": 0}, {"num_beams": 3}])
 def test_when_nothing_is_allowed_the_row_is_blocked(how):
     config = GenerationConfig.of(max_new_tokens=60, no_repeat_ngram_size=1, **how)
-    made = generate(FakeModel.of(6), [[0], [0, 2]], config, decoder=Letters)
+    made = generate(FakeModel.of(6), [[0], [0, 2]], config, decoder=lambda _: Letters())
     assert made.finishes == ["blocked"] * 2
     assert [sorted(ids) for ids in made.ids] == [[1, 2, 3, 4, 5], [1, 3, 4, 5]]
     assert [row.text for row in made.rows] == [text_of(ids) for ids in made.ids]
@@ -138,9 +138,9 @@ def test_when_nothing_is_allowed_the_row_is_blocked(how):
 @pytest.mark.parametrize("how", [{"seed": 1}, {"temperature": 0}, {"num_beams": 2, "length_penalty": -3.0}])
 def test_stop_strings(how):
     model = FakeModel.of()
-    free = generate(model, PROMPTS[:3], GenerationConfig.of(max_new_tokens=20, **how), decoder=Letters)
+    free = generate(model, PROMPTS[:3], GenerationConfig.of(max_new_tokens=20, **how), decoder=lambda _: Letters())
     stop = text_of(free.ids[0])[1:3]
-    made = generate(model, PROMPTS[:3], GenerationConfig.of(max_new_tokens=20, stop=[stop, "never"], **how), decoder=Letters)
+    made = generate(model, PROMPTS[:3], GenerationConfig.of(max_new_tokens=20, stop=[stop, "never"], **how), decoder=lambda _: Letters())
     assert made.rows[0].finish == "stop"
     for row in made.rows:
         assert stop not in row.text

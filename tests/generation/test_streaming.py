@@ -14,6 +14,7 @@ from bimo.core.errors import UserError
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.search import generate, stream
 from bimo.generation.streaming import TextStream
+from bimo.text.streaming import StreamDecoder
 from bimo.text.tokenizer import Tokenizer
 from tests.fakes import FakeConfig, FakeModel
 
@@ -64,8 +65,8 @@ def test_stop_strings_cut_at_the_first_one_complete(text, stops):
 def test_pieces_join_to_the_text(seed, stop):
     model = FakeModel.of(12, context=7)
     config = GenerationConfig.of(max_new_tokens=40, seed=seed, stop=stop)
-    pieces = list(stream(model, [0], config, eos=1, decoder=Bytes))
-    (row,) = generate(model, [[0]], config, eos=1, decoder=Bytes).rows
+    pieces = list(stream(model, [0], config, eos=1, decoder=lambda _: Bytes()))
+    (row,) = generate(model, [[0]], config, eos=1, decoder=lambda _: Bytes()).rows
     assert "".join(pieces) == row.text
     assert all(pieces)
     assert not any(s in row.text for s in stop)
@@ -80,7 +81,7 @@ def test_a_stream_is_lazy_and_can_be_closed():
             told.append(token)
             return f"{token} "
 
-    pieces = stream(model, [0], GenerationConfig.of(max_new_tokens=50, seed=1), decoder=Watching)
+    pieces = stream(model, [0], GenerationConfig.of(max_new_tokens=50, seed=1), decoder=lambda _: Watching())
     next(pieces)
     next(pieces)
     assert len(told) == 2
@@ -90,9 +91,9 @@ def test_a_stream_is_lazy_and_can_be_closed():
 def test_a_stream_is_one_text():
     for options in ({"num_beams": 2}, {"num_return_sequences": 2}):
         with pytest.raises(UserError, match="a stream is one text"):
-            stream(FakeModel.of(), [0], GenerationConfig.of(**options), decoder=Bytes)
+            stream(FakeModel.of(), [0], GenerationConfig.of(**options), decoder=lambda _: Bytes())
     with pytest.raises(UserError, match="empty"):
-        stream(FakeModel.of(), [], decoder=Bytes)
+        stream(FakeModel.of(), [], decoder=lambda _: Bytes())
 
 
 class Reciting(FakeModel):
@@ -115,10 +116,14 @@ def test_chinese_streams_in_whole_characters(kind):
     tokenizer = Tokenizer.train(kind, [text] * 3, 400)
     model = Reciting(tokenizer, text)
     prompt, config = [tokenizer.vocabulary.bos], GenerationConfig.of(max_new_tokens=200)
-    pieces = list(stream(model, prompt, config, eos=tokenizer.vocabulary.eos, decoder=tokenizer.stream_decoder))
+
+    def decoder(ids: Sequence[int]) -> StreamDecoder:
+        return tokenizer.stream_decoder(after=ids)
+
+    pieces = list(stream(model, prompt, config, eos=tokenizer.vocabulary.eos, decoder=decoder))
     assert "".join(pieces) == text
     assert len(pieces) > 5
-    (row,) = generate(model, [prompt], config, eos=tokenizer.vocabulary.eos, decoder=tokenizer.stream_decoder).rows
+    (row,) = generate(model, [prompt], config, eos=tokenizer.vocabulary.eos, decoder=decoder).rows
     assert (row.text, row.finish) == (text, "eos")
     stopping = GenerationConfig.of(max_new_tokens=200, stop=["一句"])
-    assert "".join(stream(model, prompt, stopping, decoder=tokenizer.stream_decoder)) == "笔墨 writes 中文，一字"
+    assert "".join(stream(model, prompt, stopping, decoder=decoder)) == "笔墨 writes 中文，一字"

@@ -1,0 +1,60 @@
+"""What the report tells of a run beside its figures: the text, the machine, how the loss fell."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bimo.core import runtime
+from bimo.data.corpus import Corpus
+from bimo.data.split import Split
+from bimo.evaluation.results import Machine, Point, SplitFacts, TextFacts, TokenizerFacts
+from bimo.text.words import guess_language
+
+
+def curve(folder: Path, valid: Split | None) -> list[Point]:
+    ratio = valid.scored_tokens / valid.bytes / math.log(2) if valid is not None and valid.bytes else None
+    points = []
+    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        if "loss" in record or "valid_loss" in record:
+            loss = record.get("valid_loss")
+            points.append(
+                Point(
+                    step=record["step"], tokens=record["tokens"], seconds=record["seconds"], train_loss=record.get("loss"),
+                    valid_loss=loss, valid_bits_per_byte=loss * ratio if loss is not None and ratio else None,
+                )
+            )  # fmt: skip
+    return points
+
+
+def text_facts(corpus: Corpus, name: str, sources: Sequence[str] = ()) -> TextFacts:
+    """What the report tells of the text."""
+    beginning = corpus.splits["train"].read(0, 4000).tolist()
+    manifest = corpus.manifest
+    reading = manifest["reading"]
+    return TextFacts(
+        name=name,
+        sources=list(sources),
+        language=guess_language(corpus.tokenizer.decode(beginning, stream=corpus.documents == "stream")),
+        documents=corpus.documents,
+        tokenizer=TokenizerFacts(
+            kind=corpus.tokenizer.kind, vocab_size=corpus.tokenizer.vocabulary.size, fingerprint=corpus.tokenizer.fingerprint
+        ),
+        splits={n: SplitFacts(documents=s.documents, tokens=s.tokens, bytes=s.bytes) for n, s in corpus.splits.items()},
+        read=[{k: f[k] for k in ("name", "format", "encoding", "documents", "bytes")} for r in reading.values() for f in r["files"]],  # type: ignore[misc]
+        skipped=[{"name": s[0], "why": s[1]} if not isinstance(s, dict) else s for r in reading.values() for s in r["skipped"]],  # type: ignore[misc]
+        notices=manifest["summary"],
+    )
+
+
+def machine_facts() -> Machine:
+    """What the report tells of the machine."""
+    e = runtime.environment()
+    return Machine(
+        cpu=e["processor"], cores=e["cores"], threads=runtime.cores(), memory_bytes=e["memory_bytes"], torch=e["torch"],
+        python=e["python"], system=e["system"], bimo=e["bimo"], date=datetime.now(UTC).date().isoformat(),
+    )  # fmt: skip
