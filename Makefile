@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: quickstart test lint evidence bench pages wheel clean
+.PHONY: quickstart test lint evidence bench wheel clean
 
 quickstart: $(VENV)/.core
 	$(BIN)/bimo quickstart

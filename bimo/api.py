@@ -222,6 +222,8 @@ def compare(
     name = _name(base.text.sources)
     folder = Path(out) if out is not None else store.next_run_folder(f"{name}-comparison")
     corpus = _corpus(base, folder / "corpus", text)
+    for recipe in recipes:  # a prepared corpus has documents and a tokenizer of its own
+        recipe.text = base.text.model_copy()
     return comparison.compare(recipes, corpus, folder, name=_title(corpus), command=_command())
 
 

@@ -106,8 +106,8 @@ def train(
 
     paths, overrides = _split(sources)
     if resume is not None:
-        if paths or overrides:
-            raise UserError("--resume goes on with the run's own recipe; leave out sources and overrides")
+        if paths or overrides or any(o is not None for o in (family, out, valid, test, tokenizer, vocab_size, documents, budget, seed)):
+            raise UserError("--resume goes on with the run's own recipe; leave out sources and overrides, and all other options but --json")
         run = api.resume(resume)
     else:
         run = api.train(

@@ -75,7 +75,7 @@ class TrainingSection(Section):
         ge=0,
         description="looks at the validation text during the run, evenly spaced; ten, or fewer in a short run, if not given",
     )
-    evaluation_tokens: int = Field(default=100_000, ge=1, description="most validation tokens in such a look; the last one reads all")
+    evaluation_tokens: int = Field(default=100_000, ge=1, description="most validation tokens in such a look, evenly drawn from the text")
     samples: int | None = Field(default=None, ge=0, description="times that a sample is written during the run; by its length if not given")
     patience: int = Field(default=0, ge=0, description="stop after so many looks without improvement; 0: never")
     checkpoint_every: int | None = Field(default=None, ge=1, description="steps between checkpoints; about one a minute if not given")

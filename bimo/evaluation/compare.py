@@ -109,7 +109,7 @@ def _work() -> int:
     folder = Path(job["folder"])
     try:
         run(Recipe(**job["recipe"]), Corpus.open(job["corpus"]), folder, name=job["name"], quiet=job["quiet"])
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt):
         return Interrupted.exit_code
     except BimoError as error:
         return _told(folder, job, str(error))

@@ -56,12 +56,13 @@ def run(recipe: Recipe, corpus: Corpus, folder: Path, *, name: str, command: str
     before = _told(folder) if resume else {}
     if not resume:
         _begin(folder)
-        recipe.save(folder / RECIPE)
     told = {
         **before, "status": "running", "name": name, "command": command, "sources": recipe.text.sources,
         "corpus": str(corpus.folder.resolve()), "corpus_fingerprint": _fingerprint(corpus),
     }  # fmt: skip
-    store.write_json(folder / RUN, told)
+    store.write_json(folder / RUN, told)  # before the recipe: where that stands, the run can be resumed
+    if not resume:
+        recipe.save(folder / RECIPE)
     bundle_of = _bundler(recipe, corpus)
     fitted = fit(recipe, corpus, folder, _hooks(corpus, bundle_of, recipe), resume=resume, quiet=quiet)
     peak = _peak_memory(fitted.model)
@@ -159,7 +160,7 @@ def sample_prompt(corpus: Corpus, length: int = 40) -> str:
 
 
 def _peak_memory(model: Any) -> int:
-    return torch.cuda.max_memory_allocated() if model.device.type == "cuda" else runtime.peak_memory_bytes()
+    return torch.cuda.max_memory_allocated(model.device) if model.device.type == "cuda" else runtime.peak_memory_bytes()
 
 
 def _generation_defaults(folder: Path, bundle: Bundle) -> None:
