@@ -64,7 +64,7 @@ class TrainingSection(Section):
     matrix_learning_rate: float = Field(default=0.02, gt=0, description="peak learning rate of Muon's matrices")
     betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW's moments")
     momentum: float = Field(default=0.95, ge=0, lt=1, description="of SGD and Muon")
-    weight_decay: float = Field(default=0.1, ge=0, description="decoupled, on matrices only")
+    weight_decay: float = Field(default=0.1, ge=0, description="on matrices only; decoupled under adamw and muon")
     schedule: Literal["cosine", "linear", "wsd", "constant"] = Field(default="cosine", description="learning rate over the steps")
     warmup: float = Field(default=0.05, ge=0, lt=1, description="share of the steps that rise linearly")
     cooldown: float = Field(default=0.3, gt=0, le=1, description="share of the steps that fall, under wsd")

@@ -18,12 +18,13 @@ class Batch:
     """Inputs are tokens[:, :-1], targets tokens[:, 1:].
 
     tokens: int64 [B, T+1]; boundaries: bool [B, T], True where tokens[b, t] is the first of a document;
-    targets_scored: bool [B, T], False where the target is the first token of a document.
+    targets_scored: bool [B, T], False where the target is the first token of a document; fresh: nothing is carried into it.
     """
 
     tokens: Tensor
     boundaries: Tensor
     targets_scored: Tensor
+    fresh: bool = False
 
 
 class _Batches:
@@ -55,9 +56,9 @@ class _Batches:
         if epoch < 0 or not 0 <= index < self.steps_per_epoch:
             raise CorpusError(f"batches: epoch {epoch}, index {index} is outside 0…{self.steps_per_epoch - 1}")
 
-    def _batch(self, positions: NDArray[np.int64]) -> Batch:
+    def _batch(self, positions: NDArray[np.int64], fresh: bool = False) -> Batch:
         begins = torch.from_numpy(self.split.begins(positions))
-        return Batch(torch.from_numpy(self.split.take(positions)), begins[:, :-1].contiguous(), ~begins[:, 1:])
+        return Batch(torch.from_numpy(self.split.take(positions)), begins[:, :-1].contiguous(), ~begins[:, 1:], fresh)
 
 
 class WindowBatches(_Batches):
@@ -111,4 +112,4 @@ class CarriedBatches(_Batches):
         rows = np.arange(self.batch_size, dtype=np.int64) * total // self.batch_size
         places = (rows[:, None] + index * self.context + np.arange(self.context + 1)) % total
         which = np.searchsorted(ends, places, side="right") - 1
-        return self._batch(starts[order[which]] + places - ends[which])
+        return self._batch(starts[order[which]] + places - ends[which], fresh=index == 0)

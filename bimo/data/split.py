@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,10 +84,14 @@ class Split:
             found[here] = self.shards[i][positions[here] - self._ends[i]]
         return found
 
-    def chunks(self, size: int = 1 << 24) -> Iterator[Ids]:
-        """All tokens in order, int64, at most `size` at a time."""
-        for start in range(0, self.tokens, size):
-            yield self.read(start, start + size)
+    def chunks(self, size: int = 1 << 24) -> Iterator[NDArray[Any]]:
+        """All tokens in order, in chunks of whole documents: a single shard as it lies, several as about `size` ids at a time."""
+        if len(self.shards) == 1:
+            yield self.shards[0]
+            return
+        edges = self.starts[np.unique(np.searchsorted(self.starts, np.arange(0, self.tokens, size)).clip(max=self.documents - 1))]
+        for low, high in itertools.pairwise([0, *edges[edges > 0].tolist(), self.tokens]):
+            yield self.read(low, high)
 
     def begins(self, positions: Ids) -> NDArray[np.bool_]:
         """True where a global position is a document's first token."""

@@ -5,6 +5,7 @@ perplexity = exp(nats / scored tokens); bits per byte = nats / ln 2 / UTF-8 byte
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -170,7 +171,11 @@ def excerpt(split: Split, max_tokens: int, rows: int = 16) -> Split:
     else:
         rows = max(1, min(rows, max_tokens // 2, split.tokens // 2))
         size = max(2, min(max_tokens, split.tokens) // rows)
-        chosen = [split.read(start, start + size) for start in (np.arange(rows) * split.tokens // rows).tolist()]
-        sizes = np.full(rows, split.bytes * size // split.tokens)
+        chosen = []
+        for start in (np.arange(rows) * split.tokens // rows).tolist():  # a piece ends where a document does
+            inner = split.starts[(split.starts > start) & (split.starts < start + size)]
+            edges = [start, *inner.tolist(), start + size]
+            chosen += [split.read(low, high) for low, high in itertools.pairwise(edges) if high - low > 1]
+        sizes = np.array([split.bytes * len(piece) // split.tokens for piece in chosen])
     starts = np.cumsum([0, *map(len, chosen[:-1])])
     return Split(split.name, [np.concatenate(chosen)], starts, np.asarray(sizes))

@@ -194,7 +194,7 @@ class Decoder(NeuralLanguageModel):
             x = x + self.places(positions)
         else:
             one = positions.shape[0] == 1
-            cos, sin = (table[positions[0] if one else positions] for table in (self.cos, self.sin))
+            cos, sin = (table[positions[0] if one else positions].to(x.dtype) for table in (self.cos, self.sin))
             sight = Sight(cos, sin, sight.mask, sight.causal, sight.cache)
         if self.training and self.config.dropout and sight.cache is None:
             x = F.dropout(x, self.config.dropout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ class Progress:
     best_nats: float | None = None  # per token, on validation
     best_step: int = 0
     stale: int = 0  # looks at the validation text without improvement
+    ended: Literal["", "capped", "stopped"] = ""  # why it is over before its last step
     metrics_bytes: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)  # running sums that the next line of metrics.jsonl needs
 
@@ -73,8 +74,10 @@ class Checkpoint:
 def _flatten(name: str, value: Any, tensors: dict[str, Tensor]) -> Any:
     """`value` as JSON, its tensors moved into `tensors` and replaced by their names."""
     if isinstance(value, Tensor):
-        # safetensors refuses shared storage, and a carry may be a view: keep a copy of its own
-        tensors[name] = value.detach().clone()
+        value, storage = value.detach(), value.untyped_storage()
+        # safetensors refuses shared storage, and a carry may be a view of something larger: these get a copy of their own
+        shared = storage.nbytes() != value.nbytes or any(t.untyped_storage().data_ptr() == storage.data_ptr() for t in tensors.values())
+        tensors[name] = value.clone() if shared else value
         return {"tensor": name}
     if isinstance(value, dict):
         return {"dict": [[k, _flatten(f"{name}.{k}", v, tensors)] for k, v in value.items()]}
@@ -124,6 +127,6 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], where: Path) -> N
 
 
 def checkpoint_bytes(model: nn.Module, optimizer: str) -> int:
-    """Bytes of a checkpoint: weights, best weights and optimizer state."""
+    """Bytes of a checkpoint: weights, best weights and optimizer state (at most two moments a weight)."""
     weights = sum(p.numel() * p.element_size() for p in model.state_dict().values())
-    return weights * {"sgd": 3, "muon": 3}.get(optimizer, 4) + (1 << 16)
+    return weights * {"sgd": 3}.get(optimizer, 4) + (1 << 16)

@@ -120,7 +120,7 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
     source = batches_for(model, recipe, corpus)
     saved = checkpoint.Checkpoint.load(folder) if resume and (folder / checkpoint.FILE).exists() else None
     notices = list(source.notes)
-    _check_room(model, training.optimizer, folder)
+    _check_room(model, training.optimizer, folder, standing=saved is not None)
     if saved is None:
         used = time.perf_counter() - begin
         timed = Budget.parse(training.budget).seconds is not None
@@ -155,9 +155,10 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
     )  # fmt: skip
 
 
-def _check_room(model: NeuralLanguageModel, optimizer: str, folder: Path) -> None:
-    """Two checkpoints (the old one goes only after the new one stands) and the model must fit on the disk."""
-    need = 2 * checkpoint.checkpoint_bytes(model, optimizer) + (16 << 20)
+def _check_room(model: NeuralLanguageModel, optimizer: str, folder: Path, standing: bool) -> None:
+    """Two checkpoints (the old one goes only after the new one stands; one may stand already) and the model must fit on the disk."""
+    size = checkpoint.checkpoint_bytes(model, optimizer)
+    need = (1 if standing else 2) * size + size // 3 + (16 << 20)
     free = store.free_bytes(folder)
     if free < need:
         raise MachineError(

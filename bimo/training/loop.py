@@ -13,16 +13,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from bimo.core import runtime, store
 from bimo.core.budget import Budget
-from bimo.core.errors import DivergedError, Interrupted
+from bimo.core.errors import CheckpointError, DivergedError, Interrupted
 from bimo.core.recipe import TrainingSection
 from bimo.models.base import NeuralLanguageModel
 from bimo.training.checkpoint import Checkpoint, Progress, generator_states, load_weights, set_generator_states
-from bimo.training.objectives import to_device
+from bimo.training.objectives import to_device, training_step
 from bimo.training.optimizers import make_optimizers, schedule_factor, set_learning_rate
-from bimo.training.plan import flops_per_token, training_step
+from bimo.training.plan import flops_per_token
 from bimo.training.progress import Metrics, Reporter
 
 Look = Callable[[NeuralLanguageModel], float]  # nats per token on validation text
@@ -86,9 +87,13 @@ class Loop:
     def restore(self, saved: Checkpoint) -> None:
         """Go back to the moment of a checkpoint."""
         load_weights(self.model, saved.model, self.folder)
-        for optimizer, state in zip(self.optimizers, saved.optimizers, strict=True):
-            optimizer.load_state_dict(state)
-        self.progress, self.carry, self.best = saved.progress, saved.carry, saved.best
+        try:
+            for optimizer, state in zip(self.optimizers, saved.optimizers, strict=True):
+                optimizer.load_state_dict(state)
+        except (ValueError, KeyError) as cause:
+            raise CheckpointError(f"{self.folder}: the checkpoint's optimizer does not fit the run's recipe ({cause})") from None
+        self.progress, self.best = saved.progress, saved.best
+        self.carry = tree_map_only(Tensor, lambda t: t.to(self.model.device), saved.carry)
         set_generator_states(saved.generators)
 
     def _seconds(self) -> float:
@@ -102,7 +107,6 @@ class Loop:
         self.metrics = Metrics(self.folder, progress.metrics_bytes)
         self._begin = time.perf_counter() - (progress.seconds if resumed else seconds_used)
         cap = Budget.parse(training.budget).seconds or math.inf
-        capped = stopped = False
         saved_at = time.perf_counter()
         self.model.train()
         try:
@@ -110,10 +114,12 @@ class Loop:
                 if not resumed:
                     progress.metrics = {"since": seconds_used}
                     self.save()
-                while progress.step < self.steps and not capped and not stopped:
+                while progress.step < self.steps and not progress.ended:
                     self._step()
-                    capped = self._seconds() >= cap and progress.step < self.steps
-                    stopped = self._look() if self._due(training.evaluations or 0) else False
+                    if self._seconds() >= cap and progress.step < self.steps:
+                        progress.ended = "capped"
+                    if self._due(training.evaluations or 0) or (progress.ended and training.evaluations):
+                        self._look()
                     if self.hooks.sample and self._due(training.samples or 0):
                         self._write_sample()
                     every = training.checkpoint_every
@@ -124,14 +130,12 @@ class Loop:
                     if self._stop_asked:
                         self.save()
                         raise Interrupted(f"stopped at step {progress.step} of {self.steps}; go on with: bimo train --resume {self.folder}")
-                if capped and self.hooks.validate and training.evaluations:
-                    self._look()
                 progress.seconds = self._seconds()
                 self.save()
         finally:
-            self.metrics.close()
             self.reporter.close()
-        return Outcome(progress, capped, stopped)
+            self.metrics.close()
+        return Outcome(progress, progress.ended == "capped", progress.ended == "stopped")
 
     def _step(self) -> None:
         training, progress = self.training, self.progress
@@ -155,8 +159,6 @@ class Loop:
         batches = []
         for _ in range(self.training.accumulation):
             epoch, index = divmod(self.progress.position, self.source.steps_per_epoch)
-            if index == 0:
-                self.carry = None
             batches.append(to_device(self.source.batch(epoch, index), self.model.device))
             self.progress.position += 1
         return batches
@@ -184,28 +186,31 @@ class Loop:
         """Evaluation and samples don't count as learning time, and draw from generators of their own."""
         begin, generators = time.perf_counter(), generator_states()
         self.model.eval()
-        with torch.no_grad():
-            yield
-        self.model.train()
-        set_generator_states(generators)
-        self._begin += time.perf_counter() - begin
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.model.train()
+            set_generator_states(generators)
+            self._begin += time.perf_counter() - begin
 
-    def _look(self) -> bool:
-        """Evaluate, keep the best weights; True when patience ends."""
+    def _look(self) -> None:
+        """Evaluate and keep the best weights; the run ends where patience does."""
         if self.hooks.validate is None:
-            return False
+            return
         progress = self.progress
         with self._outside_the_clock():
             nats = self.hooks.validate(self.model)
         self.metrics.write({"step": progress.step, "tokens": progress.tokens, "seconds": round(self._seconds(), 3), "valid_loss": nats})
-        if progress.best_nats is None or nats < progress.best_nats:
+        if math.isfinite(nats) and (progress.best_nats is None or nats < progress.best_nats):
             progress.best_nats, progress.best_step, progress.stale = nats, progress.step, 0
             if self.training.keep == "best":
                 self.best = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
         else:
             progress.stale += 1
         self.reporter.update(progress.step, f"valid loss {nats:.3f}")
-        return 0 < self.training.patience <= progress.stale
+        if 0 < self.training.patience <= progress.stale and not progress.ended:
+            progress.ended = "stopped"
 
     def _write_sample(self) -> None:
         with self._outside_the_clock():

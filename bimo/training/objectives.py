@@ -83,7 +83,7 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, t
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch where the model lives."""
-    return Batch(batch.tokens.to(device), batch.boundaries.to(device), batch.targets_scored.to(device))
+    return Batch(batch.tokens.to(device), batch.boundaries.to(device), batch.targets_scored.to(device), batch.fresh)
 
 
 @dataclass
@@ -107,3 +107,19 @@ def causal_likelihood(model: NeuralLanguageModel, batch: Batch, carry: Any = Non
         flat, wanted = flat[chosen], wanted[chosen]
     weight, bias = model.head()
     return Loss(chunked_cross_entropy(flat, weight, bias, wanted, model.vocabulary.suppressed), count, carry)
+
+
+def training_step(model: NeuralLanguageModel, batches: list[Any], carry: Any, precision: str) -> tuple[float, int, Any]:
+    """Forward and backward over the batches of one step; gradients are of the mean over all their tokens.
+
+    Returns summed nats, tokens, carry. Gradients are left in the parameters.
+    """
+    device = model.device
+    total, nats = sum(int(b.targets_scored.sum()) for b in batches), 0.0
+    for batch in batches:
+        carry = None if batch.fresh else carry
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            loss = causal_likelihood(model, batch, carry)
+        (loss.nats / max(1, total)).backward()
+        nats, carry = nats + loss.nats.detach(), loss.carry
+    return float(nats), total, carry

@@ -22,7 +22,7 @@ from bimo.core.recipe import Precision, TrainingSection
 from bimo.data.split import Split
 from bimo.models.base import NeuralLanguageModel
 from bimo.training import checkpoint
-from bimo.training.objectives import causal_likelihood, to_device
+from bimo.training.objectives import to_device, training_step
 from bimo.training.optimizers import make_optimizers
 
 _SHARE = 0.95  # of the time that is left is planned for steps; the rest is for what goes slower than the probe
@@ -75,21 +75,6 @@ def flops_per_token(model: nn.Module) -> float:
     return 6.0 * sum(n for key, n in weights.items() if key not in looked_up)
 
 
-def training_step(model: NeuralLanguageModel, batches: list[Any], carry: Any, precision: str) -> tuple[float, int, Any]:
-    """Forward and backward over the batches of one step; gradients are of the mean over all their tokens.
-
-    Returns summed nats, tokens, carry. Gradients are left in the parameters.
-    """
-    device = model.device
-    total, nats = sum(int(b.targets_scored.sum()) for b in batches), 0.0
-    for batch in batches:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            loss = causal_likelihood(model, batch, carry)
-        (loss.nats / max(1, total)).backward()
-        nats, carry = nats + loss.nats.detach(), loss.carry
-    return float(nats), total, carry
-
-
 def bf16_is_native(device: torch.device) -> bool:
     """Whether this machine multiplies bf16 in hardware, so that a bf16 probe is worth its time."""
     if device.type == "cuda":
@@ -110,10 +95,13 @@ def probe(model: NeuralLanguageModel, source: Any, training: TrainingSection, se
     batches = [to_device(source.batch(0, i % source.steps_per_epoch), model.device) for i in range(training.accumulation)]
     open_ = training.threads is None and model.device.type == "cpu"
     threads = sorted({1, runtime.cores()}) if open_ else [runtime.set_threads(training.threads)]
-    best: Probe | None = None
+    best, end = None, time.perf_counter() + seconds
     for precision, number in itertools.product(choices, threads):
         runtime.set_threads(number)
-        limit = math.inf if best is None else 4 * best.seconds_per_step
+        if best is not None and time.perf_counter() > end:
+            break
+        # On a GPU the first step loads kernels and says nothing of the speed.
+        limit = math.inf if best is None or model.device.type == "cuda" else 4 * best.seconds_per_step
         found = _time_steps(copy.deepcopy(model), batches, training, precision, seconds / len(choices) / len(threads), limit)
         if best is None or found.seconds_per_step < best.seconds_per_step:
             best = found
@@ -126,7 +114,7 @@ def probe(model: NeuralLanguageModel, source: Any, training: TrainingSection, se
 def _time_steps(
     model: NeuralLanguageModel, batches: list[Any], training: TrainingSection, precision: Precision, seconds: float, limit: float
 ) -> Probe:
-    """Steps for about `seconds`, two at least; the second is left out where the first took longer than `limit`."""
+    """Steps for about `seconds`, two at least, or one where it took longer than `limit`."""
     model.train()
     optimizers = make_optimizers(model, training)
     end, times, carry = time.perf_counter() + seconds, [], None
@@ -144,7 +132,7 @@ def _time_steps(
             break
     steady = sorted(times[1:] or times)
     middle = steady[: max(1, (len(steady) * 3 + 3) // 4)]  # the slowest quarter is somebody else's work
-    peak = torch.cuda.max_memory_allocated() if model.device.type == "cuda" else runtime.peak_memory_bytes()
+    peak = torch.cuda.max_memory_allocated(model.device) if model.device.type == "cuda" else runtime.peak_memory_bytes()
     return Probe(precision, torch.get_num_threads(), sum(middle) / len(middle), peak)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import math
 import os
 import sys
 import time
@@ -13,20 +15,25 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bimo.core import store
+
 
 class Metrics:
     """Appends lines to metrics.jsonl; on resume the file is cut where the checkpoint left it."""
 
     def __init__(self, folder: Path, keep_bytes: int = 0) -> None:
         self.path = Path(folder) / "metrics.jsonl"
-        self._file = open(self.path, "ab")  # noqa: SIM115 — closed by close()
-        self._file.truncate(keep_bytes)
+        with store.machine_errors(self.path):
+            self._file = open(self.path, "ab")  # noqa: SIM115 — closed by close()
+            self._file.truncate(keep_bytes)
         self._board = _tensorboard(folder)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record, flushed at once."""
-        self._file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
-        self._file.flush()
+        """Append one record, flushed at once; infinity and NaN become null."""
+        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        with store.machine_errors(self.path):
+            self._file.write((json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n").encode())
+            self._file.flush()
         if self._board is not None:
             for name, value in record.items():
                 if isinstance(value, int | float) and name != "step":
@@ -34,13 +41,15 @@ class Metrics:
 
     def sync(self) -> int:
         """Make the file safe on disk; return its size in bytes."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._file.tell()
+        with store.machine_errors(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            return self._file.tell()
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; what could not be written has been told already."""
+        with contextlib.suppress(OSError):
+            self._file.close()
         if self._board is not None:
             self._board.close()
 

@@ -117,3 +117,12 @@ def test_large_corpora_are_quick() -> None:
     for i in range(50):
         batches.batch(0, i)
     assert (time.process_time() - start) / 50 < 0.02
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_chunks_hold_whole_documents(shards: int) -> None:
+    split = make_split([5, 9, 2, 30, 4], shards)
+    chunks = list(split.chunks(8))
+    assert np.concatenate(chunks).tolist() == split.read(0, split.tokens).tolist()
+    assert set(np.cumsum([0, *map(len, chunks)])[:-1].tolist()) <= set(split.starts.tolist())
+    assert len(chunks) == 1 if shards == 1 else len(chunks) > 1

@@ -150,3 +150,11 @@ def test_an_excerpt_is_about_as_long_as_asked(lengths: list[int], most: int) -> 
     assert part.tokens >= min(most, split.tokens) / 2
     assert part.bytes == pytest.approx(split.bytes * part.tokens / split.tokens, rel=0.1)
     assert evaluate(FakeModel.of(), part).tokens == part.scored_tokens
+
+
+def test_pieces_of_an_excerpt_end_where_documents_do() -> None:
+    split = documents(*[400] * 10)
+    part = excerpt(split, 2_000)
+    begins = np.isin(np.concatenate([part.document(i)[1:] for i in range(part.documents)]), [FakeModel.of().vocabulary.bos])
+    assert not begins.any(), "the first token of a document is fed, never scored"
+    assert np.isfinite(evaluate(FakeModel.of(), part).nats)

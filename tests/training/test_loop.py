@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import time
@@ -236,3 +237,39 @@ def test_a_full_disk_during_the_run_leaves_the_last_checkpoint(tmp_path: Path) -
     with store.observe_saves(full), pytest.raises(MachineError, match="no space left"):
         loop.run()
     assert Checkpoint.load(tmp_path).progress.step == 3
+
+
+def test_what_is_carried_ends_with_the_epoch_also_within_an_accumulated_step(tmp_path: Path) -> None:
+    """The last batches of an epoch go on from those before them; the first of the next one starts from nothing."""
+    loop = make(tmp_path, model=_seeded(None), accumulation=2, steps=9)
+    assert loop.source.steps_per_epoch % 2 == 1, "an epoch that ends within a step is the point"
+    seen: list[bool] = []
+    hidden = loop.model.hidden
+
+    def watched(tokens: torch.Tensor, carry: Any = None, boundaries: Any = None) -> Any:
+        seen.append(carry is None)
+        return hidden(tokens, carry, boundaries)
+
+    loop.model.hidden = watched  # type: ignore[method-assign]
+    loop.run()
+    assert seen == [position % loop.source.steps_per_epoch == 0 for position in range(len(seen))]
+
+
+def test_a_look_without_a_number_is_never_the_best(tmp_path: Path) -> None:
+    found = iter([math.inf, 3.0, 2.0, 4.0])
+    loop = make(tmp_path, Hooks(validate=lambda model: next(found)), evaluations=4, steps=4)
+    loop.run()
+    assert (loop.progress.best_nats, loop.progress.best_step) == (2.0, 3)
+    assert [line["valid_loss"] for line in lines(tmp_path) if "valid_loss" in line] == [None, 3.0, 2.0, 4.0]
+
+
+def test_a_run_that_ended_early_stays_ended_when_resumed(tmp_path: Path) -> None:
+    """Killed after its last checkpoint, while it was measured."""
+    loop = make(tmp_path, Hooks(validate=lambda model: 1.0), evaluations=20, patience=2, steps=20)
+    assert loop.run().stopped_early
+    step = loop.progress.step
+    again = make(tmp_path, Hooks(validate=lambda model: 1.0), evaluations=20, patience=2, steps=20)
+    again.restore(Checkpoint.load(tmp_path))
+    outcome = again.run(resumed=True)
+    assert outcome.stopped_early
+    assert again.progress.step == step < 20
