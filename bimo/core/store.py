@@ -92,6 +92,32 @@ def write_beside(path: Path, write: Callable[[Path], None]) -> None:
             raise
 
 
+def left_behind(folder: Path, name: str | None = None) -> Iterator[tuple[Path, str]]:
+    """What processes that are gone left in `folder` beside `name` (beside anything, if None): each path, and "part" or "old"."""
+    import psutil
+
+    for left in sorted(Path(folder).glob(".*")):
+        found = re.fullmatch(r"\.(.+)\.(\d+)\.(part|old)", left.name)
+        if found and name in (None, found[1]) and (int(found[2]) == os.getpid() or not psutil.pid_exists(int(found[2]))):
+            yield left, found[3]
+
+
+def clear_left(folder: Path) -> None:
+    """Remove the half-written files (and folders) that processes killed inside a save left in `folder`; not while this one saves."""
+    for left, what in left_behind(folder):
+        if what == "part":
+            remove(left)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder as far as the system lets us."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     data = text.encode("utf-8")

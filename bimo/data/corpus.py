@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -248,15 +247,11 @@ def _folder_beside(out: Path) -> Iterator[Path]:
 
 def _clear_what_is_left(out: Path) -> None:
     """Remove what runs that were killed left beside `out`; a corpus that was being replaced is put back first."""
-    import psutil
-
-    for left in out.parent.glob(f".{out.name}.*"):
-        found = re.fullmatch(rf"{re.escape(f'.{out.name}.')}(\d+)\.(part|old)", left.name)
-        if found and not psutil.pid_exists(int(found.group(1))):
-            if found.group(2) == "old" and not out.exists():
-                os.replace(left, out)
-            else:
-                shutil.rmtree(left, ignore_errors=True)
+    for left, what in store.left_behind(out.parent, out.name):
+        if what == "old" and not out.exists():
+            os.replace(left, out)
+        else:
+            store.remove(left)
 
 
 def _put_in_place(beside: Path, out: Path) -> None:

@@ -53,6 +53,7 @@ class Run:
 def run(recipe: Recipe, corpus: Corpus, folder: Path, *, name: str, command: str = "", resume: bool = False, quiet: bool = False) -> Run:
     """Fit `recipe` on `corpus` in `folder`; write the model, result.json and report.html there."""
     folder = Path(folder)
+    store.clear_left(folder)
     before = _told(folder) if resume else {}
     if not resume:
         _begin(folder)

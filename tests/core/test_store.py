@@ -180,3 +180,22 @@ def test_run_folders_are_numbered(tmp_path: Path) -> None:
     (tmp_path / "x-1").mkdir()
     assert store.next_run_folder("x", tmp_path) == tmp_path / "x-2"
     assert store.free_bytes(tmp_path / "not" / "there") > 0
+
+
+def test_parts_of_dead_processes_are_cleared_and_of_living_ones_kept(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    names = {
+        f".a.json.{dead.pid}.part",
+        f".corpus.{dead.pid}.part",
+        f".b.{os.getppid()}.part",
+        f".corpus.{dead.pid}.old",
+        ".c.part",
+        "d.1.part",
+    }
+    for name in names - {f".corpus.{dead.pid}.part"}:
+        (tmp_path / name).write_text("half")
+    (tmp_path / f".corpus.{dead.pid}.part").mkdir()
+    store.clear_left(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == names - {f".a.json.{dead.pid}.part", f".corpus.{dead.pid}.part"}
+    store.clear_left(tmp_path / "absent")

@@ -51,7 +51,9 @@ def test_the_best_weights_are_on_disk_and_told(place: Path, tmp_path: Path, monk
         return next(nats)
 
     monkeypatch.setattr(runs, "_hooks", lambda *_: Hooks(validate))
+    store.write_text(tmp_path / "run" / f".metrics.jsonl.{2**22 + 1}.part", "half")  # left by a process that was killed
     run = _run(place, tmp_path / "run", "lstm", "8steps", "training.evaluations=4")
+    assert not list((tmp_path / "run").glob(".*.part"))
     assert json.loads((tmp_path / "run" / "run.json").read_text())["best_step"] == 4
     assert any("those of step 4 of 8" in notice for notice in run.row.notices)
     saved = store.read_tensors(tmp_path / "run" / "model.safetensors")
