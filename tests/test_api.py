@@ -61,6 +61,11 @@ def test_the_run_folder_holds_what_it_should(place: Path) -> None:
     names = {p.name for p in (place / "decoder").iterdir()}
     assert {"recipe.yaml", "metrics.jsonl", "checkpoint.safetensors", "report.html", "result.json", "run.json", "model.safetensors",
             "config.json", "tokenizer.json", "generation_config.json"} <= names  # fmt: skip
+    vocabulary = bimo.load(place / "decoder").bundle.model.vocabulary
+    defaults = json.loads((place / "decoder" / "generation_config.json").read_text())
+    assert (defaults["eos_token_id"], defaults["suppress_tokens"]) == (vocabulary.eos, list(vocabulary.suppressed))
+    written = [(place / "decoder" / name).stat().st_mtime_ns for name in ("config.json", "generation_config.json", "model.safetensors")]
+    assert max(written) == written[-1]  # the weights last: a folder with weights is whole
     told = json.loads((place / "decoder" / "run.json").read_text())
     assert told["status"] == "finished"
     assert told["plan"]["parameters"] == bimo.info(place / "decoder")["parameters"]

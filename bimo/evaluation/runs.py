@@ -69,7 +69,6 @@ def run(recipe: Recipe, corpus: Corpus, folder: Path, *, name: str, command: str
     peak = _peak_memory(fitted.model)
     bundle = bundle_of(fitted.model)
     bundle.save(folder)
-    _generation_defaults(folder, bundle)
     comparison, row = _measured(fitted, bundle, corpus, folder, told, peak)
     comparison.rows = [row]
     store.write_json(folder / RESULT, comparison.to_dict())
@@ -90,7 +89,8 @@ def _begin(folder: Path) -> None:
 
 
 def _fingerprint(corpus: Corpus) -> str:
-    return f"{corpus.tokenizer.fingerprint[:16]}-{corpus.splits['train'].fingerprint[:16]}"
+    """Of the tokenizer and of every split: a run goes on only with the text that it began with, held-out text included."""
+    return "-".join([corpus.tokenizer.fingerprint[:16], *(f"{name}:{split.fingerprint[:16]}" for name, split in corpus.splits.items())])
 
 
 def _told(folder: Path) -> dict[str, Any]:
@@ -162,13 +162,6 @@ def sample_prompt(corpus: Corpus, length: int = 40) -> str:
 
 def _peak_memory(model: Any) -> int:
     return torch.cuda.max_memory_allocated(model.device) if model.device.type == "cuda" else runtime.peak_memory_bytes()
-
-
-def _generation_defaults(folder: Path, bundle: Bundle) -> None:
-    """generation_config.json as transformers reads it: special ids, and the ids that are never written."""
-    v = bundle.tokenizer.vocabulary
-    values = {"bos_token_id": v.bos, "eos_token_id": v.eos, "pad_token_id": v.pad, "suppress_tokens": list(v.suppressed) or None}
-    store.write_json(folder / "generation_config.json", {k: x for k, x in values.items() if x is not None})
 
 
 def generation_speed(bundle: Bundle, seconds: float = 2.0) -> float | None:

@@ -127,9 +127,9 @@ class LanguageModel(ABC):
         """Numbers that were learned (an n-gram's: its probabilities and back-off weights)."""
 
     def save(self, folder: Path) -> None:
-        """Write `config.json` and `model.safetensors` into `folder`, each whole or not at all."""
-        store.write_tensors(Path(folder) / "model.safetensors", self.tensors())
+        """Write `config.json`, then `model.safetensors`, into `folder`, each whole or not at all: a folder with weights is whole."""
         store.write_json(Path(folder) / "config.json", self.config_dict())
+        store.write_tensors(Path(folder) / "model.safetensors", self.tensors())
 
     # -- the interface ------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from bimo.core import store
 from bimo.core.errors import ModelError
 from bimo.core.recipe import DocumentMode
 from bimo.models.base import LanguageModel, load_model
+from bimo.models.vocabulary import generation_config
 from bimo.text.tokenizer import Tokenizer
 
 FILE = "bimo.json"
@@ -44,6 +45,7 @@ class Bundle:
         folder = Path(folder)
         self.tokenizer.save(folder)
         store.write_json(folder / FILE, {"documents": self.documents, "context": self.context})
+        store.write_json(folder / "generation_config.json", generation_config(self.model.vocabulary))
         self.model.save(folder)
 
     @classmethod

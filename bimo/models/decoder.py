@@ -7,7 +7,6 @@ and settings of other programs in `interop/huggingface`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -15,7 +14,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bimo.core import store
 from bimo.core.errors import CapabilityError
 from bimo.models import cache
 from bimo.models.base import Kind, ModelConfig, NeuralLanguageModel
@@ -164,11 +162,6 @@ class Decoder(NeuralLanguageModel):
             cos, sin = rotary_tables(settings.context, settings.per_head, settings.rope_theta)
             model.cos, model.sin = cos, sin
         return model.requires_grad_(True).eval()
-
-    def save(self, folder: Path) -> None:
-        """Write the model, and the special ids once more into `generation_config.json`, where other programs look for them."""
-        super().save(folder)
-        store.write_json(Path(folder) / "generation_config.json", huggingface.generation_config(self.vocabulary))
 
     # -- learning -----------------------------------------------------------------------------------------------------
 

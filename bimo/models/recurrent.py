@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from bimo.core.errors import CapabilityError, ModelError
 from bimo.models.base import Kind, ModelConfig, NeuralLanguageModel
-from bimo.models.interop.huggingface import read_vocabulary, write_vocabulary
 from bimo.models.kernels.recurrent import GATES, Cell, layer
+from bimo.models.vocabulary import read_vocabulary, write_vocabulary
 from bimo.text.vocabulary import Vocabulary
 
 States = tuple[Tensor, ...]  # (h,) or, with LSTM, (h, c): [L, B, H] each

@@ -107,3 +107,12 @@ def test_the_prompt_of_the_samples_is_known_prose(place: Path) -> None:
     assert 0 < len(prompt) <= 40
     assert "<unk>" not in prompt
     assert "\n" not in prompt
+
+
+def test_a_run_goes_on_only_with_the_splits_it_began_with(place: Path) -> None:
+    corpus = Corpus.open(place / "corpus")
+    known = runs._fingerprint(corpus)
+    for name in corpus.splits:
+        changed = Corpus.open(place / "corpus")
+        changed.splits[name].fingerprint = "another"
+        assert runs._fingerprint(changed) != known
