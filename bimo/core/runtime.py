@@ -15,7 +15,7 @@ from bimo.core.errors import UserError
 
 def cores() -> int:
     """Processor cores this process may use (OMP_NUM_THREADS wins where set)."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # a list holds one number for each level of nesting
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -31,8 +31,13 @@ def pick_device(asked: str | None = None) -> Any:
         device = torch.device(asked)
     except RuntimeError:
         raise UserError(f"training.device: cannot read {asked!r}; write cpu, cuda or cuda:0") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"training.device: {asked!r} is not supported; write cpu, cuda or cuda:0")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"training.device: {asked} asked for, but torch finds no CUDA device; use cpu")
+    if device.type == "cuda" and (device.index or 0) >= (present := torch.cuda.device_count()):
+        there = "cuda:0 alone" if present == 1 else f"cuda:0 to cuda:{present - 1}"
+        raise UserError(f"training.device: {asked} asked for, but this machine has {present} CUDA device(s), {there}")
     return device
 
 

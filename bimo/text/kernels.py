@@ -6,7 +6,6 @@ folder), without the interpreter's lock, so that plain threads share the work.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,17 +15,21 @@ import numba
 import numpy as np
 from numba import types
 
+from bimo.core import runtime
 from bimo.core.errors import UserError
 
 
-def compiled(signature: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a kernel for one signature and keep the machine code; where no folder can be written, compile in memory."""
+def compiled(signature: Any = None, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a kernel for one signature (None: for each that it is called with) and keep the machine code.
+
+    Where no folder can be written, it is compiled in memory. options: numba's own, such as fastmath.
+    """
 
     def wrap(function: Callable[..., Any]) -> Any:
         try:
-            return numba.njit(signature, cache=True, nogil=True, error_model="numpy")(function)
+            return numba.njit(signature, cache=True, nogil=True, error_model="numpy", **options)(function)
         except (RuntimeError, OSError):  # no folder for the cache
-            return numba.njit(signature, nogil=True, error_model="numpy")(function)
+            return numba.njit(signature, nogil=True, error_model="numpy", **options)(function)
 
     return wrap
 
@@ -37,7 +40,7 @@ def readonly(scalar: types.Type) -> types.Array:
 
 
 def thread_count() -> int:
-    """Threads that a kernel may use: torch's setting where torch is loaded, else OMP_NUM_THREADS, else the processors.
+    """Threads that a kernel may use: torch's setting where torch is loaded, else the cores (`runtime.cores`).
 
     >>> thread_count() >= 1
     True
@@ -45,10 +48,7 @@ def thread_count() -> int:
     torch = sys.modules.get("torch")
     if torch is not None:
         return int(torch.get_num_threads())
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return runtime.cores()
 
 
 def in_threads(work: Callable[[int], Any], parts: int) -> list[Any]:

@@ -12,14 +12,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload, register_jitable
 
+from bimo.text.kernels import compiled
+
 # Contraction to fused multiply-add is the only liberty taken: NaN and infinity stay what they are.
-_jit = numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+_jit = compiled(fastmath={"contract"})
 
 _LOG2E = np.float32(1 / math.log(2))
 _LN2_HIGH = np.float32(355 / 512)  # few bits, so that k · high is exact

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from typing import get_args
 
 import pytest
@@ -119,3 +122,17 @@ def test_low_precision_products_are_near(monkeypatch):
     assert 0 < float((near - exact).detach().abs().max()) < 0.1
     near.sum().backward()
     assert given[3].grad.dtype == torch.float32
+
+
+def test_gates_are_compiled_where_no_folder_can_be_written() -> None:
+    code = """
+        from numba.core.caching import CacheImpl
+        CacheImpl._locator_classes = []
+        import numpy as np
+        from bimo.models.kernels import recurrent_gates as gates
+        z = np.zeros
+        h = z((2, 1, 3))
+        gates.rnn_forward(0, np.ones((1, 1, 3)), z((1, 3)), h, h, z((1, 1, 3)), np.ones((1, 1)))
+        assert np.allclose(h[1], np.tanh(1.0))
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
