@@ -7,9 +7,20 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from bimo.core.errors import ModelError, RecipeError, did_you_mean
+
+
+class Kind(StrEnum):
+    """What a score means; the surer first. Nothing is ranked across kinds."""
+
+    EXACT = "exact"
+    CONDITIONAL = "conditional"
+    BOUND = "bound"
+    PSEUDO = "pseudo"
+    UNNORMALISED = "unnormalised"
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, get_args
 
+from bimo.core.recipe import DocumentMode
 from bimo.text.clean import Cleaner
 
-DocumentMode = Literal["file", "line", "paragraph", "stream"]
-MODES: tuple[DocumentMode, ...] = ("file", "line", "paragraph", "stream")
+MODES: tuple[DocumentMode, ...] = get_args(DocumentMode)
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 

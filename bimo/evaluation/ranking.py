@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bimo.core.registry import Kind
 from bimo.evaluation.metrics import Interval, bootstrap_interval, paired_bootstrap
 from bimo.evaluation.results import Comparison, Real, Row, TokenizerFacts
 
 FEWEST_UNITS = 10  # with fewer documents or blocks a bootstrap says nothing
 TOO_CLOSE = 0.005  # without an interval, a lead below this share is not called one
-_KIND_ORDER = ("exact", "conditional", "bound", "pseudo", "unnormalised")
 Apart = Literal["kind", "tokenizer", "text", "asked"]
 
 
@@ -65,7 +65,7 @@ def rank(comparison: Comparison) -> Ranking:
             groups.setdefault(_group_key(comparison, row), []).append(row)
     if not groups:
         return result
-    first = min(groups, key=lambda key: (_KIND_ORDER.index(key[0]), -len(groups[key]), key[1] != ""))
+    first = min(groups, key=lambda key: (list(Kind).index(Kind(key[0])), -len(groups[key]), key[1] != ""))
     result.ranked = sorted(groups.pop(first), key=_bits)
     for key, rows in groups.items():
         reason: Apart = "kind" if key[0] != first[0] else "tokenizer" if key[1] != first[1] else "text"

@@ -13,12 +13,13 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jinja2
 from markupsafe import Markup, escape
 
 from bimo.core import store
+from bimo.core.recipe import DocumentMode
 from bimo.evaluation import display, plots
 from bimo.evaluation.figures import learning_plots, tradeoff_plots
 from bimo.evaluation.ranking import Ranking, rank, row_interval
@@ -82,7 +83,7 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
         samples=[{"label": r.label, "slot": i % plots.SLOTS, **_samples(r, t)} for i, r in rows if r.samples],
         plans=[part for i, r in rows if (part := {"label": r.label, "slot": i % plots.SLOTS, "entries": _plan(r, t)})["entries"]],
         text=comparison.text,
-        mode=t(f"mode_{comparison.text.documents}") if comparison.text.documents in _MODES else "",
+        mode=t(f"mode_{comparison.text.documents}") if comparison.text.documents in get_args(DocumentMode) else "",
         splits=_splits(comparison, t),
         notices=[*comparison.notices, *(f"{r.label}{t('colon')}{notice}" for _, r in rows for notice in r.notices)],
         recipes=[{"label": r.label, "slot": i % plots.SLOTS, "recipe": r.recipe} for i, r in rows if r.recipe],
@@ -90,9 +91,6 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
         machine=comparison.machine,
         machine_line=_machine_line(comparison, t),
     )
-
-
-_MODES = ("file", "line", "paragraph", "stream")
 
 
 @functools.cache

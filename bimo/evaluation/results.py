@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 from bimo.core.errors import UserError
+from bimo.core.registry import Kind
 
-KindName = Literal["exact", "conditional", "bound", "pseudo", "unnormalised"]
 Real = Annotated[
     float | None,
     PlainSerializer(lambda v: v if v is not None and math.isfinite(v) else None, return_type=float | None, when_used="json"),
@@ -119,7 +119,7 @@ class Row(_Result):
 
     family: str
     label: str = Field(description="as people call it, such as a 3-gram's order or a cell's name in full")
-    kind: KindName = "exact"
+    kind: Kind = Kind.EXACT
     learning: str = Field(default="", description="counted, gradient or composite")
     tokenizer: TokenizerFacts | None = Field(default=None, description="where it is not the comparison's")
     error: str | None = Field(default=None, description="why the family failed; its other fields may be empty")

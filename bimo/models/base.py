@@ -18,21 +18,11 @@ from torch import Tensor, nn
 
 from bimo.core import store
 from bimo.core.errors import CapabilityError, ContextError, ModelError, UserError
-from bimo.core.registry import Family, family_of_model_type
+from bimo.core.registry import Family, Kind, family_of_model_type
 from bimo.text.vocabulary import Vocabulary
 
 State = Any  # opaque: made by a model, handed back to the same model
 Keep = Literal["all", "last"]
-
-
-class Kind(StrEnum):
-    """What a score means. Nothing is ranked across kinds."""
-
-    EXACT = "exact"
-    CONDITIONAL = "conditional"
-    BOUND = "bound"
-    PSEUDO = "pseudo"
-    UNNORMALISED = "unnormalised"
 
 
 class Learning(StrEnum):

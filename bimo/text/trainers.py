@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from bimo.core.errors import RecipeError, SourceError, did_you_mean
+from bimo.core.recipe import TokenizerKind
 from bimo.text.runners import UNK, byte_alphabet
 from bimo.text.words import split_words
 
-TrainedKind = Literal["byte", "char", "word", "bpe", "wordpiece", "unigram"]
-KINDS: tuple[str, ...] = get_args(TrainedKind)
+KINDS: tuple[str, ...] = get_args(TokenizerKind)
 SPECIALS = ("<s>", "</s>", "<pad>")
 _VERY_UNLIKELY = -10_000.0  # the score of pieces that plain text must never become (Unigram)
 
