@@ -36,7 +36,7 @@ class SplitWriter:
         self.name, self.tokenizer, self.stream, self.folder = name, tokenizer, stream, folder
         self.measure_loss = measure_loss
         self.type = token_type(tokenizer.vocabulary.size)
-        self.unknown = self.lost = self.characters = self.tokens = 0
+        self.unknown = self.lost = self.tokens = 0
         self._held: list[Document] = []
         self._held_size = 0
         self._memory: list[NDArray[Any]] = []
@@ -61,7 +61,6 @@ class SplitWriter:
         unknown, lost = self.tokenizer.losses(texts, ids, offsets, self.stream, self.measure_loss)
         self.unknown += unknown
         self.lost += lost
-        self.characters += self._held_size
         self._lengths.append(np.diff(offsets))
         self._bytes.append(np.array([d.bytes for d in self._held], dtype=np.int64))
         self._write(ids.astype(self.type))

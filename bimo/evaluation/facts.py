@@ -46,7 +46,7 @@ def text_facts(corpus: Corpus, name: str, sources: Sequence[str] = ()) -> TextFa
         ),
         splits={n: SplitFacts(documents=s.documents, tokens=s.tokens, bytes=s.bytes) for n, s in corpus.splits.items()},
         read=[{k: f[k] for k in ("name", "format", "encoding", "documents", "bytes")} for r in reading.values() for f in r["files"]],  # type: ignore[misc]
-        skipped=[{"name": s[0], "why": s[1]} if not isinstance(s, dict) else s for r in reading.values() for s in r["skipped"]],  # type: ignore[misc]
+        skipped=[s for r in reading.values() for s in r["skipped"]],  # type: ignore[misc]
         notices=manifest["summary"],
     )
 

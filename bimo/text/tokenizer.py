@@ -55,11 +55,7 @@ class Tokenizer:
         import tokenizers
 
         text = trainers.train(kind, texts, vocab_size).to_str()  # read again, as `load` does: scores are rounded alike
-        tokenizer = cls(tokenizers.Tokenizer.from_str(text), kind, text=text)
-        tokenizer.asked_size = vocab_size
-        return tokenizer
-
-    asked_size: int | None = None
+        return cls(tokenizers.Tokenizer.from_str(text), kind, text=text)
 
     # -- encoding -----------------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ def saving_and_loading_is_identity(model: LanguageModel) -> None:
             opened.append(load_model(folder))
         loaded.save(again)
         assert store.read_json(again / "config.json") == config
-        assert store.file_hash(again / "model.safetensors") == store.file_hash(folder / "model.safetensors")
+        assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
         vocabulary = model.vocabulary
         special = {"bos": vocabulary.bos, "eos": vocabulary.eos, "pad": vocabulary.pad, "unk": vocabulary.unk}
         assert config["vocab_size"] == vocabulary.size

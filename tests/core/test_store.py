@@ -25,7 +25,6 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
     store.write_tensors(tmp_path / "t.safetensors", {"x": torch.arange(6).view(2, 3).t()}, {"note": "n"})
     assert store.read_tensors(tmp_path / "t.safetensors")["x"].tolist() == [[0, 3], [1, 4], [2, 5]]
     assert store.read_tensor_metadata(tmp_path / "t.safetensors") == {"note": "n"}
-    assert len(store.file_hash(tmp_path / "t.safetensors")) == 64
 
 
 @pytest.mark.parametrize("when", ["write", "sync", "rename"])
