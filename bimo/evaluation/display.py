@@ -10,7 +10,6 @@ NONE = "–"
 _MINUS = "\u2212"
 # Direction marks, embeddings, overrides, isolates, and characters without a body: shown as their code point.
 _UNSEEN = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200B, 0x200E, 0x200F, 0x061C, 0x2060, 0xFEFF, *range(0xE0000, 0xE0080)}
-_DURATION = {"s": 1, "m": 60, "h": 3600}
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -114,19 +113,6 @@ def percent(share: float, decimals: int = 1, space: str = "\u00a0") -> str:
     '−3.1 %'
     """
     return f"{share * 100:.{decimals}f}{space}%".replace("-", _MINUS)
-
-
-def parse_budget(written: str) -> tuple[float, str] | None:
-    """A budget as written in its number and unit: s, m, h, steps, epochs or tokens; None if it is something else.
-
-    >>> parse_budget("10m"), parse_budget("5Mtokens"), parse_budget("soon")
-    ((10.0, 'm'), (5000000.0, 'tokens'), None)
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMB]?)\s*(s|m|h|steps?|epochs?|tokens?)\s*", written)
-    if not found or (found[2] and found[3] in _DURATION):
-        return None
-    unit = found[3] if found[3] in _DURATION else found[3].rstrip("s") + "s"
-    return float(found[1]) * {"": 1, "k": 1e3, "M": 1e6, "B": 1e9}[found[2]], unit
 
 
 def visible(text: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from bimo.core.budget import Budget
+from bimo.core.errors import RecipeError
 from bimo.evaluation import display
 from bimo.evaluation.ranking import FEWEST_UNITS, Ranking, rank
 from bimo.evaluation.results import Comparison, Row
@@ -46,10 +48,14 @@ def budget(written: str, lang: str) -> str:
     ('in 30 seconds', 'in one minute', '训练 10 分钟')
     """
     t = words(lang)
-    parsed = display.parse_budget(written)
-    if parsed is None:
+    try:
+        asked = Budget.parse(written)
+    except RecipeError:
         return t("budget_other", n=display.shorten(written, 24))
-    number, unit = parsed
+    number, unit = asked.amount, str(asked.unit)
+    if asked.unit == "seconds":
+        unit, length = next((name, n) for name, n in (("h", 3600), ("m", 60), ("s", 1)) if number % n == 0 or n == 1)
+        number /= length
     shown = f"{number:,g}" if number < 1e5 else display.tick(display.count(number))
     said = t(f"budget_{unit}", n="one" if number == 1 and lang == "en" else shown)
     return said[:-1] if number == 1 and lang == "en" else said

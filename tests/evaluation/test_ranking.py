@@ -91,7 +91,8 @@ def test_few_documents_are_said_and_give_no_interval():
 @pytest.mark.parametrize(
     ("written", "said"),
     [("30s", "in 30 seconds"), ("1h", "in one hour"), ("300steps", "in 300 steps"), ("1epoch", "in one epoch"),
-     ("5Mtokens", "in 5 M tokens"), ("a while", "with a budget of a while")],
+     ("5Mtokens", "in 5 M tokens"), ("10min", "in 10 minutes"), ("5Gtokens", "in 5 B tokens"), ("5400s", "in 90 minutes"),
+     ("a while", "with a budget of a while")],
 )  # fmt: skip
 def test_budgets_are_said_as_people_say_them(written, said):
     assert budget(written, "en") == said
