@@ -14,11 +14,11 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from bimo.core import registry, runtime, store
 from bimo.core.errors import ModelError, RecipeError, SourceError
-from bimo.core.recipe import Recipe, make_recipe, parse_overrides, read_recipe
+from bimo.core.recipe import Recipe, TokenizerKind, make_recipe, parse_overrides, read_recipe
 from bimo.data import corpus as corpora
 from bimo.data.corpus import Corpus
 from bimo.data.documents import ReadReport
@@ -108,18 +108,30 @@ def _is_corpus(sources: list[str]) -> bool:
     return len(sources) == 1 and (Path(sources[0]) / "corpus.json").is_file()
 
 
-def _corpus(recipe: Recipe, beside: Path, asked: Mapping[str, Any]) -> Corpus:
+def _corpus(recipe: Recipe, beside: Path) -> Corpus:
     """The prepared corpus that the recipe names, or one prepared from its text in `beside`."""
     if not _is_corpus(recipe.text.sources):
         return _prepare(recipe, beside)
-    fixed = [name for name, value in asked.items() if value is not None]
-    if fixed:
-        raise RecipeError(f"{recipe.text.sources[0]} is prepared already: {', '.join(fixed)} can only be chosen in bimo prepare")
     corpus = Corpus.open(recipe.text.sources[0])
+    _refuse_otherwise_prepared(recipe, corpus)
     recipe.text.documents = corpus.documents
-    if corpus.tokenizer.kind in ("byte", "char", "word", "bpe", "wordpiece", "unigram"):
+    if corpus.tokenizer.kind in get_args(TokenizerKind):
         recipe.text.tokenizer = cast(Any, corpus.tokenizer.kind)
     return corpus
+
+
+def _refuse_otherwise_prepared(recipe: Recipe, corpus: Corpus) -> None:
+    """What a recipe asks of its text must be so in a corpus that is prepared already; what it leaves open is as the corpus has it."""
+    reading = corpus.manifest["reading"]
+    read = {name: [file["name"] for file in reading.get(name, {}).get("files", [])] for name in ("valid", "test")}
+    holds = {
+        "documents": corpus.documents, "tokenizer": corpus.tokenizer.kind, "vocab_size": corpus.tokenizer.vocabulary.size,
+        **{name: files[0] if len(files) == 1 else f"a part of {recipe.text.sources[0]}" for name, files in read.items()},
+    }  # fmt: skip
+    asked = {name: getattr(recipe.text, name) for name in sorted(recipe.text.model_fields_set & set(holds))}
+    wrong = [f"text.{name} is {holds[name]} there, not {value}" for name, value in asked.items() if value not in (None, holds[name])]
+    if wrong:
+        raise RecipeError(f"{recipe.text.sources[0]} is prepared already: {'; '.join(wrong)}; it can only be chosen in bimo prepare")
 
 
 def _name(sources: Sequence[str]) -> str:
@@ -158,7 +170,7 @@ def train(
     name = _name(recipe.text.sources)
     folder = Path(out) if out is not None else store.next_run_folder(name)
     _refuse_used(folder)
-    corpus = _corpus(recipe, folder / "corpus", text)
+    corpus = _corpus(recipe, folder / "corpus")
     return runs.run(recipe, corpus, folder, name=_title(corpus), command=_command())
 
 
@@ -193,7 +205,7 @@ def plan(
     text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents}
     recipe = _recipe(_listed(sources), overrides, family=family, budget=budget, seed=seed, **text)
     with tempfile.TemporaryDirectory(prefix="bimo-plan-") as folder:
-        return plan_ahead(recipe, _corpus(recipe, Path(folder) / "corpus", text))
+        return plan_ahead(recipe, _corpus(recipe, Path(folder) / "corpus"))
 
 
 def compare(
@@ -216,12 +228,12 @@ def compare(
         raise RecipeError(f"families: none given; known: {', '.join(registry.families())}")
     text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents}
     shared = {"budget": budget or "30s", "seed": seed}
-    listed = _listed(sources)
-    base = _recipe(listed, (), **text, **shared)
-    recipes = [_one_of(name, base, shared, list(overrides)) for name in names]
+    overrides = list(overrides)
+    base = _recipe(_listed(sources), [word for word in overrides if word.startswith("text.")], **text, **shared)
+    recipes = [_one_of(name, base, shared, overrides) for name in names]
     name = _name(base.text.sources)
     folder = Path(out) if out is not None else store.next_run_folder(f"{name}-comparison")
-    corpus = _corpus(base, folder / "corpus", text)
+    corpus = _corpus(base, folder / "corpus")
     for recipe in recipes:  # a prepared corpus has documents and a tokenizer of its own
         recipe.text = base.text.model_copy()
     return comparison.compare(recipes, corpus, folder, name=_title(corpus), command=_command())
@@ -300,10 +312,14 @@ class Model:
         return stream_text(self.bundle, prompt, GenerationConfig.of(**options))
 
     def score(self, texts: Sequence[str]) -> list[float]:
-        """Nats of each text as a document of its own, its end included."""
-        from bimo.data.documents import Document
+        """Nats of each text as a document of its own, its end included. A text is taken as it is: nothing is cleaned.
 
-        documents = [Document(text, f"text {i}", len(text.encode())) for i, text in enumerate(texts)]
+        A text with half a surrogate pair, which is no Unicode text, is a `UserError`.
+        """
+        from bimo.data.documents import Document
+        from bimo.text.runners import utf8
+
+        documents = [Document(text, f"text {i}", len(utf8(text))) for i, text in enumerate(texts)]
         split = corpora.encode_documents(documents, self.bundle.tokenizer, cast(Any, self.bundle.documents))
         return [float(x) for x in perplexity.document_nats(self.bundle.model, split, self.bundle.context)]
 

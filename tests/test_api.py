@@ -163,3 +163,37 @@ def test_the_quickstart_text_is_the_manual_that_python_carries() -> None:
     text = built_in_text()
     assert len(text) > 300_000
     assert guess_language(text[:4000]) == "en"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("text.tokenizer=byte", "text.tokenizer is char there, not byte"),
+        ("text.documents=line", "text.documents is file there, not line"),
+        ("text.vocab_size=9", r"text.vocab_size is \d+ there, not 9"),
+        ("text.valid=held.txt", "text.valid is a part of .*corpus there, not held.txt"),
+    ],
+)
+def test_what_a_prepared_corpus_is_not_is_refused_wherever_it_is_asked_for(place: Path, tmp_path: Path, word: str, said: str) -> None:
+    corpus, key, value = str(place / "corpus"), *word.removeprefix("text.").split("=")
+    with pytest.raises(RecipeError, match=said):
+        bimo.train(corpus, family="ngram", out=tmp_path / "run", overrides=[word])
+    with pytest.raises(RecipeError, match=said):
+        bimo.compare(corpus, families=["ngram"], out=tmp_path / "comparison", overrides=[word])
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps({"family": "ngram", "text": {"sources": [corpus], key: int(value) if value.isdigit() else value}}))
+    with pytest.raises(RecipeError, match=said):
+        bimo.train(str(recipe), out=tmp_path / "run")
+
+
+def test_what_a_prepared_corpus_is_may_be_said(place: Path, tmp_path: Path) -> None:
+    size = bimo.load(place / "ngram").bundle.tokenizer.vocabulary.size
+    words = ["text.tokenizer=char", "text.documents=file", f"text.vocab_size={size}", *small("ngram")]
+    run = bimo.train(str(place / "corpus"), family="ngram", out=tmp_path / "run", overrides=words)
+    again = bimo.train(str(run.folder / "recipe.yaml"), out=tmp_path / "again")
+    assert again.row.nats == run.row.nats
+
+
+def test_half_a_surrogate_pair_is_no_text(place: Path) -> None:
+    with pytest.raises(UserError, match=r"half a surrogate pair \(U\+D800\) at character 1"):
+        bimo.load(place / "lstm").score(["fine", "a\ud800"])

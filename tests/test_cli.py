@@ -96,7 +96,7 @@ def test_words_that_are_no_command(bimo_cli: Cli) -> None:
 
 def test_a_prepared_corpus_keeps_its_tokenizer(bimo_cli: Cli, place: Path, tmp_path: Path) -> None:
     ran = bimo_cli("train", place / "corpus", "--out", tmp_path / "out", "--tokenizer", "bpe")
-    refused(ran, "is prepared already: tokenizer can only be chosen in bimo prepare")
+    refused(ran, "is prepared already: text.tokenizer is char there, not bpe; it can only be chosen in bimo prepare")
 
 
 def test_folders_in_the_way(bimo_cli: Cli, place: Path, tmp_path: Path) -> None:
