@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 from bimo.core.errors import UserError
 from bimo.core.registry import Kind
 
+KindName = Annotated[str, AfterValidator(lambda name: Kind(name).value)]
 Real = Annotated[
     float | None,
     PlainSerializer(lambda v: v if v is not None and math.isfinite(v) else None, return_type=float | None, when_used="json"),
@@ -119,7 +120,7 @@ class Row(_Result):
 
     family: str
     label: str = Field(description="as people call it, such as a 3-gram's order or a cell's name in full")
-    kind: Kind = Kind.EXACT
+    kind: KindName = Kind.EXACT.value
     learning: str = Field(default="", description="counted, gradient or composite")
     tokenizer: TokenizerFacts | None = Field(default=None, description="where it is not the comparison's")
     error: str | None = Field(default=None, description="why the family failed; its other fields may be empty")

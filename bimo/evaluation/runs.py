@@ -192,7 +192,7 @@ def _measured(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told
     row = Row(
         family=recipe.family,
         label=family.label.format(**recipe.model),
-        kind=fitted.model.kind,
+        kind=fitted.model.kind.value,
         learning=family.learning,
         parameters=fitted.model.parameter_count(),
         disk_bytes=sum(p.stat().st_size for p in folder.glob("model*.safetensors")),
