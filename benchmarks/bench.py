@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import tables
-from benchmarks.evidence import DECODER, LEARNING, NGRAM, RECURRENT
+from benchmarks.evidence import DECODER, LEARNING, NGRAM, RECURRENT, RUN
 from benchmarks.record import Desk, Entry, data_folder, main
 
 
@@ -37,7 +37,7 @@ ENTRIES = (
         "ngram-kenlm",
         "n-grams beside KenLM: perplexity, time to a model, memory, scored words a second",
         ngram_kenlm,
-        (*NGRAM, "bimo/text/kernels.py", "benchmarks/ngram_kenlm.py"),
+        (*NGRAM, "benchmarks/ngram_kenlm.py"),
         budget="5 rounds",
         minutes=1,
     ),
@@ -45,7 +45,7 @@ ENTRIES = (
         "nanogpt-cpu",
         "seconds from process start to 1.88 nats a character on tinyshakespeare, beside nanoGPT's CPU recipe",
         timed("nanogpt_cpu", 3.5, "--runs"),
-        (*LEARNING, *DECODER, "benchmarks/nanogpt.py", "benchmarks/nanogpt_cpu.py", "benchmarks/shakespeare.py"),
+        (*RUN, *LEARNING, *DECODER, "benchmarks/nanogpt.py", "benchmarks/nanogpt_cpu.py", "benchmarks/shakespeare.py"),
         budget="5 runs",
         minutes=20,
         recipes=("bimo/recipes/tinyshakespeare-quick.yaml", "bimo/recipes/decoder-*.yaml"),

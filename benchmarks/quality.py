@@ -26,10 +26,14 @@ def picked(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in PICKED if row.get(name) is not None}
 
 
-def recipe_of(name: str, otherwise: str) -> list[object]:
-    """The recipe file `name` as arguments, with `--budget …` where it sets none itself."""
-    path = ROOT / "bimo" / "recipes" / f"{name}.yaml"
-    return [path] if "budget" in read_recipe(path).get("training", {}) else [path, "--budget", otherwise]
+def recipe_of(name: str) -> Path:
+    """The recipe file `name`, which sets its budget."""
+    return ROOT / "bimo" / "recipes" / f"{name}.yaml"
+
+
+def budget_of(name: str) -> str:
+    """The budget that the recipe file `name` sets."""
+    return str(read_recipe(recipe_of(name))["training"]["budget"])
 
 
 def text_of(desk: Desk, train: str, valid: str, test: str) -> list[object]:
@@ -61,7 +65,7 @@ def ptb_lstm(desk: Desk) -> dict[str, Any]:
     """Test perplexity, of the weights that the validation text chose; the test text is read once, at the end."""
     train, *held_out = text_of(desk, *PTB)
     row = desk.bimo(
-        "train", *recipe_of("ptb-lstm", "1h"), f"text.sources=[{train}]", *held_out, "--documents", "stream", "--tokenizer", "word",
+        "train", recipe_of("ptb-lstm"), f"text.sources=[{train}]", *held_out, "--documents", "stream", "--tokenizer", "word",
         "--seed", desk.seed, "--out", desk.folder / "run",
     )  # fmt: skip
     run = store.read_json(desk.folder / "run" / "run.json")
@@ -82,7 +86,7 @@ def tinyshakespeare(desk: Desk) -> dict[str, Any]:
     """
     train, valid = shakespeare.split(Path(desk.data(shakespeare.SOURCE)), desk.folder)
     row = desk.bimo(
-        "train", *recipe_of("tinyshakespeare", "15m"), f"text.sources=[{train}]", "--valid", valid, "--test", valid,
+        "train", recipe_of("tinyshakespeare"), f"text.sources=[{train}]", "--valid", valid, "--test", valid,
         "--documents", "file", "--tokenizer", "char", "--seed", desk.seed, "training.keep=last", "--out", desk.folder / "run",
     )  # fmt: skip
     same, characters = shakespeare.loss_of_run(desk.folder / "run", valid)

@@ -83,7 +83,7 @@ def shown(words: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """A figure that can be made again. touches, recipes: globs from the repository's root."""
+    """A figure that can be made again. touches, recipes: globs from the repository's root, after "!" of what does not count."""
 
     name: str
     shows: str
@@ -114,14 +114,18 @@ def plain_code(source: str) -> str:
 
 
 def files_of(globs: Sequence[str], root: Path) -> list[Path]:
-    """The files that globs name, sorted; a glob that names nothing is a `UserError`, or a change would go unseen."""
+    """The files that globs name but for those that a glob after "!" names, sorted.
+
+    A glob that names nothing is a `UserError`, or a change would go unseen.
+    """
     found: set[Path] = set()
+    dropped: set[Path] = set()
     for pattern in globs:
-        files = [p for p in root.glob(pattern) if p.is_file()]
+        files = [p for p in root.glob(pattern.removeprefix("!")) if p.is_file()]
         if not files:
             raise UserError(f"{pattern}: no such file under {root}; mend the entry's row in benchmarks/")
-        found.update(files)
-    return sorted(found)
+        (dropped if pattern.startswith("!") else found).update(files)
+    return sorted(found - dropped)
 
 
 def content_hash(globs: Sequence[str], root: Path = ROOT) -> str:

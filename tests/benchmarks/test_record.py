@@ -11,6 +11,7 @@ from benchmarks import bench, evidence, record, tables
 from benchmarks.record import Desk, Entry
 from bimo.core import store
 from bimo.core.errors import MachineError, UserError
+from bimo.core.recipe import make_recipe
 
 
 @pytest.fixture
@@ -79,6 +80,28 @@ def test_another_seed_or_budget_is_other_evidence(entry: Entry, house: Path) -> 
 def test_a_glob_that_names_nothing_is_an_error(house: Path) -> None:
     with pytest.raises(UserError, match=r"gone\.py: no such file"):
         record.content_hash(("gone.py",), house)
+
+
+def test_what_stands_after_a_mark_of_exclamation_does_not_count(entry: Entry, house: Path) -> None:
+    (house / "shown.py").write_text("y = 1\n")
+    assert [p.name for p in record.files_of(("*.py", "!shown.py"), house)] == ["code.py"]
+    with pytest.raises(UserError, match=r"gone\.py: no such file"):
+        record.files_of(("*.py", "!gone.py"), house)
+
+
+def test_budgets_are_those_of_the_recipes() -> None:
+    named = {"ptb-lstm": "ptb-lstm", "tinyshakespeare-147": "tinyshakespeare"}
+    told = {e.name: e.budget for e in evidence.ENTRIES}
+    for name, recipe in named.items():
+        assert told[name] == make_recipe({"preset": recipe}).training.budget
+
+
+def test_code_that_makes_figures_counts() -> None:
+    counted = {e.name: {str(p.relative_to(record.ROOT)) for p in record.files_of(e.touches, record.ROOT)} for e in evidence.ENTRIES}
+    everywhere = {"bimo/core/recipe.py", "bimo/core/budget.py", "bimo/core/runtime.py", "bimo/text/clean.py", "bimo/data/documents.py"}
+    for name, more in {"ptb-lstm": "kernels/recurrent_gates.py", "tinyshakespeare-147": "cache.py", "wikitext2": "ngram/lookup.py"}.items():
+        assert everywhere | {f"bimo/models/{more}", "bimo/training/checkpoint.py"} <= counted[name]
+    assert "bimo/models/decoder.py" not in counted["ptb-lstm"] | counted["ptb-ngram"]
 
 
 def test_code_of_every_entry_exists() -> None:
