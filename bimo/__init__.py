@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 # Waiting threads sleep instead of spinning, unless the user says otherwise: as fast on an idle machine, and on a busy one
-# up to twenty times faster (docs/lab-notes.md). It must be said before torch is loaded.
+# several times faster in the trials made (docs/lab-notes.md). It must be said before torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0.dev0"

@@ -39,7 +39,7 @@ class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised: for the hidden matrices of a network.
 
     `torch.optim.Muon` does the same one matrix at a time and always in bf16, which a processor without bf16 products
-    does some forty times slower; here matrices of one shape go together, in fp32 on a CPU (see docs/decisions.md).
+    does some thirty times slower; here matrices of one shape go together, in fp32 on a CPU (see docs/decisions.md).
     A parameter that stacks several matrices (queries, keys and values, say) is taken apart: `parts` maps its id to
     their row counts.
     """
