@@ -14,7 +14,15 @@ MEASURING = ("bimo/evaluation/perplexity.py", "bimo/evaluation/runs.py", "bimo/g
 RUN = (*CORE, *TEXT, *MEASURING)
 NGRAM = ("bimo/models/ngram/*.py", "bimo/models/base.py", "bimo/text/kernels.py")
 _BATCHES = ("bimo/data/batches.py", "bimo/data/windows.py")
-LEARNING = (*CORE, "bimo/training/*.py", "!bimo/training/progress.py", *_BATCHES, "bimo/models/base.py")
+LEARNING = (
+    *CORE,
+    "bimo/training/*.py",
+    "bimo/training/objectives/base.py",
+    "bimo/training/objectives/causal.py",
+    "!bimo/training/progress.py",
+    *_BATCHES,
+    "bimo/models/base.py",
+)
 RECURRENT = ("bimo/models/recurrent.py", "bimo/models/kernels/*.py", "bimo/text/kernels.py")
 DECODER = ("bimo/models/decoder.py", "bimo/models/layers.py", "bimo/models/cache.py")
 FIRST = (*NGRAM, *LEARNING, *RECURRENT, *DECODER)

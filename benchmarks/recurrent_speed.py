@@ -23,8 +23,9 @@ from bimo.core.recipe import TrainingSection
 from bimo.data.batches import Batch
 from bimo.models.recurrent import Recurrent, RecurrentConfig
 from bimo.text.vocabulary import Vocabulary
+from bimo.training.objectives.base import training_step
+from bimo.training.objectives.causal import causal_likelihood
 from bimo.training.optimizers import make_optimizers
-from bimo.training.plan import training_step
 
 
 class Ours:
@@ -38,12 +39,13 @@ class Ours:
     def step(self, tokens: Tensor) -> float:
         """One step on tokens [B, T+1]; mean nats."""
         inside = torch.zeros(tokens.shape[0], tokens.shape[1] - 1, dtype=torch.bool)
-        nats, count, self.carry = training_step(self.model, [Batch(tokens, inside, ~inside)], self.carry, self.precision)
+        made = training_step(causal_likelihood, self.model, [Batch(tokens, inside, ~inside)], self.carry, self.precision)
+        self.carry = made.carry
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return nats / count
+        return made.nats / made.targets
 
 
 class Theirs(nn.Module):

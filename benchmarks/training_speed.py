@@ -24,8 +24,10 @@ from bimo.core.recipe import TrainingSection
 from bimo.data.batches import Batch
 from bimo.models.decoder import Decoder, DecoderConfig
 from bimo.text.vocabulary import Vocabulary
+from bimo.training.objectives.base import training_step
+from bimo.training.objectives.causal import causal_likelihood
 from bimo.training.optimizers import make_optimizers
-from bimo.training.plan import flops_per_token, training_step
+from bimo.training.plan import flops_per_token
 
 AS_GPT2: dict[str, Any] = {
     "norm": "layer", "positions": "learned", "activation": "gelu_tanh", "qk_norm": False, "bias": True, "tied": True,
@@ -43,12 +45,12 @@ class Ours:
     def step(self, tokens: torch.Tensor) -> float:
         """One step on tokens [B, T+1]; mean nats."""
         inside = torch.zeros(tokens.shape[0], tokens.shape[1] - 1, dtype=torch.bool)
-        nats, count, _ = training_step(self.model, [Batch(tokens, inside, ~inside)], None, self.precision)
+        made = training_step(causal_likelihood, self.model, [Batch(tokens, inside, ~inside)], None, self.precision)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return nats / count
+        return made.nats / made.targets
 
 
 class Theirs:

@@ -95,6 +95,9 @@ class Recipe(Section):
     preset: str | None = Field(default=None, description="a file of bimo/recipes; by family and budget if not given")
     text: TextSection = Field(default_factory=TextSection)
     model: dict[str, Any] = Field(default_factory=dict, description="the family's own fields")
+    objective: dict[str, Any] = Field(
+        default_factory=dict, description="what is minimised: its name, the family's own if not given, and its fields"
+    )
     training: TrainingSection = Field(default_factory=TrainingSection)
 
     @field_validator("family")
@@ -106,6 +109,20 @@ class Recipe(Section):
         """The model section, checked against the family's own schema."""
         row = registry.family(self.family)
         return validated(row.load().Config, {**self.model, **row.preset}, "model")
+
+    def objective_section(self) -> Any:
+        """The objective section, checked against the objective's own schema; None for a family that counts."""
+        row = registry.family(self.family)
+        known = getattr(row.load(), "objectives", ())
+        if not known:
+            if self.objective:
+                raise RecipeError(f"objective: {self.family} is not learned by gradient and has none")
+            return None
+        name = self.objective.get("name", known[0])
+        schema = registry.load_objective(name).Config
+        if name not in known:
+            raise RecipeError(f"objective.name: {self.family} cannot learn by {name}; it can by {', '.join(known)}")
+        return validated(schema, {**self.objective, "name": name}, "objective")
 
     def dump(self) -> str:
         """The recipe as YAML; fields that are still open are left out."""
@@ -261,4 +278,5 @@ def make_recipe(*layers: Mapping[str, Any]) -> Recipe:
             raise RecipeError(f"preset: {name} is for family {base_family}, not {asked['family']}")
         checked = validated(Recipe, merge(base, {**asked, "preset": name}))
     checked.model_section()
+    checked.objective_section()
     return checked

@@ -37,8 +37,7 @@ class Family:
 
     def load(self) -> Any:
         """Import the family's class (this is where torch is first imported)."""
-        module, _, name = self.target.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return _load(self.target)
 
 
 _FAMILIES: tuple[Family, ...] = (
@@ -59,6 +58,32 @@ _FAMILIES: tuple[Family, ...] = (
 
 DEFAULT = "decoder"  # what is trained where nothing is said
 FIRST = ("ngram", "lstm", "decoder")  # one of each age: what the quickstart compares
+
+
+_OBJECTIVES = {  # what a run can minimise: "module:Class" of the Objective
+    "causal": "bimo.training.objectives.causal:Causal",
+}
+
+
+def objectives() -> tuple[str, ...]:
+    """Names of all objectives.
+
+    >>> "causal" in objectives()
+    True
+    """
+    return tuple(_OBJECTIVES)
+
+
+def load_objective(name: str) -> Any:
+    """Import the class of the objective called `name`; an unknown name's error lists the known ones."""
+    if name not in _OBJECTIVES:
+        raise RecipeError(f"objective.name: unknown name {name!r}; {did_you_mean(name, objectives())}")
+    return _load(_OBJECTIVES[name])
+
+
+def _load(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def families() -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,17 +14,59 @@ from bimo.data.split import Split
 
 
 @dataclass(frozen=True)
+class Given:
+    """What each row is given before its text: tokens int64 [B, S], padded on the right; lengths int64 [B], each at least 1."""
+
+    tokens: Tensor
+    lengths: Tensor
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, rows: Tensor | slice) -> Given:
+        """The rows int64 [B'], in that order."""
+        return Given(self.tokens[rows], self.lengths[rows])
+
+    def to(self, device: torch.device) -> Given:
+        """The same, there."""
+        return Given(self.tokens.to(device), self.lengths.to(device))
+
+
+@dataclass(frozen=True)
 class Batch:
     """Inputs are tokens[:, :-1], targets tokens[:, 1:].
 
-    tokens: int64 [B, T+1]; boundaries: bool [B, T], True where tokens[b, t] is the first of a document;
-    targets_scored: bool [B, T], False where the target is the first token of a document; fresh: nothing is carried into it.
+    tokens: int64 [B, T+1]; boundaries: bool [B, T], True where tokens[b, t] is the first of a document; targets_scored: bool [B, T],
+    False where the target is the first token of a document or padding; fresh: nothing is carried into it; given: what rows
+    that are whole documents are given, or None.
     """
 
     tokens: Tensor
     boundaries: Tensor
     targets_scored: Tensor
     fresh: bool = False
+    given: Given | None = None
+    count: int = -1  # targets that are scored; counted where not said
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            object.__setattr__(self, "count", int(self.targets_scored.sum()))
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each row, int64 [B], where rows are whole documents, padded on the right."""
+        return self.targets_scored.sum(1) + 1
+
+    def to(self, device: torch.device) -> Batch:
+        """The same, there."""
+        given = None if self.given is None else self.given.to(device)
+        return replace(self, tokens=self.tokens.to(device), boundaries=self.boundaries.to(device),
+                       targets_scored=self.targets_scored.to(device), given=given)  # fmt: skip
+
+
+def epoch_generator(seed: int, epoch: int) -> np.random.Generator:
+    """The generator of one epoch's order: the same whenever it is asked for."""
+    return np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), epoch]))
 
 
 class _Batches:
@@ -48,9 +90,6 @@ class _Batches:
     def tokens_per_epoch(self) -> int:
         """Tokens fed in one epoch, B · T a step."""
         return self.steps_per_epoch * self.batch_size * self.context
-
-    def _generator(self, epoch: int) -> np.random.Generator:
-        return np.random.Generator(np.random.Philox(key=[self.seed & (2**64 - 1), epoch]))
 
     def _check(self, epoch: int, index: int) -> None:
         if epoch < 0 or not 0 <= index < self.steps_per_epoch:
@@ -78,7 +117,7 @@ class WindowBatches(_Batches):
         """Batch `index` of `epoch`."""
         self._check(epoch, index)
         if self._epoch is None or self._epoch[0] != epoch:
-            generator = self._generator(epoch)
+            generator = epoch_generator(self.seed, epoch)
             offset = generator.integers(self.split.tokens)
             starts = offset + np.arange(self.windows, dtype=np.int64) * self.split.tokens // self.windows
             self._epoch = (epoch, generator.permutation(starts), starts)
@@ -105,7 +144,7 @@ class CarriedBatches(_Batches):
         self._check(epoch, index)
         total, starts = self.split.tokens, self.split.starts
         if self._epoch is None or self._epoch[0] != epoch:
-            order = self._generator(epoch).permutation(len(starts)) if len(starts) > 1 else np.zeros(1, np.int64)
+            order = epoch_generator(self.seed, epoch).permutation(len(starts)) if len(starts) > 1 else np.zeros(1, np.int64)
             lengths = np.diff(starts, append=total)
             self._epoch = (epoch, order, np.concatenate([[0], np.cumsum(lengths[order])]))
         _, order, ends = self._epoch

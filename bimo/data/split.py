@@ -19,7 +19,7 @@ class Split:
 
     documents: how many; tokens: all ids, special ones included; scored_tokens: all but each document's first;
     bytes: UTF-8 bytes of the user's text before cleaning; unknown_tokens: `<unk>` that the text did not hold;
-    lost_bytes: bytes of text that decoding would not give back (at least).
+    lost_bytes: bytes of text that decoding would not give back (at least). What documents are given counts in none of these.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Split:
     unknown_tokens: int = 0
     lost_bytes: int = 0
     fingerprint: str = ""
+    given: Split | None = None  # where documents are pairs: what each of them is given, as documents in the same order
     _ends: Ids = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -92,6 +93,11 @@ class Split:
         edges = self.starts[np.unique(np.searchsorted(self.starts, np.arange(0, self.tokens, size)).clip(max=self.documents - 1))]
         for low, high in itertools.pairwise([0, *edges[edges > 0].tolist(), self.tokens]):
             yield self.read(low, high)
+
+    def frequencies(self, vocab_size: int, sample: int = 1 << 24) -> NDArray[np.float64]:
+        """Each id's share of the tokens, float64 [V], half a token added to every count; of the first `sample` tokens."""
+        counts = np.bincount(self.read(0, sample), minlength=vocab_size) + 0.5
+        return counts / counts.sum()
 
     def begins(self, positions: Ids) -> NDArray[np.bool_]:
         """True where a global position is a document's first token."""

@@ -77,6 +77,7 @@ class LanguageModel(ABC):
     Config: ClassVar[type[ModelConfig]]
     learning: ClassVar[Learning]
     capabilities: ClassVar[frozenset[str]] = frozenset()  # of: features, fill, latent, attention, rewind
+    whole_documents: ClassVar[bool] = False  # rows to score and to learn from are whole documents, which nothing is carried into
 
     vocabulary: Vocabulary
     kind: Kind
@@ -91,6 +92,11 @@ class LanguageModel(ABC):
     def device(self) -> torch.device:
         """Where this model's tensors live; inputs go there."""
         return torch.device("cpu")
+
+    @property
+    def scoring_passes(self) -> int:
+        """How often scoring a text reads each of its tokens: 1, or more where each token has a reading of its own."""
+        return 1
 
     # -- making one ---------------------------------------------------------------------------------------------------
 
@@ -224,6 +230,7 @@ class NeuralLanguageModel(LanguageModel, nn.Module):
     """A family learned by gradient: `hidden` and `head` are what training sees, `advance` what everyone else sees."""
 
     learning = Learning.GRADIENT
+    objectives: ClassVar[tuple[str, ...]] = ("causal",)  # names of what it can learn by, its own first
 
     @property
     def device(self) -> torch.device:
@@ -243,11 +250,23 @@ class NeuralLanguageModel(LanguageModel, nn.Module):
 
         carry: what the previous window left (None: nothing read; families without carried state ignore and return
         None). boundaries: bool [B, T], True where tokens[b, t] begins a document, which must not see what stands before.
+        A family that takes something given has it as a fourth argument, `given`, as in `start`.
         """
 
     @abstractmethod
     def head(self) -> tuple[Tensor, Tensor | None]:
         """Output matrix [V, D] and bias [V] (or None); logits = hidden @ W.T + b, then suppressed ids are -inf."""
+
+    @torch.no_grad()
+    def begin_from(self, frequencies: Tensor) -> None:
+        """Before learning: the output bias, where there is one, becomes the logarithm of each id's share of the text, `frequencies` [V].
+
+        What is left to learn is what the text before a token says of it. A recurrent net that must learn the shares through
+        its hidden states drives them into saturation first (docs/decisions.md).
+        """
+        _, bias = self.head()
+        if bias is not None:
+            bias.copy_(frequencies.log())
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [..., V] of hidden states [..., D], suppressed ids at -inf."""

@@ -14,11 +14,11 @@ from bimo.core import registry, runtime, store
 from bimo.core.budget import Budget
 from bimo.core.errors import CheckpointError, MachineError, RecipeError
 from bimo.core.recipe import Recipe, make_recipe, read_recipe
-from bimo.data.batches import CarriedBatches, WindowBatches
 from bimo.data.corpus import Corpus
 from bimo.models.base import LanguageModel, Learning, NeuralLanguageModel
 from bimo.training import checkpoint
 from bimo.training.loop import Hooks, Loop
+from bimo.training.objectives.base import Objective
 from bimo.training.plan import Plan, make_plan, plan_counted
 from bimo.training.progress import Metrics, Reporter
 
@@ -54,15 +54,10 @@ def build(recipe: Recipe, corpus: Corpus) -> LanguageModel:
     return registry.family(recipe.family).load().build(recipe.model_section(), corpus.tokenizer.vocabulary)
 
 
-def batches_for(model: LanguageModel, recipe: Recipe, corpus: Corpus) -> WindowBatches | CarriedBatches:
-    """Shuffled windows for a model with a context, carried rows for one that remembers without limit."""
-    training, split = recipe.training, corpus.splits["train"]
-    if model.context is None:
-        return CarriedBatches(split, training.batch_size, training.context or 64, training.seed)
-    width = training.context or model.context
-    if width > model.context:
-        raise RecipeError(f"training.context: {width} is more than the model's context of {model.context}")
-    return WindowBatches(split, training.batch_size, width, training.seed)
+def make_objective(recipe: Recipe, model: NeuralLanguageModel, corpus: Corpus) -> Objective:
+    """What the recipe says is to be minimised, with the batches that it reads."""
+    config = recipe.objective_section()
+    return registry.load_objective(config.name)(config, model, recipe, corpus)
 
 
 def fit(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks | None = None, resume: bool = False, quiet: bool = False) -> Fitted:
@@ -117,20 +112,23 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
     runtime.set_threads(training.threads)
     device = runtime.pick_device(training.device)
     model: NeuralLanguageModel = build(recipe, corpus).to(device)  # type: ignore[union-attr]
-    source = batches_for(model, recipe, corpus)
+    objective = make_objective(recipe, model, corpus)
+    source = objective.source
     saved = checkpoint.Checkpoint.load(folder) if resume and (folder / checkpoint.FILE).exists() else None
     notices = list(source.notes)
     _check_room(model, training.optimizer, folder, standing=saved is not None)
     if saved is None:
+        model.begin_from(torch.from_numpy(corpus.splits["train"].frequencies(model.vocab_size)).float())
         used = time.perf_counter() - begin
         timed = Budget.parse(training.budget).seconds is not None
-        plan = make_plan(model, source, training, used, None if timed else 0.0)
+        plan = make_plan(model, objective, training, used, None if timed else 0.0)
         training.steps, training.precision, training.device = plan.steps, plan.precision, str(device)
         training.threads = plan.threads
         training.context = source.context
         training.compile = _decide_compilation(recipe, device)
-        _decide_looks(recipe, corpus, plan)
+        _decide_looks(recipe, corpus, plan, model.scoring_passes)
         recipe.model = model.config.model_dump(mode="json")  # type: ignore[union-attr]
+        recipe.objective = objective.config.model_dump(mode="json")
         recipe.save(folder / RECIPE)
         store.write_json(folder / RUN, {**_read_run(folder), "plan": plan.to_dict()})
     rate = (_read_run(folder).get("plan") or {}).get("matrix_rate", 0.0)
@@ -138,7 +136,7 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
         notices += _compile(model)
     assert training.steps is not None
     reporter = Reporter(recipe.family, training.steps, saved.progress.step if saved else 0, quiet)
-    loop = Loop(model, source, training, folder, hooks, reporter, rate)
+    loop = Loop(model, objective, training, folder, hooks, reporter, rate)
     if saved is not None:
         loop.restore(saved)
         reporter.say(f"{folder}: going on from step {saved.progress.step} of {training.steps}")
@@ -167,7 +165,7 @@ def _check_room(model: NeuralLanguageModel, optimizer: str, folder: Path, standi
         )
 
 
-def _decide_looks(recipe: Recipe, corpus: Corpus, plan: Plan) -> None:
+def _decide_looks(recipe: Recipe, corpus: Corpus, plan: Plan, passes: int) -> None:
     """How often to look at the validation text and to write a sample, where the recipe leaves it open.
 
     All looks together read no more tokens than the run learns from (but there is one at least), and a run of some
@@ -175,7 +173,7 @@ def _decide_looks(recipe: Recipe, corpus: Corpus, plan: Plan) -> None:
     """
     training, valid = recipe.training, corpus.splits.get("valid")
     if training.evaluations is None:
-        read = min(training.evaluation_tokens, valid.tokens) if valid is not None else 1
+        read = min(training.evaluation_tokens, valid.tokens * passes) if valid is not None else 1
         training.evaluations = max(1, min(10, plan.tokens // max(1, read)))
     if training.samples is None:
         training.samples = 1 + (plan.seconds >= 10) + (plan.seconds >= 30)
@@ -212,7 +210,7 @@ def plan_ahead(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
     model = build(recipe, corpus)
     if isinstance(model, NeuralLanguageModel):
         model = model.to(runtime.pick_device(recipe.training.device))
-        return make_plan(model, batches_for(model, recipe, corpus), recipe.training).to_dict()
+        return make_plan(model, make_objective(recipe, model, corpus), recipe.training).to_dict()
     return plan_counted(lambda: build(recipe, corpus), corpus.splits["train"], 200_000).to_dict()
 
 

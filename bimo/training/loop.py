@@ -21,11 +21,12 @@ from bimo.core.errors import CheckpointError, DivergedError, Interrupted
 from bimo.core.recipe import TrainingSection
 from bimo.models.base import NeuralLanguageModel
 from bimo.training.checkpoint import Checkpoint, Progress, generator_states, load_weights, set_generator_states
-from bimo.training.objectives import to_device, training_step
-from bimo.training.optimizers import make_optimizers, schedule_factor, set_learning_rate
+from bimo.training.objectives.base import Loss, Objective, training_step
+from bimo.training.optimizers import schedule_factor, set_learning_rate
 from bimo.training.plan import flops_per_token
 from bimo.training.progress import Metrics, Reporter
 
+_COUNTED = ("nats", "tokens", "since")  # in the running sums; what else is there an objective tells
 Look = Callable[[NeuralLanguageModel], float]  # nats per token on validation text
 
 
@@ -52,7 +53,7 @@ class Loop:
     def __init__(
         self,
         model: NeuralLanguageModel,
-        source: Any,
+        objective: Objective,
         training: TrainingSection,
         folder: Path,
         hooks: Hooks,
@@ -60,9 +61,9 @@ class Loop:
         matrix_rate: float = 0.0,
     ) -> None:
         assert training.steps is not None
-        self.model, self.source, self.training, self.steps = model, source, training, training.steps
+        self.model, self.objective, self.training, self.steps = model, objective, training, training.steps
         self.folder, self.hooks, self.reporter, self.matrix_rate = Path(folder), hooks, reporter, matrix_rate
-        self.optimizers = make_optimizers(model, training)
+        self.optimizers = objective.optimizers(model, training)
         self.progress = Progress()
         self.carry: Any = None
         self.best: dict[str, Tensor] | None = None
@@ -140,8 +141,9 @@ class Loop:
     def _step(self) -> None:
         training, progress = self.training, self.progress
         set_learning_rate(self.optimizers, schedule_factor(training, progress.step, self.steps))
-        batches, nats, tokens = self._next_batches(), 0.0, 0
-        nats, tokens, self.carry = training_step(self.model, batches, self.carry, training.precision or "fp32")
+        batches = self._next_batches()
+        made = training_step(self._loss, self.model, batches, self.carry, training.precision or "fp32")
+        nats, self.carry = made.nats, made.carry
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip or math.inf))
         if not (math.isfinite(norm) and math.isfinite(nats)):
             self._diverged(batches, nats)
@@ -149,17 +151,21 @@ class Loop:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         progress.step += 1
-        progress.tokens += tokens
+        progress.tokens += made.targets
         sums = progress.metrics
-        sums["nats"], sums["tokens"] = sums.get("nats", 0.0) + nats, sums.get("tokens", 0) + tokens
+        for name, value in {"nats": nats, "tokens": made.targets, **made.told}.items():
+            sums[name] = sums.get(name, 0.0) + value
         if self._due(max(20, min(200, self.steps))):
             self._log(norm)
 
+    def _loss(self, model: NeuralLanguageModel, batch: Any, carry: Any) -> Loss:
+        return self.objective.loss(model, batch, carry, self.progress.step / self.steps)
+
     def _next_batches(self) -> list[Any]:
-        batches = []
+        batches, source = [], self.objective.source
         for _ in range(self.training.accumulation):
-            epoch, index = divmod(self.progress.position, self.source.steps_per_epoch)
-            batches.append(to_device(self.source.batch(epoch, index), self.model.device))
+            epoch, index = divmod(self.progress.position, source.steps_per_epoch)
+            batches.append(source.batch(epoch, index).to(self.model.device))
             self.progress.position += 1
         return batches
 
@@ -175,7 +181,8 @@ class Loop:
         use = flops_per_token(self.model) * speed / self.matrix_rate if self.matrix_rate else None
         record = {"step": progress.step, "tokens": progress.tokens, "seconds": round(seconds, 3), "loss": loss,
                   "learning_rate": self.optimizers[-1].param_groups[0]["lr"], "gradient_norm": norm,
-                  "tokens_per_second": round(speed, 1), "memory_bytes": runtime.memory_bytes()}  # fmt: skip
+                  "tokens_per_second": round(speed, 1), "memory_bytes": runtime.memory_bytes(),
+                  **{name: value / max(1, sums["tokens"]) for name, value in sums.items() if name not in _COUNTED}}  # fmt: skip
         self.metrics.write(record if use is None else {**record, "utilisation": round(use, 4)})
         progress.metrics = {"since": seconds}
         share = "" if use is None else f"  MFU {use:.0%}"

@@ -11,6 +11,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,8 +23,7 @@ from bimo.core.recipe import Precision, TrainingSection
 from bimo.data.split import Split
 from bimo.models.base import NeuralLanguageModel
 from bimo.training import checkpoint
-from bimo.training.objectives import to_device, training_step
-from bimo.training.optimizers import make_optimizers
+from bimo.training.objectives.base import Objective, training_step
 
 _SHARE = 0.95  # of the time that is left is planned for steps; the rest is for what goes slower than the probe
 
@@ -82,7 +82,7 @@ def bf16_is_native(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def probe(model: NeuralLanguageModel, source: Any, training: TrainingSection, seconds: float) -> Probe:
+def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSection, seconds: float) -> Probe:
     """Time training steps on copies of the model (the model, its generators and the data position are left alone).
 
     What the recipe leaves open is tried and the fastest kept: fp32 and bf16 where the machine has bf16 products; all
@@ -92,7 +92,8 @@ def probe(model: NeuralLanguageModel, source: Any, training: TrainingSection, se
     native = bf16_is_native(model.device)
     choices: list[Precision] = [training.precision] if training.precision else ["fp32", "bf16"] if native else ["fp32"]
     generators = checkpoint.generator_states()
-    batches = [to_device(source.batch(0, i % source.steps_per_epoch), model.device) for i in range(training.accumulation)]
+    source = objective.source
+    batches = [source.batch(0, i % source.steps_per_epoch).to(model.device) for i in range(training.accumulation)]
     open_ = training.threads is None and model.device.type == "cpu"
     threads = sorted({1, runtime.cores()}) if open_ else [runtime.set_threads(training.threads)]
     best, end = None, time.perf_counter() + seconds
@@ -102,7 +103,7 @@ def probe(model: NeuralLanguageModel, source: Any, training: TrainingSection, se
             break
         # On a GPU the first step loads kernels and says nothing of the speed.
         limit = math.inf if best is None or model.device.type == "cuda" else 4 * best.seconds_per_step
-        found = _time_steps(copy.deepcopy(model), batches, training, precision, seconds / len(choices) / len(threads), limit)
+        found = _time_steps(copy.deepcopy(model), objective, batches, training, precision, seconds / len(choices) / len(threads), limit)
         if best is None or found.seconds_per_step < best.seconds_per_step:
             best = found
     assert best is not None
@@ -112,15 +113,21 @@ def probe(model: NeuralLanguageModel, source: Any, training: TrainingSection, se
 
 
 def _time_steps(
-    model: NeuralLanguageModel, batches: list[Any], training: TrainingSection, precision: Precision, seconds: float, limit: float
+    model: NeuralLanguageModel,
+    objective: Objective,
+    batches: list[Any],
+    training: TrainingSection,
+    precision: Precision,
+    seconds: float,
+    limit: float,
 ) -> Probe:
     """Steps for about `seconds`, two at least, or one where it took longer than `limit`."""
     model.train()
-    optimizers = make_optimizers(model, training)
+    optimizers = objective.optimizers(model, training)
     end, times, carry = time.perf_counter() + seconds, [], None
     while len(times) < 2 or (time.perf_counter() < end and len(times) < 50):
         begin = time.perf_counter()
-        _, _, carry = training_step(model, batches, carry, precision)
+        carry = training_step(partial(objective.loss, done=0.5), model, batches, carry, precision).carry
         torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip or math.inf)
         for optimizer in optimizers:
             optimizer.step()
@@ -150,15 +157,19 @@ def count_steps(budget: Budget, source: Any, accumulation: int, seconds_per_step
 
 
 def make_plan(
-    model: NeuralLanguageModel, source: Any, training: TrainingSection, seconds_used: float = 0.0, probe_seconds: float | None = None
+    model: NeuralLanguageModel,
+    objective: Objective,
+    training: TrainingSection,
+    seconds_used: float = 0.0,
+    probe_seconds: float | None = None,
 ) -> Plan:
     """Probe the machine and tell what the run will need; `training` is left as it is."""
-    budget = Budget.parse(training.budget)
+    budget, source = Budget.parse(training.budget), objective.source
     begin = time.perf_counter()
     limit = probe_seconds if probe_seconds is not None else 10.0
     if budget.seconds is not None:
         limit = min(limit, 0.08 * budget.seconds)
-    measured = probe(model, source, training, limit)
+    measured = probe(model, objective, training, limit)
     rate = runtime.matrix_rate(measured.precision, model.device, min(0.3, limit / 8))
     used = seconds_used + time.perf_counter() - begin
     steps = training.steps or count_steps(budget, source, training.accumulation, measured.seconds_per_step, used)

@@ -20,9 +20,11 @@ from bimo.data.batches import Batch, CarriedBatches, WindowBatches
 from bimo.training import checkpoint
 from bimo.training.checkpoint import Checkpoint
 from bimo.training.loop import Hooks, Loop, Outcome
-from bimo.training.plan import count_steps, training_step
+from bimo.training.objectives.base import training_step
+from bimo.training.objectives.causal import causal_likelihood
+from bimo.training.plan import count_steps
 from bimo.training.progress import Reporter
-from tests.training.toy import Toy, text, training
+from tests.training.toy import Likelihood, Toy, text, training
 
 
 def make(folder: Path, hooks: Hooks | None = None, model: Toy | None = None, **given: Any) -> Loop:
@@ -33,7 +35,7 @@ def make(folder: Path, hooks: Hooks | None = None, model: Toy | None = None, **g
     folder.mkdir(exist_ok=True)
     kind = CarriedBatches if model.context is None else WindowBatches
     source = kind(text(), section.batch_size, section.context or 8, 0)
-    return Loop(model, source, section, folder, hooks or Hooks(), Reporter("toy", 1, quiet=True))
+    return Loop(model, Likelihood(source), section, folder, hooks or Hooks(), Reporter("toy", 1, quiet=True))
 
 
 def run(folder: Path, **given: Any) -> tuple[Loop, Outcome]:
@@ -59,12 +61,12 @@ def test_accumulated_gradients_are_those_of_one_large_batch() -> None:
     source = WindowBatches(text(length=5), 3, 8, 0)
     batches = [source.batch(0, i) for i in range(4)]
     assert len({int(b.targets_scored.sum()) for b in batches}) > 1, "batches with different numbers of scored tokens are the point"
-    nats, tokens, _ = training_step(model, batches, None, "fp32")
+    made = training_step(causal_likelihood, model, batches, None, "fp32")
     apart = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
-    whole_nats, whole_tokens, _ = training_step(model, [_joined(batches)], None, "fp32")
-    assert tokens == whole_tokens
-    assert nats == pytest.approx(whole_nats)
+    whole = training_step(causal_likelihood, model, [_joined(batches)], None, "fp32")
+    assert made.targets == whole.targets
+    assert made.nats == pytest.approx(whole.nats)
     for p, g in zip(model.parameters(), apart, strict=True):
         torch.testing.assert_close(p.grad, g, atol=1e-6, rtol=1e-4)
 
@@ -122,8 +124,8 @@ def test_nan_stops_and_the_batch_is_saved(tmp_path: Path) -> None:
         loop.run()
     assert found.value.exit_code == 1
     saved = store.read_tensors(tmp_path / "diverged-step-3.safetensors")
-    epoch, index = divmod(2, loop.source.steps_per_epoch)
-    assert torch.equal(saved["tokens.0"], loop.source.batch(epoch, index).tokens)
+    epoch, index = divmod(2, loop.objective.source.steps_per_epoch)
+    assert torch.equal(saved["tokens.0"], loop.objective.source.batch(epoch, index).tokens)
     assert torch.isfinite(torch.cat([t.flatten() for t in Checkpoint.load(tmp_path).model.values()])).all(), "the last checkpoint stands"
 
 
@@ -242,7 +244,7 @@ def test_a_full_disk_during_the_run_leaves_the_last_checkpoint(tmp_path: Path) -
 def test_what_is_carried_ends_with_the_epoch_also_within_an_accumulated_step(tmp_path: Path) -> None:
     """The last batches of an epoch go on from those before them; the first of the next one starts from nothing."""
     loop = make(tmp_path, model=_seeded(None), accumulation=2, steps=9)
-    assert loop.source.steps_per_epoch % 2 == 1, "an epoch that ends within a step is the point"
+    assert loop.objective.source.steps_per_epoch % 2 == 1, "an epoch that ends within a step is the point"
     seen: list[bool] = []
     hidden = loop.model.hidden
 
@@ -252,7 +254,7 @@ def test_what_is_carried_ends_with_the_epoch_also_within_an_accumulated_step(tmp
 
     loop.model.hidden = watched  # type: ignore[method-assign]
     loop.run()
-    assert seen == [position % loop.source.steps_per_epoch == 0 for position in range(len(seen))]
+    assert seen == [position % loop.objective.source.steps_per_epoch == 0 for position in range(len(seen))]
 
 
 def test_a_look_without_a_number_is_never_the_best(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from bimo.core import runtime
 from bimo.data.batches import WindowBatches
 from bimo.training import plan as planning
 from bimo.training.plan import flops_per_token, make_plan, plan_counted
-from tests.training.toy import Toy, text, training
+from tests.training.toy import Likelihood, Toy, text, training
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def test_a_plan_is_consistent_and_changes_nothing() -> None:
     model, section = Toy(), training(steps=None, budget="40steps")
     weights = [p.detach().clone() for p in model.parameters()]
     state = torch.get_rng_state()
-    plan = make_plan(model, source(), section, probe_seconds=0.05)
+    plan = make_plan(model, Likelihood(source()), section, probe_seconds=0.05)
     assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
     assert all(p.grad is None for p in model.parameters())
     assert torch.equal(state, torch.get_rng_state())
@@ -47,7 +47,7 @@ def test_a_plan_is_consistent_and_changes_nothing() -> None:
 
 
 def test_the_steps_of_a_time_fill_nineteen_twentieths_of_it() -> None:
-    plan = make_plan(Toy(), source(), training(steps=None, budget="20s"))
+    plan = make_plan(Toy(), Likelihood(source()), training(steps=None, budget="20s"))
     assert plan.seconds == pytest.approx(0.95 * 20, abs=1.5)
 
 
@@ -60,19 +60,19 @@ def test_what_is_open_is_tried_and_the_fastest_wins(monkeypatch: pytest.MonkeyPa
     cost = {("fp32", 1): 3.0, ("fp32", 4): 2.0, ("bf16", 1): 5.0, ("bf16", 4): 1.0}
     tried = []
 
-    def timed(model: Any, batches: Any, section: Any, precision: Any, seconds: float, limit: float) -> planning.Probe:
+    def timed(model: Any, objective: Any, batches: Any, section: Any, precision: Any, seconds: float, limit: float) -> planning.Probe:
         tried.append((precision, torch.get_num_threads()))
         return planning.Probe(precision, torch.get_num_threads(), cost[tried[-1]], 0)
 
     monkeypatch.setattr(planning, "_time_steps", timed)
     monkeypatch.setattr(planning, "bf16_is_native", lambda device: True)
     monkeypatch.setattr(runtime, "cores", lambda: 4)
-    found = planning.probe(Toy(), source(), training(precision=None, threads=None), 0.1)
+    found = planning.probe(Toy(), Likelihood(source()), training(precision=None, threads=None), 0.1)
     assert (found.precision, found.threads) == ("bf16", 4)
     assert sorted(tried) == sorted(cost)
     assert torch.get_num_threads() == 4
     tried.clear()
-    planning.probe(Toy(), source(), training(precision="fp32", threads=1), 0.1)
+    planning.probe(Toy(), Likelihood(source()), training(precision="fp32", threads=1), 0.1)
     assert tried == [("fp32", 1)]
 
 

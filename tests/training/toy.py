@@ -13,6 +13,7 @@ from bimo.core.recipe import TrainingSection
 from bimo.data.split import Split
 from bimo.models.base import Kind, ModelConfig, NeuralLanguageModel
 from bimo.text.vocabulary import Vocabulary
+from bimo.training.objectives.causal import Causal, CausalConfig
 
 VOCABULARY = Vocabulary(12, bos=0, eos=1, pad=2, suppressed=(0, 2))
 
@@ -73,6 +74,13 @@ class Toy(NeuralLanguageModel):
 
     def head(self) -> tuple[Tensor, Tensor | None]:
         return self.output.weight, self.output.bias
+
+
+class Likelihood(Causal):
+    """The causal likelihood over batches that stand already."""
+
+    def __init__(self, source: Any) -> None:
+        self.config, self.source = CausalConfig(), source
 
 
 def text(documents: int = 40, length: int = 10, seed: int = 0) -> Split:

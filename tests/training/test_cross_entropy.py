@@ -7,10 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bimo.data.batches import Batch
-from bimo.training import objectives
-from bimo.training.objectives import causal_likelihood, chunked_cross_entropy
-from tests.training.toy import Toy
+from bimo.training import cross_entropy
+from bimo.training.cross_entropy import chunked_cross_entropy
 
 
 def _case(rows: int, vocab: int, bias: bool, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
@@ -27,7 +25,7 @@ def _case(rows: int, vocab: int, bias: bool, dtype: torch.dtype = torch.float64)
 def test_it_equals_cross_entropy_and_its_gradients(
     monkeypatch: pytest.MonkeyPatch, rows: int, suppressed: tuple[int, ...], bias: bool
 ) -> None:
-    monkeypatch.setattr(objectives, "_CHUNK", 40 * 16)  # several chunks
+    monkeypatch.setattr(cross_entropy, "_CHUNK", 40 * 16)  # several chunks
     hidden, weight, b, targets = _case(rows, 40, bias, torch.float32)
     given = [t for t in (hidden, weight, b) if t is not None]
     logits = F.linear(hidden, weight, b)
@@ -74,13 +72,25 @@ def test_bf16_hidden_states_get_bf16_gradients() -> None:
     assert low.grad.dtype == torch.bfloat16
 
 
-def test_targets_that_begin_a_document_are_not_scored() -> None:
-    torch.manual_seed(0)
-    model = Toy()
-    tokens = torch.tensor([[0, 3, 4, 1, 0, 5]])
-    begins = tokens == 0
-    batch = Batch(tokens, begins[:, :-1], ~begins[:, 1:])
-    loss = causal_likelihood(model, batch)
-    assert loss.tokens == 4
-    alone = sum(float(model.score(torch.tensor([part])).nats.sum()) for part in ([0, 3, 4, 1], [0, 5]))
-    assert loss.nats.item() == pytest.approx(alone, rel=1e-5)
+@pytest.mark.parametrize("rows", [3, 133])
+def test_label_smoothing_is_torch_s_where_nothing_is_suppressed(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(cross_entropy, "_CHUNK", 40 * 16)
+    hidden, weight, bias, targets = _case(rows, 40, True)
+    leaves = [t for t in (hidden, weight, bias) if t is not None]
+    expected = F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="sum", label_smoothing=0.1)
+    wanted = torch.autograd.grad(expected, leaves)
+    found = chunked_cross_entropy(hidden, weight, bias, targets, label_smoothing=0.1)
+    torch.testing.assert_close(found, expected.detach().double())
+    for a, b in zip(torch.autograd.grad(found, leaves), wanted, strict=True):
+        torch.testing.assert_close(a, b, check_dtype=False, rtol=1e-5, atol=1e-6)
+
+
+def test_label_smoothing_gives_suppressed_ids_nothing() -> None:
+    hidden, weight, _, targets = _case(9, 7, False)
+    kept = [1, 3, 4, 5, 6]
+    found = chunked_cross_entropy(hidden, weight, None, targets, (0, 2), 0.2)
+    places = torch.tensor([kept.index(t) for t in targets.tolist()])
+    expected = F.cross_entropy(hidden @ weight[kept].T, places, reduction="sum", label_smoothing=0.2)
+    torch.testing.assert_close(found, expected.detach().double())
+    a, b = torch.autograd.grad(found, weight)[0], torch.autograd.grad(expected, weight)[0]
+    torch.testing.assert_close(a, b, check_dtype=False, rtol=1e-5, atol=1e-6)

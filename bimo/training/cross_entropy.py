@@ -1,15 +1,11 @@
-"""What is minimised: the causal likelihood, by a cross-entropy that never holds [B·T, V] at once."""
+"""The cross-entropy of many targets that never holds their logits [N, V] at once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from bimo.data.batches import Batch
-from bimo.models.base import NeuralLanguageModel
 
 _CHUNK = 1 << 20  # logits held at a time: 4 MiB in fp32, which a second-level cache nearly holds
 
@@ -22,8 +18,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, suppressed: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, suppressed: Tensor, smoothing: float
+    ) -> Tensor:
         rows, vocab = hidden.shape[0], weight.shape[0]
+        possible = torch.ones(vocab, dtype=torch.float32, device=hidden.device).index_fill_(0, suppressed, 0.0)
+        share = smoothing / float(possible.sum()) if smoothing else 0.0  # of each possible id
         dtype = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else hidden.dtype
         with torch.autocast(hidden.device.type, enabled=False):
             matrix = weight.to(dtype)
@@ -42,11 +42,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     logits[:, suppressed] = float("-inf")
                 found = logits.gather(1, y)
                 normaliser = torch.logsumexp(logits, dim=1, keepdim=True)
-                total += (normaliser - found).sum(dtype=torch.float64)
+                total += (normaliser - (1 - smoothing) * found).sum(dtype=torch.float64)
+                if share:
+                    total -= share * logits.masked_fill(possible == 0, 0.0).sum(dtype=torch.float64)
                 if not any(learn[:3]):
                     continue
                 gradient = logits.sub_(normaliser).exp_()
-                gradient.scatter_add_(1, y, gradient.new_full((1, 1), -1.0).expand_as(y))
+                gradient.scatter_add_(1, y, gradient.new_full((1, 1), smoothing - 1.0).expand_as(y))
+                if share:
+                    gradient.sub_(possible, alpha=share)
                 if grad_bias is not None:
                     grad_bias += gradient.sum(dim=0)
                 gradient = gradient.to(dtype)
@@ -64,62 +68,21 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        return *(None if g is None else g.mul_(scale.to(g.dtype)) for g in ctx.saved_tensors), None, None
+        return *(None if g is None else g.mul_(scale.to(g.dtype)) for g in ctx.saved_tensors), None, None, None
 
 
-def chunked_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, suppressed: tuple[int, ...] = ()) -> Tensor:
+def chunked_cross_entropy(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, suppressed: tuple[int, ...] = (), label_smoothing: float = 0.0
+) -> Tensor:
     """Summed nats (float64 scalar) of `targets` int64 [N] given hidden states [N, D] and a head W [V, D], b [V] or None.
 
     Equal to `F.cross_entropy(hidden @ W.T + b, targets, reduction="sum")` with the suppressed ids at -inf; holds
-    at most a few MiB of logits. Can be differentiated once.
+    at most a few MiB of logits. Can be differentiated once. label_smoothing: the share of each target that is spread evenly
+    over all ids that are not suppressed (Szegedy 2016; Vaswani 2017, section 5.4).
 
     >>> x, w = torch.eye(2), torch.zeros(4, 2)
     >>> round(chunked_cross_entropy(x, w, None, torch.tensor([0, 1])).item(), 4)  # 2 ln 4
     2.7726
     """
     ids = torch.tensor(suppressed, dtype=torch.int64, device=hidden.device)
-    return _ChunkedCrossEntropy.apply(hidden, weight, bias, targets, ids)  # type: ignore[no-any-return]
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch where the model lives."""
-    return Batch(batch.tokens.to(device), batch.boundaries.to(device), batch.targets_scored.to(device), batch.fresh)
-
-
-@dataclass
-class Loss:
-    """What one forward pass gives: summed nats to differentiate, how many tokens they are for, and what is carried on."""
-
-    nats: Tensor
-    tokens: int
-    carry: Any
-
-
-def causal_likelihood(model: NeuralLanguageModel, batch: Batch, carry: Any = None) -> Loss:
-    """Negative log-likelihood of a batch's targets (tokens int64 [B, T+1]), each given all that stands before it."""
-    inputs, targets = batch.tokens[:, :-1], batch.tokens[:, 1:]
-    hidden, carry = model.hidden(inputs, carry, batch.boundaries)
-    scored = batch.targets_scored
-    count = int(scored.sum())
-    flat, wanted = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
-    if count < wanted.numel():
-        chosen = scored.reshape(-1).nonzero().squeeze(1)
-        flat, wanted = flat[chosen], wanted[chosen]
-    weight, bias = model.head()
-    return Loss(chunked_cross_entropy(flat, weight, bias, wanted, model.vocabulary.suppressed), count, carry)
-
-
-def training_step(model: NeuralLanguageModel, batches: list[Any], carry: Any, precision: str) -> tuple[float, int, Any]:
-    """Forward and backward over the batches of one step; gradients are of the mean over all their tokens.
-
-    Returns summed nats, tokens, carry. Gradients are left in the parameters.
-    """
-    device = model.device
-    total, nats = sum(int(b.targets_scored.sum()) for b in batches), 0.0
-    for batch in batches:
-        carry = None if batch.fresh else carry
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            loss = causal_likelihood(model, batch, carry)
-        (loss.nats / max(1, total)).backward()
-        nats, carry = nats + loss.nats.detach(), loss.carry
-    return float(nats), total, carry
+    return _ChunkedCrossEntropy.apply(hidden, weight, bias, targets, ids, label_smoothing)  # type: ignore[no-any-return]
