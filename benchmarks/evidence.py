@@ -44,7 +44,7 @@ ENTRIES = (
         quality.ptb_lstm,
         (*RUN, *LEARNING, *RECURRENT),
         budget=quality.budget_of("ptb-lstm"),
-        minutes=42,
+        minutes=60,
         recipes=("bimo/recipes/ptb-lstm.yaml", *PRESETS),
     ),
     Entry(

@@ -77,6 +77,7 @@ class LanguageModel(ABC):
     Config: ClassVar[type[ModelConfig]]
     learning: ClassVar[Learning]
     capabilities: ClassVar[frozenset[str]] = frozenset()  # of: features, fill, latent, attention, rewind
+    continues_text: ClassVar[bool] = True  # False: it fills gaps; `advance` is a CapabilityError that names `fill` and `score`
     whole_documents: ClassVar[bool] = False  # rows to score and to learn from are whole documents, which nothing is carried into
 
     vocabulary: Vocabulary
