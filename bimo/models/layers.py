@@ -1,10 +1,11 @@
-"""Layers that the Transformer families share: norms, rotary positions, attention, feed-forward, the pre-norm block.
+"""Layers that the Transformer families share: norms, positions, attention to a text and to a memory, feed-forward, blocks.
 
 Shapes: B rows, T tokens, D width, H heads, K key-value heads, E width of a head, S keys in sight.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -53,6 +54,17 @@ def rotary_tables(context: int, width: int, theta: float) -> tuple[Tensor, Tenso
     return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
+def sinusoids(context: int, width: int) -> Tensor:
+    """Positions as waves, float32 [context, D]: sin at the even places, cos at the odd, of position / 10000^(2i/D) (Vaswani 2017, §3.5).
+
+    >>> sinusoids(2, 4).tolist()
+    [[0.0, 1.0, 0.0, 1.0], [0.8414..., 0.5403..., 0.0099..., 0.9999...]]
+    """
+    inverse = 1.0 / (10000.0 ** (torch.arange(0, width, 2, dtype=torch.float32) / width))
+    angles = torch.arange(context, dtype=torch.float32)[:, None] * inverse
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn the halves of x [B, T, H, E] by the angles of the tables [T, 1, E] or [B, T, 1, E].
 
@@ -88,7 +100,8 @@ class Sight:
     """What every layer of one pass shares: the angles of its tokens and which keys each of them sees.
 
     cos, sin: [T, 1, E] or [B, T, 1, E] (None: no rotation); mask: additive or bool [B, 1, T, S] (None: no mask);
-    causal: each token sees itself and those before it; cache: where keys and values of earlier tokens lie.
+    causal: each token sees itself and those before it; cache: where keys and values of earlier tokens lie; still: nothing is
+    dropped out, though the model is learning.
     """
 
     cos: Tensor | None = None
@@ -96,6 +109,12 @@ class Sight:
     mask: Tensor | None = None
     causal: bool = True
     cache: KeyValueStore | None = None
+    still: bool = False
+
+    @property
+    def drops(self) -> bool:
+        """Whether a model that is learning drops out in this pass."""
+        return self.cache is None and not self.still
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, sight: Sight, dropout: float = 0.0) -> Tensor:
@@ -157,9 +176,31 @@ class Attention(nn.Module):
         q, k, v = qk[:, :, :H].transpose(1, 2), qk[:, :, H:].transpose(1, 2), v.transpose(1, 2)
         if sight.cache is not None:
             k, v = sight.cache.append(layer, k, v)
-        dropout = self.dropout if self.training and sight.cache is None else 0.0
+        dropout = self.dropout if self.training and sight.drops else 0.0
         y = attend(q, k, v, sight, dropout)
         return self.out(y.transpose(1, 2).reshape(B, T, H * E))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention to a memory: queries come from the text, keys and values from what was read elsewhere (Vaswani 2017, §3.2.3)."""
+
+    def __init__(self, width: int, heads: int, *, bias: bool = False, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(width, width, bias=bias)
+        self.key_value = StackedLinear(width, (width, width), bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
+
+    def read(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, H, S, E] of a memory [B, S, D]."""
+        keys, values = self.key_value(memory).view(*memory.shape[:2], 2 * self.heads, -1).transpose(1, 2).chunk(2, dim=1)
+        return keys, values
+
+    def forward(self, x: Tensor, memory: tuple[Tensor, Tensor], sight: Sight) -> Tensor:
+        """x [B, T, D] → [B, T, D]; memory: what `read` gave; of `sight` the mask [B, 1, 1 or T, S] counts, over the memory."""
+        q = self.query(x).view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+        y = attend(q, *memory, sight, self.dropout if self.training and sight.drops else 0.0)
+        return self.out(y.transpose(1, 2).reshape(x.shape))
 
 
 class FeedForward(nn.Module):
@@ -193,17 +234,54 @@ def activate(x: Tensor, activation: Activation) -> Tensor:
 
 
 class Block(nn.Module):
-    """Pre-norm: x + Attention(norm(x)), then x + FeedForward(norm(x)); dropout before each addition."""
+    """Pre-norm: x + Attention(norm(x)), then x + FeedForward(norm(x)); dropout before each addition.
 
-    def __init__(self, attention: Attention, feed_forward: FeedForward, norms: tuple[nn.Module, nn.Module], dropout: float = 0.0) -> None:
+    Post-norm (norm_first=False): norm(x + Attention(x)), then norm(x + FeedForward(x)), as Vaswani et al. 2017 have it.
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        feed_forward: FeedForward,
+        norms: tuple[nn.Module, nn.Module],
+        dropout: float = 0.0,
+        norm_first: bool = True,
+    ) -> None:
         super().__init__()
         self.attention_norm, self.feed_forward_norm = norms
-        self.attention, self.feed_forward, self.dropout = attention, feed_forward, dropout
+        self.attention, self.feed_forward, self.dropout, self.norm_first = attention, feed_forward, dropout, norm_first
+
+    def add(self, x: Tensor, part: Callable[[Tensor], Tensor], norm: nn.Module, sight: Sight) -> Tensor:
+        """x [B, T, D] and what `part` makes of it, normalised before or after."""
+        y = part(norm(x) if self.norm_first else x)
+        x = x + (F.dropout(y, self.dropout) if self.dropout and self.training and sight.drops else y)
+        return x if self.norm_first else norm(x)
 
     def forward(self, x: Tensor, sight: Sight, layer: int = 0) -> Tensor:
         """x [B, T, D] → [B, T, D]."""
-        drop = self.dropout if self.training and sight.cache is None else 0.0
-        y = self.attention(self.attention_norm(x), sight, layer)
-        x = x + (F.dropout(y, drop) if drop else y)
-        y = self.feed_forward(self.feed_forward_norm(x))
-        return x + (F.dropout(y, drop) if drop else y)
+        x = self.add(x, lambda y: self.attention(y, sight, layer), self.attention_norm, sight)
+        return self.add(x, self.feed_forward, self.feed_forward_norm, sight)
+
+
+class CrossBlock(Block):
+    """A block that also attends to a memory, between its attention to the text and its feed-forward layer."""
+
+    def __init__(
+        self,
+        attention: Attention,
+        cross: CrossAttention,
+        feed_forward: FeedForward,
+        norms: tuple[nn.Module, nn.Module, nn.Module],
+        dropout: float = 0.0,
+        norm_first: bool = True,
+    ) -> None:
+        super().__init__(attention, feed_forward, (norms[0], norms[2]), dropout, norm_first)
+        self.cross, self.cross_norm = cross, norms[1]
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, sight: Sight, memory: tuple[Tensor, Tensor], memory_sight: Sight, layer: int = 0
+    ) -> Tensor:
+        """x [B, T, D] → [B, T, D]; memory: keys and values [B, H, S, E] that `cross.read` gave."""
+        x = self.add(x, lambda y: self.attention(y, sight, layer), self.attention_norm, sight)
+        x = self.add(x, lambda y: self.cross(y, memory, memory_sight), self.cross_norm, sight)
+        return self.add(x, self.feed_forward, self.feed_forward_norm, sight)

@@ -9,6 +9,9 @@ import torch
 
 from bimo.models.layers import (
     Attention,
+    Block,
+    CrossAttention,
+    CrossBlock,
     FeedForward,
     RMSNorm,
     Sight,
@@ -17,6 +20,7 @@ from bimo.models.layers import (
     make_norm,
     rotary_tables,
     rotate,
+    sinusoids,
 )
 
 
@@ -87,3 +91,61 @@ def test_positions_restart_where_documents_begin():
     positions, documents = document_positions(boundaries)
     assert positions.tolist() == [[0, 1, 2, 0, 0], [0, 1, 0, 1, 2]]
     assert documents.tolist() == [[1, 1, 1, 2, 3], [0, 0, 1, 1, 1]]
+
+
+def test_sinusoids():
+    table = sinusoids(30, 6)
+    for position in (0, 1, 29):
+        for i in range(3):
+            angle = position / 10000 ** (2 * i / 6)
+            assert table[position, 2 * i : 2 * i + 2].tolist() == pytest.approx([math.sin(angle), math.cos(angle)], abs=1e-5)
+
+
+def test_cross_attention_is_the_softmax_written_out():
+    torch.manual_seed(0)
+    layer = CrossAttention(8, 2, bias=True)
+    x, memory = torch.randn(1, 3, 8), torch.randn(1, 5, 8)
+    q, k, v = layer.query(x), *layer.key_value(memory).chunk(2, dim=-1)
+    heads = []
+    for h in range(2):
+        part = slice(4 * h, 4 * h + 4)
+        scores = (q[..., part] @ k[..., part].mT / 2)[..., :4]  # the fifth place is masked
+        heads.append(scores.softmax(-1) @ v[:, :4, part])
+    mask = torch.tensor([True] * 4 + [False])[None, None, None]
+    found = layer(x, layer.read(memory), Sight(mask=mask, causal=False))
+    assert torch.allclose(found, layer.out(torch.cat(heads, -1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_blocks_add_in_sequence(norm_first):
+    torch.manual_seed(0)
+    attention, cross, inner = Attention(8, 2, 2, 4), CrossAttention(8, 2), FeedForward(8, 12, "relu")
+    a, b, c = (make_norm("layer", 8, 1e-5) for _ in range(3))
+    for norm in (a, b, c):
+        torch.nn.init.normal_(norm.weight)
+    x, memory = torch.randn(2, 3, 8), cross.read(torch.randn(2, 5, 8))
+    everywhere = Sight(causal=False)
+    if norm_first:
+        one = x + attention(a(x), Sight())
+        two = one + cross(b(one), memory, everywhere)
+        whole, short = two + inner(c(two)), one + inner(c(one))
+    else:
+        one = a(x + attention(x, Sight()))
+        two = b(one + cross(one, memory, everywhere))
+        whole, short = c(two + inner(two)), c(one + inner(one))
+    assert torch.allclose(Block(attention, inner, (a, c), norm_first=norm_first)(x, Sight()), short, atol=1e-6)
+    block = CrossBlock(attention, cross, inner, (a, b, c), norm_first=norm_first)
+    assert torch.allclose(block(x, Sight(), memory, everywhere), whole, atol=1e-6)
+
+
+def test_a_still_pass_drops_nothing_out():
+    torch.manual_seed(0)
+    attention, cross = Attention(8, 2, 2, 4, dropout=0.5), CrossAttention(8, 2, dropout=0.5)
+    block = CrossBlock(attention, cross, FeedForward(8, 12, "relu"), tuple(make_norm("layer", 8, 1e-5) for _ in range(3)), 0.5).train()
+    x, memory = torch.randn(2, 3, 8), cross.read(torch.randn(2, 5, 8))
+    still, moving = Sight(causal=False, still=True), Sight(causal=False)
+    quiet = [block(x, still, memory, still) for _ in range(2)]
+    assert torch.equal(*quiet)
+    assert torch.equal(quiet[0], block.eval()(x, moving, memory, moving))
+    block.train()
+    assert not torch.equal(block(x, moving, memory, moving), block(x, moving, memory, moving))
