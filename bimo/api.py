@@ -222,18 +222,23 @@ def compare(
     out: str | Path | None = None,
     overrides: Iterable[str] = (),
 ) -> Comparison:
-    """Train families (or recipe files) under one budget on one text, each in its own process, and compare them."""
-    names = [name.strip() for name in families] if families is not None else list(registry.families())
-    if not any(names):
+    """Train families (or recipe files) under one budget on one text, each in its own process, and compare them.
+
+    families: names or recipe files; all that can learn from this text and score it token by token, if not given.
+    """
+    names = [name.strip() for name in families] if families is not None else None
+    if names is not None and not any(names):
         raise RecipeError(f"families: none given; known: {', '.join(registry.families())}")
     text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents}
     shared = {"budget": budget or "30s", "seed": seed}
     overrides = list(overrides)
     base = _recipe(_listed(sources), [word for word in overrides if word.startswith("text.")], **text, **shared)
-    recipes = [_one_of(name, base, shared, overrides) for name in names]
+    recipes = [_one_of(name, base, shared, overrides) for name in names or ()]  # a wrong one is told before the text is read
     name = _name(base.text.sources)
     folder = Path(out) if out is not None else store.next_run_folder(f"{name}-comparison")
     corpus = _corpus(base, folder / "corpus")
+    if names is None:
+        recipes = [_one_of(name, base, shared, overrides) for name in comparison.fitting(corpus)]
     for recipe in recipes:  # a prepared corpus has documents and a tokenizer of its own
         recipe.text = base.text.model_copy()
     return comparison.compare(recipes, corpus, folder, name=_title(corpus), command=_command())
@@ -278,14 +283,21 @@ class Model:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
 
-    def generate(self, prompt: str, **options: Any) -> str:
-        """The continuation of `prompt`, without the prompt; options as in `bimo generate` (max_new_tokens, temperature …)."""
-        return self.write(prompt, **options).texts[0]
+    def generate(self, prompt: str = "", given: str | None = None, **options: Any) -> str:
+        """The continuation of `prompt`, without the prompt; options as in `bimo generate` (max_new_tokens, temperature …).
 
-    def write(self, prompt: str | Sequence[str], **options: Any) -> Writing:
-        """Continue one prompt or several; num_return_sequences texts for each."""
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        done = continue_texts(self.bundle, prompts, GenerationConfig.of(**options))
+        given: as in `write`.
+        """
+        return self.write(prompt, given, **options).texts[0]
+
+    def write(self, prompt: str | Sequence[str] = "", given: str | Sequence[str] | None = None, **options: Any) -> Writing:
+        """Continue one prompt or several; num_return_sequences texts for each.
+
+        given: the source text, or one for each prompt, for a model that is given one (a translator's sentence, say).
+        """
+        sources = [given] if isinstance(given, str) else None if given is None else list(given)
+        prompts = [prompt] * len(sources or [1]) if isinstance(prompt, str) else list(prompt)
+        done = continue_texts(self.bundle, prompts, GenerationConfig.of(**options), sources)
         told = [notice for prompt in dict.fromkeys(prompts) for notice in self.notices(prompt, options)]
         return Writing(
             [row.text or "" for row in done.rows], list(done.finishes), done.prompt_tokens, done.generated_tokens,
@@ -307,9 +319,9 @@ class Model:
             told.append(f"the model sees {context:,} tokens at most; where they are full it goes on from their last half")
         return told
 
-    def stream(self, prompt: str, **options: Any) -> Iterator[str]:
-        """Yield the continuation piece by piece, in whole characters."""
-        return stream_text(self.bundle, prompt, GenerationConfig.of(**options))
+    def stream(self, prompt: str = "", given: str | None = None, **options: Any) -> Iterator[str]:
+        """Yield the continuation piece by piece, in whole characters. given: as in `write`."""
+        return stream_text(self.bundle, prompt, GenerationConfig.of(**options), given)
 
     def score(self, texts: Sequence[str]) -> list[float]:
         """Nats of each text as a document of its own, its end included. A text is taken as it is: nothing is cleaned.
@@ -359,9 +371,9 @@ def evaluate(model: str | Path, sources: Sources, *, documents: str | None = Non
     return load(model).evaluate(sources, documents=documents, stride=stride)
 
 
-def generate(model: str | Path, prompt: str, **options: Any) -> str:
-    """Continue `prompt` with the model of a folder."""
-    return load(model).generate(prompt, **options)
+def generate(model: str | Path, prompt: str = "", given: str | None = None, **options: Any) -> str:
+    """Continue `prompt` with the model of a folder; given: a source text, for a model that is given one."""
+    return load(model).generate(prompt, given, **options)
 
 
 def generation_options(named: Mapping[str, Any], words: Iterable[str]) -> dict[str, Any]:

@@ -120,7 +120,8 @@ def train(
 @app.command()
 def generate(
     model: Annotated[str, typer.Argument(help="a model or run folder")],
-    prompt: Annotated[str, typer.Argument(help="the beginning of the text; - reads it from standard input")],
+    prompt: Annotated[str, typer.Argument(help="the beginning of the text; - reads it from standard input")] = "",
+    given: Annotated[str | None, typer.Option("--given", help="the source text, for a model that is given one; - reads it")] = None,
     max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", help="most tokens to write")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", help="0: always the likeliest token")] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", help="keep the k likeliest tokens; 0: all")] = None,
@@ -138,24 +139,24 @@ def generate(
         "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_beams": num_beams,
         "num_return_sequences": num_return_sequences, "seed": seed,
     }  # fmt: skip
-    given = api.generation_options(named, options or [])
-    text = _standard_input().removesuffix("\n") if prompt == "-" else prompt
+    chosen = api.generation_options(named, options or [])
+    text, source = (_standard_input().removesuffix("\n") if word == "-" else word for word in (prompt, given))
     writer = api.load(model)
     if as_json:
-        _print_json(writer.write(text, **given).to_dict())
+        _print_json(writer.write(text or "", source, **chosen).to_dict())
         return
-    if given.get("num_beams", 1) == 1 and given.get("num_return_sequences", 1) == 1:
-        pieces = writer.stream(text, **given)  # says what is wrong before anything is printed
-        _tell(writer.notices(text, given))
-        print(text, end="", flush=True)
+    if chosen.get("num_beams", 1) == 1 and chosen.get("num_return_sequences", 1) == 1:
+        pieces = writer.stream(text or "", source, **chosen)  # says what is wrong before anything is printed
+        _tell(writer.notices(text or "", chosen))
+        print(text or "", end="", flush=True)
         for piece in pieces:
             print(piece, end="", flush=True)
         print()
     else:
-        written = writer.write(text, **given)
+        written = writer.write(text or "", source, **chosen)
         _tell(written.notices)
         for number, continuation in enumerate(written.texts, 1):
-            print(f"[{number}] {text}{continuation}")
+            print(f"[{number}] {text or ''}{continuation}")
 
 
 def _tell(notices: list[str]) -> None:

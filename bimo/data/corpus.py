@@ -75,7 +75,8 @@ def _open_split(folder: Path, name: str, told: dict[str, Any], tokenizer: Tokeni
         sizes = np.load(folder / f"{name}-bytes.npy", allow_pickle=False)
     except (OSError, ValueError) as cause:
         raise CorpusError(f"{folder}: the tables of {name} are missing or damaged ({cause}); prepare the corpus again") from None
-    split = Split(name, shards, starts, sizes, told["unknown_tokens"], told["lost_bytes"], told["fingerprint"])
+    given = _open_split(folder, f"{name}-given", told["given"], tokenizer) if "given" in told else None
+    split = Split(name, shards, starts, sizes, told["unknown_tokens"], told["lost_bytes"], told["fingerprint"], given)
     if (split.tokens, split.documents) != (told["tokens"], told["documents"]):
         raise CorpusError(f"{folder}: {name} holds {split.tokens} tokens, its manifest says {told['tokens']}; prepare the corpus again")
     return split
@@ -98,7 +99,8 @@ def prepare(
     tokenizer: a kind, or one that stands; None: by the language of the text.
 
     Given `valid` / `test` are taken as they are. Otherwise with 200 documents or more they are dealt 90 / 5 / 5 by
-    fingerprint; with fewer, each is cut at its tail. Raises `SourceError` or `CorpusError`; `out` is then as before.
+    fingerprint; with fewer, each is cut at its tail. Where documents are given another text (pairs), each is a document of its
+    own (`line`) and its split has the texts that are given beside it. Raises `SourceError` or `CorpusError`; `out` is then as before.
     """
     out = Path(out)
     _check_out(out)
@@ -118,7 +120,7 @@ def prepare(
         tokenizer.save(beside)
         manifest = {
             "format": FORMAT,
-            "documents": documents,
+            "documents": plan.mode,
             "seed": seed,
             "tokenizer": {"kind": tokenizer.kind, "size": tokenizer.vocabulary.size, "fingerprint": tokenizer.fingerprint},
             "splits": {name: _told(split) for name, split in splits.items()},
@@ -145,6 +147,7 @@ def _told(split: Split) -> dict[str, Any]:
         "lost_bytes": split.lost_bytes,
         "shards": len(split.shards),
         "fingerprint": split.fingerprint,
+        **({} if split.given is None else {"given": _told(split.given)}),
     }
 
 
@@ -165,6 +168,8 @@ class _Plan:
                 self.held.append(document)
                 if self.characters > _MEMORY_CHARACTERS and count >= FEW_DOCUMENTS:
                     self.held = None
+            if document.given is not None and self.mode != "line":  # a pair is never cut
+                self.mode = dealer.mode = "line"
         dealer.plan(count, self.held)
 
     def documents(self) -> Iterator[Document]:
@@ -181,8 +186,9 @@ class _Plan:
         every = 1 if kind in ("byte", "char", "word") else max(1, -(-self.characters // _TRAINING_CHARACTERS))
         if every > 1:
             notes.append(f"tokenizer: learned from every {every}th training document")
-        texts = (document.text for name, document in self.dealer.deal_all(self.documents()) if name == "train")
-        return (text for i, text in enumerate(texts) if i % every == 0)
+        documents = (document for name, document in self.dealer.deal_all(self.documents()) if name == "train")
+        chosen = (document for i, document in enumerate(documents) if i % every == 0)
+        return (text for document in chosen for text in (document.given, document.text) if text is not None)
 
 
 def _write_splits(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from bimo.core.recipe import DocumentMode
-from bimo.text.clean import Cleaner
+from bimo.text.clean import Cleaner, mend_surrogates
 
+Part = tuple[str, int] | tuple[str, int, str | None]  # text before cleaning, its bytes, what it is given
 MODES: tuple[DocumentMode, ...] = get_args(DocumentMode)
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -21,12 +22,14 @@ class Document:
 
     bytes: the UTF-8 bytes of the user's text before cleaning; with `line` its newline, with `paragraph` the blank
     lines that end it are counted, so that the documents of a file sum to the file (blank lines of `line` are
-    dropped and count nowhere but in the report).
+    dropped and count nowhere but in the report). given: the text that this one is an answer to, a translation of …, where
+    documents are pairs; it counts in no bytes.
     """
 
     text: str
     source: str
     bytes: int
+    given: str | None = None
 
 
 @dataclass
@@ -181,14 +184,16 @@ def _paragraphs(lines: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, in
         yield [("\n".join(held), size)]
 
 
-def clean_documents(found: list[tuple[str, int]], source: str, cleaner: Cleaner | None, report: ReadReport) -> Iterator[Document]:
-    """Cleaned documents; blank ones are dropped and counted."""
-    from bimo.text.clean import mend_surrogates
+def clean_documents(found: Sequence[Part], source: str, cleaner: Cleaner | None, report: ReadReport) -> Iterator[Document]:
+    """Cleaned documents of (text, its bytes) or (text, its bytes, what it is given); blank ones are dropped and counted."""
 
-    for text, size in found:
-        text = cleaner(text) if cleaner else mend_surrogates(text, report.cleaned)
-        if text.strip():
-            yield Document(text, source, size)
+    def tidy(text: str) -> str:
+        return cleaner(text) if cleaner else mend_surrogates(text, report.cleaned)
+
+    for text, size, *rest in found:
+        text, given = tidy(text), None if not rest or rest[0] is None else tidy(str(rest[0]))
+        if text.strip() and (given is None or given.strip()):
+            yield Document(text, source, size, given)
         else:
             report.dropped_documents += 1
             report.dropped_bytes += size

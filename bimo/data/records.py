@@ -21,6 +21,21 @@ _LATER = {
 }  # fmt: skip
 
 
+PAIRS = (("prompt", "completion"), ("source", "target"), ("src", "tgt"), ("given", "text"))  # what is given, and the text
+
+
+def pair_fields(names: Sequence[str]) -> tuple[str, str] | None:
+    """The fields of what is given and of the text, where records are pairs.
+
+    >>> pair_fields(["id", "Prompt", "completion"]), pair_fields(["text"])
+    (('Prompt', 'completion'), None)
+    """
+    lowered = {name.lower(): name for name in reversed(names)}
+    known = [name for name in TEXT_FIELDS if name in lowered]  # a record that has a text of its own is that text
+    there = [(given, text) for given, text in PAIRS if given in lowered and text in lowered and known in ([], [text])]
+    return (lowered[there[0][0]], lowered[there[0][1]]) if there else None
+
+
 def text_field(names: Sequence[str], with_text: Sequence[str]) -> str:
     """The field that holds a record's text: a known name, else the only one that holds text.
 
@@ -40,16 +55,20 @@ def text_field(names: Sequence[str], with_text: Sequence[str]) -> str:
     raise Unreadable(f"no field 'text' or 'content', and not just one that holds text (fields: {found}); rename the one to read to 'text'")
 
 
+Record = tuple[str, str | None]  # a text, and what it is given
+
+
 class Records:
     """Reads the records of one file; counts those without text and notes the first of them."""
 
     def __init__(self, entry: FileReport, report: ReadReport) -> None:
         self.entry, self.report = entry, report
         self.field: str | None = None
+        self.given: str | None = None  # the field of what is given, where records are pairs
         self.bad = 0
 
-    def read(self, stream: BinaryIO) -> Iterator[str]:
-        """The texts of all records."""
+    def read(self, stream: BinaryIO) -> Iterator[Record]:
+        """The texts of all records, each with what it is given."""
         kind = self.entry.format
         if kind == "parquet":
             yield from self._parquet(stream)
@@ -74,10 +93,20 @@ class Records:
             self.entry.notes.append(f"{where}: {why} (the first record that was skipped)")
         self.bad += 1
 
-    def _text(self, record: Any, where: str) -> Iterator[str]:
+    def _choose(self, names: Sequence[str], with_text: Sequence[str], what: str = "field") -> None:
+        """Decide which fields are read, and note it."""
+        pair = pair_fields(names)
+        if pair is not None:
+            self.given, self.field = pair
+            self.entry.notes.append(f"{what} {self.field!r} read as text, {what} {self.given!r} as what it is given")
+        else:
+            self.field = text_field(names, with_text)
+            self.entry.notes.append(f"{what} {self.field!r} read as text")
+
+    def _text(self, record: Any, where: str) -> Iterator[Record]:
         """The text of one record; the field is chosen at the first record."""
         if isinstance(record, str):
-            yield record
+            yield record, None
             return
         if not isinstance(record, Mapping):
             self._skip(where, f"holds {type(record).__name__}, not a record")
@@ -86,15 +115,16 @@ class Records:
             with_text = [name for name, value in record.items() if _as_text(value) is not None]
             if any(_is_nested(value) for value in record.values()):  # "the only one" is not certain to be the text
                 with_text = [name for name in with_text if name.lower() in TEXT_FIELDS]
-            self.field = text_field(list(record), with_text)
-            self.entry.notes.append(f"field {self.field!r} read as text")
-        text = _as_text(record.get(self.field))
-        if text is None:
-            self._skip(where, f"no text in field {self.field!r}")
-        else:
-            yield text
+            self._choose(list(record), with_text)
+        yield from self._pick(_as_text(record.get(self.field)), _as_text(record.get(self.given)) if self.given else None, where)
 
-    def _json_lines(self, lines: Iterable[str]) -> Iterator[str]:
+    def _pick(self, text: str | None, given: str | None, where: str) -> Iterator[Record]:
+        if text is None or (self.given is not None and given is None):
+            self._skip(where, f"no text in field {(self.field if text is None else self.given)!r}")
+        else:
+            yield text, given
+
+    def _json_lines(self, lines: Iterable[str]) -> Iterator[Record]:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -105,7 +135,7 @@ class Records:
                 continue
             yield from self._text(record, f"line {number}")
 
-    def _json(self, text: str) -> Iterator[str]:
+    def _json(self, text: str) -> Iterator[Record]:
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as cause:
@@ -120,7 +150,7 @@ class Records:
         for number, record in enumerate(value if isinstance(value, list) else [value], 1):
             yield from self._text(record, f"record {number}")
 
-    def _table(self, blocks: Iterable[str], delimiter: str) -> Iterator[str]:
+    def _table(self, blocks: Iterable[str], delimiter: str) -> Iterator[Record]:
         csv.field_size_limit(2**31 - 1)
         lines = iter(_kept_lines(blocks))
         first = next(lines, "")
@@ -135,17 +165,21 @@ class Records:
             names_or_numbers = names or [str(i + 1) for i in range(width)]
             data = head[1:] if names else head
             with_text = [n for i, n in enumerate(names_or_numbers) if any(i < len(r) and not _is_number(r[i]) for r in data)]
-            column = names_or_numbers.index(text_field(names_or_numbers, with_text))
-            self.entry.notes.append(f"column {names_or_numbers[column]!r} read as text{'' if names else ' (no header)'}")
+            self._choose(names_or_numbers, with_text, "column")
+            if not names:
+                self.entry.notes[-1] += " (no header)"
+            column = names_or_numbers.index(self.field or "")
+            given = None if self.given is None else names_or_numbers.index(self.given)
+            last = max(column, given or 0)
             for number, row in enumerate(_chained_rows(data, rows), 2 if names else 1):
-                if column < len(row):
-                    yield row[column]
+                if last < len(row):
+                    yield row[column], None if given is None else row[given]
                 elif row:
                     self._skip(f"row {number}", f"has {len(row)} columns, the text would be column {column + 1}")
         except csv.Error as cause:
             raise Unreadable(f"not a table ({cause})") from None
 
-    def _parquet(self, stream: BinaryIO) -> Iterator[str]:
+    def _parquet(self, stream: BinaryIO) -> Iterator[Record]:
         try:
             import pyarrow
             import pyarrow.parquet
@@ -158,18 +192,15 @@ class Records:
             except (pyarrow.ArrowException, ValueError) as cause:
                 raise Unreadable(f"damaged Parquet file ({cause})") from None
             strings = [f.name for f in file.schema_arrow if _arrow_text(f.type)]
-            self.field = text_field(file.schema_arrow.names, strings)
+            self._choose(file.schema_arrow.names, strings, "column")
             self.entry.encoding = "utf-8"
-            self.entry.notes.append(f"column {self.field!r} read as text")
             number = 0
-            for batch in file.iter_batches(columns=[self.field], batch_size=1024):
-                for value in batch.column(0).to_pylist():
+            columns = [name for name in (self.field, self.given) if name is not None]
+            for batch in file.iter_batches(columns=columns, batch_size=1024):
+                for record in batch.to_pylist():
                     number += 1
-                    text = _as_text(value)
-                    if text is None:
-                        self._skip(f"row {number}", f"no text in column {self.field!r}")
-                    else:
-                        yield text
+                    given = _as_text(record[self.given]) if self.given else None
+                    yield from self._pick(_as_text(record[self.field]), given, f"row {number}")
 
 
 def _arrow_text(kind: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -15,6 +15,7 @@ from bimo.data.documents import (
     Document,
     DocumentMode,
     FileReport,
+    Part,
     ReadReport,
     clean_documents,
     part_text,
@@ -22,6 +23,7 @@ from bimo.data.documents import (
 )
 from bimo.data.encodings import Found, Unreadable, decode_blocks
 from bimo.data.formats import Leaf, byte_chunks, leaves
+from bimo.data.pairs import read_pairs, split_pair
 from bimo.data.records import Records, html_text
 from bimo.text.clean import Cleaner
 
@@ -38,7 +40,7 @@ def source_names(sources: Sources) -> list[str]:
 def read_documents(
     sources: Sources, documents: DocumentMode = "file", report: ReadReport | None = None, clean: bool | Cleaner = True
 ) -> Iterator[Document]:
-    """The documents of `sources`: paths, folders, globs, or "-" for standard input.
+    """The documents of `sources`: paths, folders, globs, "-" for standard input, or two files side by side, `given::text`.
 
     Text files are parted by `documents`; records of JSON, JSON Lines, CSV, TSV and Parquet are documents in every mode.
     `report` is filled as the documents are read: what cannot be read is listed there with the reason. Raises
@@ -51,14 +53,25 @@ def read_documents(
     cleaner = clean if isinstance(clean, Cleaner) else Cleaner() if clean else None
     before = cleaner.counts.copy() if cleaner else None
     names = source_names(sources)
-    for leaf in _find_leaves(names, report):
-        yield from _read_leaf(leaf, documents, cleaner, report)
+    for name in names:
+        if split_pair(name) is not None and not Path(name).exists():
+            yield from _read_pair(name, documents, cleaner, report)
+        else:
+            for leaf in _find_leaves([name], report):
+                yield from _read_leaf(leaf, documents, cleaner, report)
     if cleaner and before is not None:
         report.cleaned.update(cleaner.counts - before)
     if not report.documents:
         why = "; ".join(f"{name}: {why}" for name, why in report.skipped[:5]) or "no files"
         more = f"; and {len(report.skipped) - 5} more" if len(report.skipped) > 5 else ""
         raise SourceError(f"nothing readable in {', '.join(names) or 'no sources'} ({why}{more})")
+
+
+def _read_pair(name: str, mode: DocumentMode, cleaner: Cleaner | None, report: ReadReport) -> Iterator[Document]:
+    if mode == "stream":
+        raise RecipeError(f"documents: {name} is read line by line, each given the other side's; stream joins the lines of a text")
+    for source, found in read_pairs(name, lambda side: _find_leaves([side], report), report):
+        yield from clean_documents([found], source, cleaner, report)
 
 
 def _read_leaf(leaf: Leaf, mode: DocumentMode, cleaner: Cleaner | None, report: ReadReport) -> Iterator[Document]:
@@ -81,8 +94,8 @@ def _read_leaf(leaf: Leaf, mode: DocumentMode, cleaner: Cleaner | None, report: 
         report.files.append(entry)
 
 
-def _texts(leaf: Leaf, entry: FileReport, mode: DocumentMode, report: ReadReport) -> Iterator[list[tuple[str, int]]]:
-    """Lists of (text before cleaning, its bytes)."""
+def _texts(leaf: Leaf, entry: FileReport, mode: DocumentMode, report: ReadReport) -> Iterator[Sequence[Part]]:
+    """Lists of (text before cleaning, its bytes) or (the same, what it is given)."""
     try:
         stream = leaf.open()
     except OSError as cause:
@@ -97,8 +110,8 @@ def _texts(leaf: Leaf, entry: FileReport, mode: DocumentMode, report: ReadReport
         elif leaf.format == "html":
             yield from part_text([html_text(stream, entry)], mode)
         else:
-            for text in Records(entry, report).read(stream):
-                yield [(text, utf8_length(text))]
+            for text, given in Records(entry, report).read(stream):
+                yield [(text, utf8_length(text), given)]
 
 
 def _find_leaves(names: Iterable[str], report: ReadReport) -> Iterator[Leaf]:

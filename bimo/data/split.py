@@ -62,6 +62,13 @@ class Split:
         stop = self.tokens if i + 1 == self.documents else int(self.starts[i + 1])
         return self.read(int(self.starts[i]), stop)
 
+    def only(self, documents: Ids) -> Split:
+        """A split, in memory, of these documents, int64 [n], and what they are given."""
+        chosen = [self.document(i) for i in documents.tolist()]
+        starts = np.cumsum([0, *map(len, chosen)])[:-1]
+        given = None if self.given is None else self.given.only(documents)
+        return Split(self.name, [np.concatenate(chosen)], starts, self.document_bytes[documents], given=given)
+
     def read(self, start: int, stop: int) -> Ids:
         """Tokens at the global positions start … stop-1, int64."""
         start, stop = max(0, start), min(stop, self.tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from bimo.core import store
 from bimo.core.errors import CorpusError
-from bimo.data.documents import Document, DocumentMode
+from bimo.data.documents import Document, DocumentMode, utf8_length
 from bimo.data.split import Ids, Split
 from bimo.text.tokenizer import Tokenizer
 
@@ -45,9 +46,18 @@ class SplitWriter:
         self._lengths: list[Ids] = []
         self._bytes: list[Ids] = []
         self._digest = hashlib.blake2b(digest_size=16)
+        self._given: SplitWriter | None = None  # of what documents are given, where they are pairs
+        self._documents = 0
 
     def add(self, document: Document) -> None:
-        """Take a document; it is encoded with others when enough are held."""
+        """Take a document; it is encoded with others when enough are held. Either all are pairs or none is."""
+        if (self._given is not None) != (document.given is not None) and self._documents:
+            raise CorpusError(f"{document.source}: some documents are given another text and some are not; prepare them apart")
+        if document.given is not None:
+            if self._given is None:
+                self._given = SplitWriter(f"{self.name}-given", self.tokenizer, False, self.folder, self.measure_loss)
+            self._given.add(Document(document.given, document.source, utf8_length(document.given)))
+        self._documents += 1
         self._held.append(document)
         self._held_size += len(document.text)
         if self._held_size >= _BATCH_CHARACTERS:
@@ -90,9 +100,9 @@ class SplitWriter:
         self._in_file = 0
 
     def close(self) -> None:
-        """Sync and close the open shard."""
-        import os
-
+        """Sync and close the open shards."""
+        if self._given is not None:
+            self._given.close()
         if self._file is not None:
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -103,6 +113,9 @@ class SplitWriter:
         """The split of all documents taken; with a folder its tables are written there too."""
         self._encode()
         self.close()
+        given = None if self._given is None else self._given.finish()
+        if given is not None:
+            self._digest.update(given.fingerprint.encode())
         lengths = np.concatenate([np.empty(0, np.int64), *self._lengths])
         sizes = np.concatenate([np.empty(0, np.int64), *self._bytes])
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])[:-1]
@@ -113,7 +126,7 @@ class SplitWriter:
             store.write_beside(self.folder / f"{self.name}-starts.npy", lambda p: _save(p, starts))
             store.write_beside(self.folder / f"{self.name}-bytes.npy", lambda p: _save(p, sizes))
             shards = map_shards(self.folder, self.name, self._files, self.type)
-        return Split(self.name, shards, starts, sizes, self.unknown, self.lost, self._digest.hexdigest())
+        return Split(self.name, shards, starts, sizes, self.unknown, self.lost, self._digest.hexdigest(), given)
 
 
 def _save(path: Path, values: Ids) -> None:

@@ -21,8 +21,18 @@ from bimo.evaluation.report import write_report
 from bimo.evaluation.results import Comparison, Row
 from bimo.evaluation.runs import RESULT, run
 from bimo.evaluation.tables import markdown_table
+from bimo.models.base import Kind
+from bimo.training.fit import refusal
 
 FILE = "comparison.json"
+
+
+def fitting(corpus: Corpus) -> list[str]:
+    """The families that can learn from this corpus and whose scores are of its text as it runs."""
+    names = [name for name in registry.families() if refusal(name, corpus) is None]
+    pairs = corpus.splits["train"].given is not None
+    kinds = (Kind.CONDITIONAL,) if pairs else (Kind.EXACT, Kind.BOUND)
+    return [name for name in names if registry.family(name).load().kind in kinds]
 
 
 def compare(recipes: Sequence[Recipe], corpus: Corpus, out: Path, *, name: str, command: str = "", quiet: bool = False) -> Comparison:

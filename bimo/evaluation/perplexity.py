@@ -15,12 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from bimo.core.errors import UserError
+from bimo.data.rows import given_of
 from bimo.data.split import Split
 from bimo.data.windows import EvaluationBatch, evaluation_streams, evaluation_windows
 from bimo.evaluation import metrics
-from bimo.models.base import LanguageModel
+from bimo.models.base import Kind, LanguageModel
 
 _BATCH_TOKENS = 1 << 14  # tokens scored together
+_DOCUMENT_ROWS = 64  # whole documents scored together
 _BLOCKS = 64  # parts of a text that has too few documents to draw them again
 _FEWEST_DOCUMENTS = 30
 
@@ -92,7 +94,8 @@ def evaluate(model: LanguageModel, split: Split, context: int | None = None, str
     """Score every document of `split` once; see `Evaluation`.
 
     context: fed tokens of a window (the model's own if None); a longer document is scored in windows without overlap, or
-    with `stride` new tokens a window. A model without a context reads each document whole and takes no stride.
+    with `stride` new tokens a window. A model without a context reads each document whole and takes no stride. One that reads
+    whole documents gets them with what they are given; a document beyond its context is its `ContextError`.
     """
     if split.scored_tokens < 1 or split.bytes < 1:
         raise UserError(f"{split.name}: nothing to score (no documents with text)")
@@ -104,7 +107,14 @@ def token_nats(model: LanguageModel, split: Split, context: int | None = None, s
     """Nats of every token of `split`, float64 [tokens]; 0 for each document's first token."""
     nats = np.zeros(split.tokens)
     with torch.no_grad():
-        if model.context is None:
+        if model.whole_documents:
+            if stride is not None:
+                raise UserError("stride: this model reads each document whole; leave --stride out")
+            for batch in evaluation_windows(split, None, batch_size=_DOCUMENT_ROWS, max_tokens=_BATCH_TOKENS):
+                given = given_of(split, batch.documents.numpy())
+                score = model.score(batch.tokens, batch.lengths, None if given is None else given.to(model.device))
+                _put(nats, batch, score.nats.cpu().numpy())
+        elif model.context is None:
             if stride is not None:
                 raise UserError("stride: this model has no limit to its context and reads each document whole; leave --stride out")
             _score_streams(model, split, nats)
@@ -143,6 +153,8 @@ def _put(nats: NDArray[np.float64], batch: EvaluationBatch, found: NDArray[np.fl
 def _summed(model: LanguageModel, split: Split, nats: NDArray[np.float64], context: int | None, stride: int | None) -> Evaluation:
     impossible = int(np.isinf(nats).sum())
     notices = [] if stride is None else [f"windows overlap: {stride} new tokens each, {context} at most in sight"]
+    if split.given is not None and model.kind is not Kind.CONDITIONAL:
+        notices.append("what each text is given was left out: this model reads texts alone")
     if split.documents >= _FEWEST_DOCUMENTS:
         unit, unit_nats, unit_bytes = "document", np.add.reduceat(nats, split.starts), split.document_bytes
     else:
@@ -156,26 +168,24 @@ def _summed(model: LanguageModel, split: Split, nats: NDArray[np.float64], conte
     )  # fmt: skip
 
 
-def excerpt(split: Split, max_tokens: int, rows: int = 16) -> Split:
+def excerpt(split: Split, max_tokens: int, rows: int = 16, whole: bool = False) -> Split:
     """About `max_tokens` tokens of `split`, evenly drawn, for a quick look during training.
 
-    Whole documents where there are many; otherwise `rows` pieces of the text (their first tokens are fed, not scored).
+    Whole documents, with what they are given, where there are many or `whole` asks for them; otherwise `rows` pieces of the
+    text (their first tokens are fed, not scored).
     """
     if split.tokens <= max_tokens and (split.documents >= rows or split.tokens < 64 * rows):
         return split
-    if split.documents >= 4 * rows:
-        mean = split.tokens / split.documents
-        wanted = max(1, min(split.documents, int(max_tokens / mean)))
-        chosen = [split.document(int(i)) for i in np.arange(wanted) * split.documents // wanted]
-        sizes = split.document_bytes[np.arange(wanted) * split.documents // wanted]
-    else:
-        rows = max(1, min(rows, max_tokens // 2, split.tokens // 2))
-        size = max(2, min(max_tokens, split.tokens) // rows)
-        chosen = []
-        for start in (np.arange(rows) * split.tokens // rows).tolist():  # a piece ends where a document does
-            inner = split.starts[(split.starts > start) & (split.starts < start + size)]
-            edges = [start, *inner.tolist(), start + size]
-            chosen += [split.read(low, high) for low, high in itertools.pairwise(edges) if high - low > 1]
-        sizes = np.array([split.bytes * len(piece) // split.tokens for piece in chosen])
+    if whole or split.documents >= 4 * rows:
+        wanted = max(1, min(split.documents, int(max_tokens * split.documents / split.tokens)))
+        return split.only(np.arange(wanted) * split.documents // wanted)
+    rows = max(1, min(rows, max_tokens // 2, split.tokens // 2))
+    size = max(2, min(max_tokens, split.tokens) // rows)
+    chosen = []
+    for start in (np.arange(rows) * split.tokens // rows).tolist():  # a piece ends where a document does
+        inner = split.starts[(split.starts > start) & (split.starts < start + size)]
+        edges = [start, *inner.tolist(), start + size]
+        chosen += [split.read(low, high) for low, high in itertools.pairwise(edges) if high - low > 1]
+    sizes = np.array([split.bytes * len(piece) // split.tokens for piece in chosen])
     starts = np.cumsum([0, *map(len, chosen[:-1])])
     return Split(split.name, [np.concatenate(chosen)], starts, np.asarray(sizes))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +13,19 @@ from bimo.core.budget import Budget
 from bimo.core.errors import CheckpointError
 from bimo.core.recipe import Recipe
 from bimo.data.corpus import Corpus
+from bimo.data.split import Split
 from bimo.evaluation.facts import curve, machine_facts, text_facts
 from bimo.evaluation.metrics import distinct_n, repetition
 from bimo.evaluation.perplexity import Evaluation, evaluate, excerpt
 from bimo.evaluation.report import write_report
 from bimo.evaluation.results import Comparison, Estimate, Row, Sample
-from bimo.generation.sampling import GenerationConfig
-from bimo.generation.texts import continue_texts
+from bimo.evaluation.samples import SAID, generation_speed, prompt_for, write_samples
 from bimo.models.bundle import Bundle
-from bimo.text.runners import UNK
 from bimo.training import checkpoint
 from bimo.training.fit import RECIPE, RUN, Fitted, fit, saved_recipe
 from bimo.training.loop import Hooks
 
 RESULT = "result.json"
-_SAMPLE = {"max_new_tokens": 120, "temperature": 0.8, "top_k": 50, "seed": 0}
 
 
 @dataclass
@@ -134,50 +130,24 @@ def _bundler(recipe: Recipe, corpus: Corpus) -> Any:
 def _hooks(corpus: Corpus, bundle_of: Any, recipe: Recipe) -> Hooks:
     """What the loop calls: a look at the validation text, and a sample."""
     valid = corpus.splits.get("valid")
-    part = None if valid is None else excerpt(valid, recipe.training.evaluation_tokens)
+    drawn: list[Split] = []  # at the first look, when the model is there to tell how much it can read
 
     def validate(model: Any) -> float:
-        return evaluate(model, part, bundle_of(model).context).nats_per_token  # type: ignore[arg-type]
+        assert valid is not None
+        if not drawn:
+            drawn.append(excerpt(valid, recipe.training.evaluation_tokens // model.scoring_passes, whole=model.whole_documents))
+        return evaluate(model, drawn[0], bundle_of(model).context).nats_per_token
 
     def sample(model: Any) -> str:
         bundle = bundle_of(model)
-        prompt = sample_prompt(corpus)
-        return prompt + (continue_texts(bundle, [prompt], GenerationConfig.of(**{**_SAMPLE, "max_new_tokens": 40})).rows[0].text or "")
+        prompt = prompt_for(bundle, corpus)
+        return "".join(prompt.shown + (row.text or "") for row in write_samples(bundle, prompt, 1, max_new_tokens=40))
 
-    return Hooks(None if part is None or part.scored_tokens < 1 else validate, sample)
-
-
-def sample_prompt(corpus: Corpus, length: int = 40) -> str:
-    """What every family is asked to continue: the first line of prose in the held-out text, up to about `length` characters."""
-    split = corpus.splits.get("test") or corpus.splits.get("valid") or corpus.splits["train"]
-    text = corpus.tokenizer.decode(split.read(0, min(split.tokens, 4000)).tolist(), stream=corpus.documents == "stream")
-    lines = [line.strip() for line in text.split("\n")[1:] or [text]]
-    prose = [line for line in lines if sum(c.isalpha() for c in line) > max(12, 0.7 * len(line))]
-    line = next((line for line in prose if UNK not in line), next(iter(prose), text.strip()))
-    if len(line) <= length:
-        return line
-    cut = line[:length] if line[:length].isascii() else line[: length // 3]
-    return cut.rsplit(" ", 1)[0] if " " in cut else cut
+    return Hooks(None if valid is None or valid.scored_tokens < 1 else validate, sample)
 
 
 def _peak_memory(model: Any) -> int:
     return torch.cuda.max_memory_allocated(model.device) if model.device.type == "cuda" else runtime.peak_memory_bytes()
-
-
-def generation_speed(bundle: Bundle, seconds: float = 2.0) -> float | None:
-    """Tokens a second that one row writes (temperature 1), measured for about `seconds`, once something was written."""
-
-    def write(seed: int) -> int:
-        return continue_texts(bundle, [""], GenerationConfig.of(max_new_tokens=64, min_new_tokens=64, seed=seed)).generated_tokens
-
-    tokens, begin = 0, time.perf_counter()
-    for seed in itertools.count(1):
-        written = write(seed)
-        tokens += written
-        used = time.perf_counter() - begin
-        if used > seconds or written == 0:
-            return tokens / used or None
-    return None
 
 
 def _measured(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told: dict[str, Any], peak: int) -> tuple[Comparison, Row]:
@@ -185,8 +155,8 @@ def _measured(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told
     family = registry.family(recipe.family)
     split = corpus.splits.get("test") or corpus.splits.get("valid")
     measured = evaluate(fitted.model, split, bundle.context) if split is not None and split.scored_tokens else None
-    prompt = sample_prompt(corpus)
-    written = continue_texts(bundle, [prompt] * 2, GenerationConfig.of(**_SAMPLE)).rows
+    prompt = prompt_for(bundle, corpus)
+    written = write_samples(bundle, prompt, 2)
     training, plan = recipe.training, fitted.plan or {}
     gradient = family.learning == "gradient"
     row = Row(
@@ -204,7 +174,7 @@ def _measured(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told
         steps=fitted.steps,
         training_tokens=fitted.tokens,
         training_tokens_per_second=fitted.tokens / fitted.seconds,
-        generation_tokens_per_second=generation_speed(bundle, min(2.0, max(0.2, 0.1 * fitted.seconds))),
+        generation_tokens_per_second=generation_speed(bundle, prompt, min(2.0, max(0.2, 0.1 * fitted.seconds))),
         generation_batch=1,
         generation_precision="fp32",
         generation_threads=torch.get_num_threads(),
@@ -215,7 +185,7 @@ def _measured(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told
         measures=_text_measures([row.ids for row in written]),
         notices=fitted.notices + _ended(fitted),
         recipe=recipe.dump(),
-        samples=[Sample(prompt=prompt, continuation=row.text or "", settings="temperature 0.8, top-k 50, seed 0") for row in written[:1]],
+        samples=[Sample(prompt=prompt.shown, continuation=row.text or "", settings=SAID) for row in written[:1]],
         curve=curve(folder, corpus.splits.get("valid")),
         **_score_fields(measured),
     )

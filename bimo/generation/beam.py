@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,14 +59,15 @@ def beam_search(
     config: GenerationConfig,
     eos: Sequence[int] = (),
     stopped: Callable[[list[int]], bool] | None = None,
+    given: Any = None,
 ) -> list[list[Hypothesis]]:
     """The best `num_return_sequences` continuations of each prompt, best first (fewer where fewer are possible).
 
-    stopped: whether a continuation's ids hold a stop string, which ends it as an eos id does.
+    given: as in `search.generate`. stopped: whether a continuation's ids hold a stop string, which ends it as an eos id does.
     """
     beams = config.num_beams
     searches = [_Search(beams) for _ in prompts]
-    reader = Reader(model, prompts)
+    reader = Reader(model, prompts, given)
     reader.select(torch.arange(len(prompts), device=model.device).repeat_interleave(beams))
     scores = torch.full((len(prompts), beams), _NEVER, dtype=torch.float64, device=model.device)
     scores[:, 0] = 0.0  # the beams are still equal: only the first one counts

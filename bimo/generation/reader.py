@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,16 +41,20 @@ def rereads(length: int, context: int | None) -> int:
 class Reader:
     """Rows of different lengths that read together.
 
-    logits: [B, V], float32 or better, for what comes next; history: int64 [B, L], everything read, aligned on the
+    given: what the model's `start` takes, a row for each prompt (`Given`, or a tensor), or None. logits: [B, V], float32 or
+    better, for what comes next; history: int64 [B, L], everything read, aligned on the
     right, -1 where a row is shorter; lengths: tokens read by each row.
     """
 
     @torch.no_grad()
-    def __init__(self, model: LanguageModel, prompts: Sequence[Sequence[int]]) -> None:
+    def __init__(self, model: LanguageModel, prompts: Sequence[Sequence[int]], given: Any = None) -> None:
         for index, prompt in enumerate(prompts):
             if len(prompt) == 0:
                 raise UserError(f"prompts[{index}]: empty; give at least one id (Tokenizer.encode_document puts <s> first)")
+        if given is not None and len(given) != len(prompts):
+            raise UserError(f"given: {len(given)} for {len(prompts)} prompts; give one for each")
         self.model = model
+        self.given = None if given is None else given.to(model.device)
         self.lengths = [len(prompt) for prompt in prompts]
         width = max(self.lengths)
         rows = [[-1] * (width - len(prompt)) + [int(i) for i in prompt] for prompt in prompts]
@@ -64,6 +69,7 @@ class Reader:
     def select(self, rows: Tensor) -> None:
         """Keep, repeat or reorder rows, int64 [B']."""
         self.state = self.model.select(self.state, rows)
+        self.given = None if self.given is None else self.given[rows]
         self.history, self.logits = self.history[rows], self.logits[rows]
         self.lengths = [self.lengths[row] for row in rows.tolist()]
 
@@ -95,7 +101,8 @@ class Reader:
         for place, (row, take) in enumerate(zip(rows, takes, strict=True)):
             tokens[place, :take] = self.history[row, -take:]
         lengths = torch.tensor(takes, device=tokens.device)
-        logits, state = self.model.advance(self.model.start(len(takes)), tokens, lengths, keep="last")
+        given = None if self.given is None else self.given[torch.tensor(list(rows), device=tokens.device)]
+        logits, state = self.model.advance(self.model.start(len(takes), given), tokens, lengths, keep="last")
         return _precise(logits[:, 0]), state
 
 

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -71,13 +71,15 @@ def generate(
     prompts: Sequence[Sequence[int]],
     config: GenerationConfig | None = None,
     *,
+    given: Any = None,
     eos: int | Iterable[int] | None = None,
     on_token: OnToken | None = None,
     decoder: DecoderFactory | None = None,
 ) -> Generated:
     """Continue each prompt (ids as they are: `Tokenizer.encode_document` puts <s> first, nothing is added here).
 
-    eos: the id or ids that end a row; None: nothing does (stream documents). on_token(row, id) is told of each id as it
+    given: what the model's `start` takes, a row for each prompt: source texts (`Given`), latents [P, Z], or nothing. eos: the id or
+    ids that end a row; None: nothing does (stream documents). on_token(row, id) is told of each id as it
     is chosen. decoder: gives a decoder of what follows a prompt (`Tokenizer.stream_decoder`); asked for by stop strings, fills `text`.
     Raises `UserError` for an empty prompt, ids out of range, or options that do not go together.
     """
@@ -92,9 +94,9 @@ def generate(
     if config.num_beams > 1:
         if on_token is not None:
             raise UserError("num_beams: beam search has no text before its end and cannot stream; set num_beams=1")
-        rows = _beams(model, prompts, config, ends, decoder)
+        rows = _beams(model, prompts, config, ends, decoder, given)
     else:
-        writer = _Writer(model, prompts, config, ends, decoder, seed)
+        writer = _Writer(model, prompts, config, ends, decoder, seed, given)
         for row, token, _ in writer.run():
             if on_token is not None and token is not None:
                 on_token(row, token)
@@ -113,6 +115,7 @@ def stream(
     prompt: Sequence[int],
     config: GenerationConfig | None = None,
     *,
+    given: Any = None,
     eos: int | Iterable[int] | None = None,
     decoder: DecoderFactory,
 ) -> Iterator[str]:
@@ -125,7 +128,7 @@ def stream(
         raise UserError("num_beams, num_return_sequences: a stream is one text; set both to 1")
     ends = ending_ids(model, config, eos)
     seed = config.seed if config.seed is not None else secrets.randbits(32)
-    writer = _Writer(model, [prompt], config, ends, decoder, seed)
+    writer = _Writer(model, [prompt], config, ends, decoder, seed, given)
     return (text for _, _, text in writer.run() if text)
 
 
@@ -150,10 +153,11 @@ class _Writer:
         eos: tuple[int, ...],
         decoder: DecoderFactory | None,
         seed: int,
+        given: Any,
     ) -> None:
         copies = config.num_return_sequences
         self.config, self.eos = config, eos
-        self.reader = Reader(model, prompts)
+        self.reader = Reader(model, prompts, given)
         if copies > 1:
             self.reader.select(torch.arange(len(prompts), device=model.device).repeat_interleave(copies))
         self.rows = [Continuation(prompt=index // copies) for index in range(len(prompts) * copies)]
@@ -226,6 +230,7 @@ def _beams(
     config: GenerationConfig,
     eos: tuple[int, ...],
     decoder: DecoderFactory | None,
+    given: Any,
 ) -> list[Continuation]:
     def stopped(ids: list[int]) -> bool:
         return decoder is not None and bool(config.stop) and written(ids, decoder(()), config.stop).stopped
@@ -240,5 +245,5 @@ def _beams(
         read = len(prompts[index]) + max(0, len(found.ids) - 1)
         return Continuation(index, found.ids, finish, rereads(read, model.context), text, found.logprob, found.score)
 
-    found = beam_search(model, prompts, config, eos, stopped if config.stop else None)
+    found = beam_search(model, prompts, config, eos, stopped if config.stop else None, given)
     return [continuation(index, row) for index, rows in enumerate(found) for row in rows]

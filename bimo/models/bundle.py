@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
 from bimo.core import store
 from bimo.core.errors import ModelError
 from bimo.core.recipe import DocumentMode
+from bimo.data.batches import Given
 from bimo.models.base import LanguageModel, load_model
 from bimo.models.vocabulary import generation_config
 from bimo.text.tokenizer import Tokenizer
@@ -39,6 +44,11 @@ class Bundle:
         """Ids of a text that is to be continued: a document without its end."""
         ids = self.tokenizer.encode_document(text, stream=self.stream).tolist()
         return ids[:-1] if ids and ids[-1] == self.tokenizer.vocabulary.eos else ids
+
+    def given(self, texts: Sequence[str]) -> Given:
+        """Source texts as a model's `start` takes them: documents, their ends included."""
+        rows = [torch.from_numpy(ids.astype("int64")) for ids in map(self.tokenizer.encode_document, texts)]
+        return Given(pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows]))
 
     def save(self, folder: Path) -> None:
         """Write the model folder; its safetensors come last, so that a folder with weights is a whole one."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bimo.core import registry, runtime, store
@@ -15,7 +16,7 @@ from bimo.core.budget import Budget
 from bimo.core.errors import CheckpointError, MachineError, RecipeError
 from bimo.core.recipe import Recipe, make_recipe, read_recipe
 from bimo.data.corpus import Corpus
-from bimo.models.base import LanguageModel, Learning, NeuralLanguageModel
+from bimo.models.base import Kind, LanguageModel, Learning, NeuralLanguageModel
 from bimo.training import checkpoint
 from bimo.training.loop import Hooks, Loop
 from bimo.training.objectives.base import Objective
@@ -54,6 +55,24 @@ def build(recipe: Recipe, corpus: Corpus) -> LanguageModel:
     return registry.family(recipe.family).load().build(recipe.model_section(), corpus.tokenizer.vocabulary)
 
 
+LONGEST_DOCUMENT = 4096  # tokens, for a model that reads whole documents
+
+
+def refusal(family: str, corpus: Corpus) -> str | None:
+    """Why a family cannot learn from this corpus; None where it can."""
+    kind, train = registry.family(family).load(), corpus.splits["train"]
+    conditional, pairs = kind.kind is Kind.CONDITIONAL, train.given is not None
+    if pairs and not conditional:
+        return f"each text is given another one, which {family} would not read; leave what is given out, or take a family that reads it"
+    longest = int(np.diff(train.starts, append=train.tokens).max())
+    if kind.whole_documents and longest > LONGEST_DOCUMENT:
+        return (
+            f"{family} reads each document whole, and one has {longest:,} tokens (at most {LONGEST_DOCUMENT:,}); "
+            "prepare with --documents line or paragraph"
+        )
+    return None
+
+
 def make_objective(recipe: Recipe, model: NeuralLanguageModel, corpus: Corpus) -> Objective:
     """What the recipe says is to be minimised, with the batches that it reads."""
     config = recipe.objective_section()
@@ -67,6 +86,8 @@ def fit(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks | None = None
     """
     folder = Path(folder)
     way = Learning(registry.family(recipe.family).learning)
+    if why := refusal(recipe.family, corpus):
+        raise RecipeError(why)
     with store.machine_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     if way is Learning.COUNTED:

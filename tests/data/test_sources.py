@@ -138,7 +138,7 @@ def test_small_files(tmp_path: Path, name: str, content: str, expected: list[str
     ("name", "content", "why"),
     [
         ("a.jsonl", '{"messages": [{"role": "user", "content": "x"}]}\n', "conversations"),
-        ("a.jsonl", '{"prompt": "x", "completion": "y"}\n', "prompts and answers"),
+        ("a.jsonl", '{"instruction": "x", "output": "y"}\n', "instructions and answers"),
         ("a.jsonl", '{"title": "x", "author": "y"}\n', "'title', 'author'"),
         ("a.jsonl", '{"title": "x", "parts": [{"a": 1}]}\n', "no field 'text'"),
         ("a.jsonl", "no json at all\n", "not JSON"),

@@ -14,7 +14,7 @@ from bimo.core import store
 from bimo.core.errors import CheckpointError
 from bimo.core.recipe import make_recipe, parse_overrides
 from bimo.data.corpus import Corpus
-from bimo.evaluation import runs
+from bimo.evaluation import runs, samples
 from bimo.evaluation.perplexity import evaluate
 from bimo.models.base import NeuralLanguageModel
 from bimo.models.bundle import Bundle
@@ -103,7 +103,7 @@ def test_a_corpus_made_anew_is_seen(place: Path, tmp_path: Path) -> None:
 
 
 def test_the_prompt_of_the_samples_is_known_prose(place: Path) -> None:
-    prompt = runs.sample_prompt(Corpus.open(place / "corpus"))
+    prompt = samples._first_prose(Corpus.open(place / "corpus"))
     assert 0 < len(prompt) <= 40
     assert "<unk>" not in prompt
     assert "\n" not in prompt

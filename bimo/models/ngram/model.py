@@ -38,11 +38,13 @@ class NGram(LanguageModel):
 
     Config = NGramConfig
     learning = Learning.COUNTED
+    kind: Kind = Kind.EXACT
 
     def __init__(self, config: NGramConfig, vocabulary: Vocabulary) -> None:
         self.config = config
         self.vocabulary = vocabulary
-        self.kind = Kind.UNNORMALISED if config.smoothing == "stupid-backoff" else Kind.EXACT
+        if config.smoothing == "stupid-backoff":
+            self.kind = Kind.UNNORMALISED
         self.context = None
         self.discounts: list[list[float]] = []  # Kneser-Ney's D1, D2, D3+ of each order
         self.notices: list[str] = []  # what the user should know about the estimate

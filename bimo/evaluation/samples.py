@@ -1,0 +1,83 @@
+"""What a run asks its model to write: a sample for the report, and how quickly it writes."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+
+from bimo.data.corpus import Corpus
+from bimo.generation.sampling import GenerationConfig
+from bimo.generation.search import Continuation
+from bimo.generation.texts import continue_texts
+from bimo.models.base import Kind
+from bimo.models.bundle import Bundle
+from bimo.text.runners import UNK
+
+_SETTINGS = {"max_new_tokens": 120, "temperature": 0.8, "top_k": 50, "seed": 0}
+SAID = "temperature 0.8, top-k 50, seed 0"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What every model of a run is asked: `text` is continued; `given` is the source text, for a model that is given one."""
+
+    text: str
+    given: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """What stands before a sample in the report."""
+        return self.text if self.given is None else f"{self.given} → "
+
+
+def prompt_for(bundle: Bundle, corpus: Corpus) -> Prompt:
+    """The first line of prose in the held-out text, or the first source text for a model that is given one."""
+    split = corpus.splits.get("test") or corpus.splits.get("valid") or corpus.splits["train"]
+    if bundle.model.kind is Kind.CONDITIONAL and split.given is not None:
+        return Prompt("", corpus.tokenizer.decode(split.given.document(0).tolist()))
+    return Prompt(_first_prose(corpus))
+
+
+def _first_prose(corpus: Corpus, length: int = 40) -> str:
+    """The first line of prose in the held-out text, up to about `length` characters."""
+    split = corpus.splits.get("test") or corpus.splits.get("valid") or corpus.splits["train"]
+    text = corpus.tokenizer.decode(split.read(0, min(split.tokens, 4000)).tolist(), stream=corpus.documents == "stream")
+    lines = [line.strip() for line in text.split("\n")[1:] or [text]]
+    prose = [line for line in lines if sum(c.isalpha() for c in line) > max(12, 0.7 * len(line))]
+    line = next((line for line in prose if UNK not in line), next(iter(prose), text.strip()))
+    if len(line) <= length:
+        return line
+    cut = line[:length] if line[:length].isascii() else line[: length // 3]
+    return cut.rsplit(" ", 1)[0] if " " in cut else cut
+
+
+def write_samples(bundle: Bundle, prompt: Prompt, number: int, max_new_tokens: int = 120) -> list[Continuation]:
+    """So many continuations of the prompt; none of a model that does not continue texts, or lacks a source text to be given."""
+    if not _writes(bundle, prompt):
+        return []
+    config = GenerationConfig.of(**{**_SETTINGS, "max_new_tokens": max_new_tokens})
+    return continue_texts(bundle, [prompt.text] * number, config, None if prompt.given is None else [prompt.given] * number).rows
+
+
+def _writes(bundle: Bundle, prompt: Prompt) -> bool:
+    return bundle.model.continues_text and (bundle.model.kind is not Kind.CONDITIONAL or prompt.given is not None)
+
+
+def generation_speed(bundle: Bundle, prompt: Prompt, seconds: float = 2.0) -> float | None:
+    """Tokens a second that one row writes (temperature 1), measured for about `seconds`, once something was written."""
+    if not _writes(bundle, prompt):
+        return None
+    given = None if prompt.given is None else [prompt.given]
+
+    def write(seed: int) -> int:
+        return continue_texts(bundle, [""], GenerationConfig.of(max_new_tokens=64, min_new_tokens=64, seed=seed), given).generated_tokens
+
+    tokens, begin = 0, time.perf_counter()
+    for seed in itertools.count(1):
+        written = write(seed)
+        tokens += written
+        used = time.perf_counter() - begin
+        if used > seconds or written == 0:
+            return tokens / used or None
+    return None
