@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Norm = Literal["layer", "rms"]
+Pooling = Literal["mean", "first", "last"]
 Activation = Literal["gelu_tanh", "gelu", "relu", "relu2", "swiglu"]
 
 
@@ -285,3 +286,17 @@ class CrossBlock(Block):
         x = self.add(x, lambda y: self.attention(y, sight, layer), self.attention_norm, sight)
         x = self.add(x, lambda y: self.cross(y, memory, memory_sight), self.cross_norm, sight)
         return self.add(x, self.feed_forward, self.feed_forward_norm, sight)
+
+
+def pool(x: Tensor, lengths: Tensor, pooling: Pooling = "mean") -> Tensor:
+    """One vector a row, [B, D], of x [B, T, D]: the mean of its first `lengths[b]` places, the first of them or the last.
+
+    >>> pool(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([2])).tolist()
+    [[2.0]]
+    """
+    if pooling == "mean":
+        inside = torch.arange(x.shape[1], device=x.device)[None, :, None] < lengths[:, None, None]
+        return (x * inside).sum(1) / lengths[:, None].to(x.dtype)
+    if pooling == "first":
+        return x[:, 0]
+    return x[torch.arange(len(lengths), device=x.device), lengths - 1]
