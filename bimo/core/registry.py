@@ -53,6 +53,9 @@ _FAMILIES: tuple[Family, ...] = (
     Family("decoder", "bimo.models.decoder:Decoder", "gradient", "Transformer",
            "Transformer decoder, from GPT-2 to Llama and Qwen3",
            model_types=("bimo-decoder", "gpt2", "llama", "qwen3")),
+    Family("seq2seq", "bimo.models.seq2seq:Seq2Seq", "gradient", "Encoder–decoder",
+           "Transformer encoder–decoder: a text is written from a source",
+           model_types=("bimo-seq2seq",)),
 )  # fmt: skip
 
 
@@ -62,6 +65,7 @@ FIRST = ("ngram", "lstm", "decoder")  # one of each age: what the quickstart com
 
 _OBJECTIVES = {  # what a run can minimise: "module:Class" of the Objective
     "causal": "bimo.training.objectives.causal:Causal",
+    "denoising": "bimo.training.objectives.denoising:Denoising",
 }
 
 

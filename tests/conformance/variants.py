@@ -29,6 +29,7 @@ _CELL: dict[str, dict[str, Any]] = {
 }
 _BLOCKS = {"layers": 2, "heads": 4, "width": 16, "context": 8}
 _GPT2 = {"norm": "layer", "positions": "learned", "activation": "gelu_tanh", "qk_norm": False, "bias": True}
+_TWO_STACKS = {"encoder_layers": 2, "decoder_layers": 2, "heads": 4, "width": 16, "context": 8, "sourceless": True}
 _QWEN3 = {"kv_heads": 2, "head_width": 6, "feed_forward": 20}
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -43,6 +44,20 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "untied": {**_BLOCKS, **_QWEN3, "tied": False, "activation": "relu2"},
         "dropout": {**_BLOCKS, **_GPT2, "dropout": 0.5, "attention_dropout": 0.5},
         "open": {**_BLOCKS, **_QWEN3},
+    },
+    "seq2seq": {
+        "pre-norm": _TWO_STACKS,
+        "post-norm": {**_TWO_STACKS, "norm_first": False, "encoder_layers": 1},
+        "untied": {
+            **_TWO_STACKS,
+            "positions": "learned",
+            "shared": False,
+            "tied": False,
+            "norm": "rms",
+            "activation": "swiglu",
+            "bias": False,
+        },
+        "dropout": {**_TWO_STACKS, "norm_first": False, "final_norm": True, "dropout": 0.5, "attention_dropout": 0.5},
     },
 }
 
