@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bimo.models.base import Keep
+from bimo.core.errors import CapabilityError, UserError
+from bimo.models.base import Keep, Kind
 from bimo.text.vocabulary import Vocabulary
-from tests.conformance import promises, states
+from tests.conformance import promises, reading, states
 from tests.conformance.broken import seen_by
 from tests.fakes import FakeModel, FakeNeural, FakeState
 
@@ -206,3 +207,52 @@ class BreaksOnNothing(FakeModel):
     def checked(self, tokens: Tensor, lengths: Tensor | None) -> Any:
         tokens[0, 0]
         return super().checked(tokens, lengths)
+
+
+@seen_by(promises.it_goes_on_or_says_so)
+class RefusesToGoOn(FakeModel):
+    def start(self, batch: int, given: Any = None) -> Any:
+        raise CapabilityError("this model does not continue texts; it has score")
+
+
+@seen_by(promises.it_goes_on_or_says_so)
+class GoesOnRegardless(FakeModel):
+    continues_text = False
+
+
+@seen_by(promises.it_goes_on_or_says_so)
+class RefusesWithoutHelp(FakeModel):
+    continues_text = False
+
+    def start(self, batch: int, given: Any = None) -> Any:
+        raise CapabilityError("no")
+
+    def advance(self, state: Any, tokens: Tensor, lengths: Tensor | None = None, keep: Keep = "all") -> Any:
+        raise CapabilityError("no")
+
+
+class GivenATextFirst(FakeModel):
+    """No mutant yet: what a row is given stands before its text, and tells what comes next as that does."""
+
+    kind = Kind.CONDITIONAL
+
+    def start(self, batch: int, given: Any = None) -> Any:
+        if given is None:
+            raise UserError("given: this model is given a source text")
+        return FakeState([row[:length].tolist() for row, length in zip(given.tokens, given.lengths.tolist(), strict=True)])
+
+    def rewind(self, state: Any, lengths: Tensor) -> Any:
+        return super().rewind(state, lengths + 5)
+
+
+@seen_by(states.rewinding_forgets)
+class RewindsIntoWhatWasGiven(GivenATextFirst):
+    def rewind(self, state: Any, lengths: Tensor) -> Any:
+        return FakeModel.rewind(self, state, lengths)
+
+
+@seen_by(reading.score_is_advance)
+class ScoreForgetsWhatWasGiven(GivenATextFirst):
+    def score(self, tokens: Tensor, lengths: Any = None, given: Any = None, state: Any = None) -> Any:
+        other = None if given is None else type(given)(given.tokens.roll(1, 1), given.lengths)
+        return super().score(tokens, lengths, other, state)

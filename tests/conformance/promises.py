@@ -11,12 +11,23 @@ import torch
 from torch import Tensor
 
 from bimo.core import store
-from bimo.core.errors import ContextError, ModelError, UserError
+from bimo.core.errors import CapabilityError, ContextError, ModelError, UserError
 from bimo.core.registry import family_of_model_type
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.search import generate
 from bimo.models.base import LanguageModel, load_model
-from tests.conformance.yardstick import continues, holds, longest, ragged, random_ids, state_after
+from tests.conformance.yardstick import (
+    begin,
+    continues,
+    given_for,
+    holds,
+    longest,
+    of_texts_that_go_on,
+    ragged,
+    random_ids,
+    score,
+    state_after,
+)  # fmt: skip
 
 
 @holds
@@ -45,10 +56,12 @@ def saving_and_loading_is_identity(model: LanguageModel) -> None:
         assert twin.vocabulary == vocabulary
         assert (twin.kind, twin.context) == (model.kind, model.context)
         assert twin.parameter_count() == model.parameter_count() > 0
-        assert torch.equal(
-            twin.advance(twin.start(len(tokens)), tokens, lengths)[0], model.advance(model.start(len(tokens)), tokens, lengths)[0]
-        )
-        assert torch.equal(twin.score(tokens, lengths).nats, model.score(tokens, lengths).nats)
+        if model.continues_text:
+            logits = [one.advance(begin(one, len(tokens)), tokens, lengths)[0] for one in (twin, model)]
+            assert torch.equal(*logits)
+        assert torch.equal(score(twin, tokens, lengths).nats, score(model, tokens, lengths).nats)
+        if "latent" in model.capabilities:  # the bound, whose noise is the same again
+            assert torch.equal(twin.score(tokens, lengths).nats, model.score(tokens, lengths).nats)
 
 
 def _registered(model_type: str) -> bool:
@@ -59,31 +72,37 @@ def _registered(model_type: str) -> bool:
     return True
 
 
-@holds
+@of_texts_that_go_on
 def same_seed_same_text(model: LanguageModel) -> None:
     """Drawn texts repeat, alone and in a batch, past the context too."""
     prompts = [[2], [3, 4, 5], [2, 2]]
     config = GenerationConfig.of(max_new_tokens=12, seed=5, num_return_sequences=2)
-    first = generate(model, prompts, config).ids
-    assert generate(model, prompts, config).ids == first
-    assert [ids for prompt in prompts for ids in generate(model, [prompt], config).ids] == first
+    first = generate(model, prompts, config, given=given_for(model, 3)).ids
+    assert generate(model, prompts, config, given=given_for(model, 3)).ids == first
+    assert [ids for prompt in prompts for ids in generate(model, [prompt], config, given=given_for(model, 1)).ids] == first
 
 
 @holds
 def the_context_is_its_limit(model: LanguageModel) -> None:
     """As many tokens as the context fit; one more is a ContextError, at once or as a step, in one row of many."""
     if model.context is None:
-        _, state = model.advance(model.start(1), random_ids(model, 1, 50))
+        if not model.continues_text:
+            return
+        _, state = model.advance(begin(model, 1), random_ids(model, 1, 50))
         continues(model, state, [random_ids(model, 1, 50)[0]], "no limit")
         return
     full = random_ids(model, 2, model.context)
     lengths = torch.tensor([1, model.context])
-    _, state = model.advance(model.start(2), full, lengths)
+    if not model.continues_text:
+        with pytest.raises(ContextError):
+            score(model, torch.cat([full, full[:, :2]], 1))
+        return
+    _, state = model.advance(begin(model, 2), full, lengths)
     for attempt in (
         lambda: model.advance(state, full[:, :1]),
-        lambda: model.advance(model.start(2), torch.cat([full, full[:, :1]], 1)),
+        lambda: model.advance(begin(model, 2), torch.cat([full, full[:, :1]], 1)),
         lambda: model.advance(state_after(model, full[:, :-1]), full[:, :2], torch.tensor([1, 2])),
-        lambda: model.score(torch.cat([full, full[:, :2]], 1)),
+        lambda: score(model, torch.cat([full, full[:, :2]], 1)),
     ):
         with pytest.raises(ContextError):
             attempt()
@@ -103,6 +122,19 @@ def bad_input_is_a_clear_error(model: LanguageModel) -> None:
         (good, torch.tensor([1, 4]), "lengths"),
     ]
     for tokens, lengths, field in bad:
-        for method in (model.score, lambda t, n: model.advance(model.start(2), t, n)):
+        with pytest.raises(UserError, match=field):
+            score(model, tokens, lengths)
+        if model.continues_text:
             with pytest.raises(UserError, match=field):
-                method(tokens, lengths)
+                model.advance(begin(model, 2), tokens, lengths)
+
+
+@holds
+def it_goes_on_or_says_so(model: LanguageModel) -> None:
+    """A model that does not continue texts refuses to, in words that name what it does instead."""
+    if model.continues_text:
+        assert model.advance(begin(model, 1), random_ids(model, 1, 2))[0].shape[:2] == (1, 2)
+        return
+    for attempt in (lambda: model.start(1), lambda: model.advance(None, random_ids(model, 1, 2)), lambda: generate(model, [[2]])):
+        with pytest.raises(CapabilityError, match="score"):
+            attempt()

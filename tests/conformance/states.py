@@ -7,10 +7,21 @@ import torch
 
 from bimo.core.errors import CapabilityError
 from bimo.models.base import LanguageModel
-from tests.conformance.yardstick import alone, continues, holds, longest, ragged, random_ids, rows_of, same, state_after
+from tests.conformance.yardstick import (
+    alone,
+    begin,
+    continues,
+    longest,
+    of_texts_that_go_on,
+    ragged,
+    random_ids,
+    rows_of,
+    same,
+    state_after,
+)
 
 
-@holds
+@of_texts_that_go_on
 def rows_are_selected(model: LanguageModel) -> None:
     """Repeated, reordered and left out."""
     tokens, lengths = ragged(model, longest(model) - 1)
@@ -18,11 +29,11 @@ def rows_are_selected(model: LanguageModel) -> None:
     state = state_after(model, tokens, lengths)
     for order in ([4, 2, 0, 1, 3], [2, 2, 1], [3], [0, 1, 2, 3, 4, 0, 1]):
         continues(model, model.select(state, torch.tensor(order)), [texts[row] for row in order], f"rows {order}")
-    empty = model.select(model.start(2), torch.tensor([1, 0, 1]))
+    empty = model.select(begin(model, 2), torch.tensor([1, 0, 1]))
     continues(model, empty, [tokens[0, :0]] * 3, "rows that have read nothing")
 
 
-@holds
+@of_texts_that_go_on
 def branches_are_independent(model: LanguageModel) -> None:
     """What one branch reads, neither the other branch nor the state they came from remembers."""
     width = longest(model)
@@ -35,23 +46,23 @@ def branches_are_independent(model: LanguageModel) -> None:
     _, right = model.advance(right, token)
     continues(model, model.select(state, rows), texts, "the trunk")
     continues(model, right, [torch.cat(pair) for pair in zip(texts, token, strict=True)], "the other branch")
-    joined = model.join([state, model.start(1)])
+    joined = model.join([state, begin(model, 1)])
     model.advance(joined, random_ids(model, 3, 1, seed=3))
     continues(model, state, texts, "the trunk after a join")
 
 
-@holds
+@of_texts_that_go_on
 def rows_are_joined(model: LanguageModel) -> None:
     """In order, of different lengths, fresh rows among them."""
     width = longest(model) - 1
     texts = [random_ids(model, n, seed=n) for n in (1, width, 0, 2)]
-    states = [state_after(model, text[None]) if len(text) else model.start(1) for text in texts]
+    states = [state_after(model, text[None]) if len(text) else begin(model, 1) for text in texts]
     tokens, lengths = ragged(model, width)
     joined = model.join([*states, state_after(model, tokens, lengths)])
     continues(model, joined, [*texts, *rows_of(tokens, lengths)], "joined")
 
 
-@holds
+@of_texts_that_go_on
 def rewinding_forgets(model: LanguageModel) -> None:
     """To each row's own length; a model that cannot says so, and does not claim it."""
     tokens = random_ids(model, 3, longest(model))
@@ -69,7 +80,7 @@ def rewinding_forgets(model: LanguageModel) -> None:
     continues(model, none, [tokens[0, :0]] * 3, "rewound to nothing")
 
 
-@holds
+@of_texts_that_go_on
 def states_tell_their_size(model: LanguageModel) -> None:
     """Bytes per row, about the same for one row and for four; zero only where nothing is remembered."""
     tokens = random_ids(model, 1, 3).expand(4, -1)

@@ -7,7 +7,7 @@ import torch
 
 from bimo.core.errors import BimoError
 from tests.conformance.mutants import MUTANTS
-from tests.conformance.mutants_of_states import ReadsInPlace
+from tests.conformance.mutants_of_states import GivenATextFirst, ReadsInPlace
 from tests.conformance.properties import PROPERTIES
 from tests.fakes import FakeModel, FakeNeural
 
@@ -33,6 +33,11 @@ class NeuralInSlices(FakeNeural):
 @pytest.mark.parametrize("context", [None, CONTEXT])
 def test_whole_models_pass(check, fake, context):
     check(fake.of(SIZE, context=context))
+
+
+@pytest.mark.parametrize("check", PROPERTIES, ids=lambda check: check.__name__)
+def test_a_whole_model_that_is_given_a_text_passes(check):
+    check(GivenATextFirst.of(SIZE))
 
 
 @pytest.mark.parametrize(("mutant", "check"), MUTANTS, ids=lambda value: value.__name__)

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bimo.models.base import Kind, LanguageModel
+from bimo.data.batches import Given
+from bimo.models.base import Kind, LanguageModel, Score
 
 Property = Callable[[LanguageModel], None]
 PROPERTIES: list[Property] = []
@@ -23,6 +25,17 @@ def holds(check: Property) -> Property:
     """Make `check` one of the properties."""
     PROPERTIES.append(check)
     return check
+
+
+def of_texts_that_go_on(check: Property) -> Property:
+    """A property of models that continue texts; the others refuse, which `it_goes_on_or_says_so` sees to."""
+
+    @functools.wraps(check)
+    def checked(model: LanguageModel) -> None:
+        if model.continues_text:
+            check(model)
+
+    return holds(checked)
 
 
 def same(found: Tensor, expected: Tensor, what: str) -> None:
@@ -37,13 +50,37 @@ def longest(model: LanguageModel) -> int:
     return model.context or 9
 
 
+def given_for(model: LanguageModel, rows: int) -> Any:
+    """What every row of a test is given: the same source text, or the same latent; nothing where a model takes nothing.
+
+    The same in every row, so that a row alone can be compared with the row beside others.
+    """
+    if "latent" in model.capabilities:
+        width = model.config.latent  # type: ignore[attr-defined]
+        return torch.linspace(-1.5, 1.5, width).expand(rows, -1)
+    if model.kind is Kind.CONDITIONAL:
+        source = torch.tensor([[0, 4, 2, 7, 1]]).expand(rows, -1)
+        return Given(source, torch.full((rows,), 5))
+    return None
+
+
+def begin(model: LanguageModel, rows: int) -> Any:
+    """The state of so many rows that have read nothing."""
+    return model.start(rows, given_for(model, rows))
+
+
+def score(model: LanguageModel, tokens: Tensor, lengths: Tensor | None = None, state: Any = None) -> Score:
+    """Nats under what every row is given: a state was given it already."""
+    return model.score(tokens, lengths, None if state is not None else given_for(model, len(tokens)), state)
+
+
 def random_ids(model: LanguageModel, *shape: int, seed: int = 0) -> Tensor:
     return torch.randint(0, model.vocab_size, shape, generator=torch.Generator().manual_seed(seed))
 
 
 def alone(model: LanguageModel, ids: Sequence[int] | Tensor, state: Any = None) -> Tensor:
     """Log-probabilities [T, V] after each of `ids`, read one at a time."""
-    state = model.start(1) if state is None else state
+    state = begin(model, 1) if state is None else state
     found = []
     for token in torch.as_tensor(ids).tolist():
         logits, state = model.advance(state, torch.tensor([[token]]))
@@ -59,7 +96,7 @@ def ragged(model: LanguageModel, width: int, seed: int = 0) -> tuple[Tensor, Ten
 
 
 def state_after(model: LanguageModel, tokens: Tensor, lengths: Tensor | None = None) -> Any:
-    return model.advance(model.start(len(tokens)), tokens, lengths)[1]
+    return model.advance(begin(model, len(tokens)), tokens, lengths)[1]
 
 
 def continues(model: LanguageModel, state: Any, texts: Sequence[Tensor], what: str) -> None:
