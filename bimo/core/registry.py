@@ -56,6 +56,8 @@ _FAMILIES: tuple[Family, ...] = (
     Family("seq2seq", "bimo.models.seq2seq:Seq2Seq", "gradient", "Encoder–decoder",
            "Transformer encoder–decoder: a text is written from a source",
            model_types=("bimo-seq2seq",)),
+    Family("vae", "bimo.models.vae:VAE", "gradient", "VAE", "variational autoencoder: a text is a point between others, from which it is written",
+           model_types=("bimo-vae",)),
 )  # fmt: skip
 
 
@@ -66,6 +68,7 @@ FIRST = ("ngram", "lstm", "decoder")  # one of each age: what the quickstart com
 _OBJECTIVES = {  # what a run can minimise: "module:Class" of the Objective
     "causal": "bimo.training.objectives.causal:Causal",
     "denoising": "bimo.training.objectives.denoising:Denoising",
+    "elbo": "bimo.training.objectives.elbo:Elbo",
 }
 
 

@@ -30,6 +30,7 @@ _CELL: dict[str, dict[str, Any]] = {
 _BLOCKS = {"layers": 2, "heads": 4, "width": 16, "context": 8}
 _GPT2 = {"norm": "layer", "positions": "learned", "activation": "gelu_tanh", "qk_norm": False, "bias": True}
 _TWO_STACKS = {"encoder_layers": 2, "decoder_layers": 2, "heads": 4, "width": 16, "context": 8, "sourceless": True}
+_BETWEEN = {"body": "transformer", "heads": 4, "width": 16, "context": 8, "latent": 4}
 _QWEN3 = {"kv_heads": 2, "head_width": 6, "feed_forward": 20}
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -58,6 +59,16 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "bias": False,
         },
         "dropout": {**_TWO_STACKS, "norm_first": False, "final_norm": True, "dropout": 0.5, "attention_dropout": 0.5},
+    },
+    "vae": {
+        "lstm": {"width": 8, "latent": 4, "layers": 2, "encoder_layers": 2},
+        "gru": {"width": 8, "latent": 4, "cell": "gru", "embedding": 6, "pooling": "last"},
+        "rnn": {"width": 8, "latent": 4, "cell": "rnn", "embedding": 6, "tied": False, "pooling": "mean"},
+        "transformer": {**_BETWEEN, "layers": 2},
+        "dropout": {"width": 8, "latent": 4, "dropout": 0.5},
+        "transformer-dropout": {**_BETWEEN, "tied": False, "dropout": 0.5},
+        "samples": {"width": 8, "latent": 4, "score_samples": 5},
+        "transformer-samples": {**_BETWEEN, "score_samples": 3, "pooling": "mean"},
     },
 }
 
