@@ -252,3 +252,19 @@ def test_damaged_folders(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": 3}))
     with pytest.raises(ModelError, match=r"tokenizer\.json"):
         Tokenizer.load(tmp_path)
+
+
+_WHITE = ["", " ", "  ", "\t", " \t", "\t ", "\u00a0", "\u3000 ", "\r", "\x1c", "\x85 ", "\n", "\n\n", "    "]
+_CORE = ["", "a", "code's", "12 3", "-- x", "中文，", "é\u0301", "don't  do", "a\tb", "x\n y", "\u200bz", "🙂 ok"]
+
+
+def test_texts_together_give_the_ids_of_each_alone(all_kinds: dict[str, Tokenizer]) -> None:
+    """Whatever white space stands at their ends, in every order."""
+    tokenizer = all_kinds["bpe"]
+    texts = [first + core + last for first in _WHITE for core in _CORE for last in _WHITE]
+    alone = [tokenizer.encode(text) for text in texts]
+    generator = np.random.default_rng(0)
+    for _ in range(3):
+        order = generator.permutation(len(texts))
+        together = tokenizer.encode_batch([texts[i] for i in order])
+        assert [ids.tolist() for ids in together] == [list(alone[i]) for i in order]
