@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bimo.core import runtime
 from bimo.data.batches import WindowBatches
-from bimo.training import plan as planning
 from bimo.training.plan import flops_per_token, make_plan, plan_counted
 from tests.training.toy import Likelihood, Toy, text, training
 
@@ -54,26 +52,6 @@ def test_the_steps_of_a_time_fill_nineteen_twentieths_of_it() -> None:
 def test_operations_are_six_a_weight_that_multiplies() -> None:
     model = Toy(width=8)
     assert flops_per_token(model) == 6 * (8 * 8 + 8 * model.vocabulary.size)  # the embedding is looked up, biases add
-
-
-def test_what_is_open_is_tried_and_the_fastest_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    cost = {("fp32", 1): 3.0, ("fp32", 4): 2.0, ("bf16", 1): 5.0, ("bf16", 4): 1.0}
-    tried = []
-
-    def timed(model: Any, objective: Any, batches: Any, section: Any, precision: Any, seconds: float, limit: float) -> planning.Probe:
-        tried.append((precision, torch.get_num_threads()))
-        return planning.Probe(precision, torch.get_num_threads(), cost[tried[-1]], 0)
-
-    monkeypatch.setattr(planning, "_time_steps", timed)
-    monkeypatch.setattr(planning, "bf16_is_native", lambda device: True)
-    monkeypatch.setattr(runtime, "cores", lambda: 4)
-    found = planning.probe(Toy(), Likelihood(source()), training(precision=None, threads=None), 0.1)
-    assert (found.precision, found.threads) == ("bf16", 4)
-    assert sorted(tried) == sorted(cost)
-    assert torch.get_num_threads() == 4
-    tried.clear()
-    planning.probe(Toy(), Likelihood(source()), training(precision="fp32", threads=1), 0.1)
-    assert tried == [("fp32", 1)]
 
 
 class Counter:
