@@ -53,6 +53,8 @@ _FAMILIES: tuple[Family, ...] = (
     Family("decoder", "bimo.models.decoder:Decoder", "gradient", "Transformer",
            "Transformer decoder, from GPT-2 to Llama and Qwen3",
            model_types=("bimo-decoder", "gpt2", "llama", "qwen3")),
+    Family("encoder", "bimo.models.encoder:Encoder", "gradient", "Encoder", "Transformer encoder, from BERT on: it fills gaps",
+           model_types=("bimo-encoder", "bert")),
     Family("seq2seq", "bimo.models.seq2seq:Seq2Seq", "gradient", "Encoder–decoder",
            "Transformer encoder–decoder: a text is written from a source",
            model_types=("bimo-seq2seq",)),
@@ -69,6 +71,7 @@ _OBJECTIVES = {  # what a run can minimise: "module:Class" of the Objective
     "causal": "bimo.training.objectives.causal:Causal",
     "denoising": "bimo.training.objectives.denoising:Denoising",
     "elbo": "bimo.training.objectives.elbo:Elbo",
+    "masked": "bimo.training.objectives.masked:Masked",
 }
 
 

@@ -31,6 +31,8 @@ _BLOCKS = {"layers": 2, "heads": 4, "width": 16, "context": 8}
 _GPT2 = {"norm": "layer", "positions": "learned", "activation": "gelu_tanh", "qk_norm": False, "bias": True}
 _TWO_STACKS = {"encoder_layers": 2, "decoder_layers": 2, "heads": 4, "width": 16, "context": 8, "sourceless": True}
 _BETWEEN = {"body": "transformer", "heads": 4, "width": 16, "context": 8, "latent": 4}
+_BERT = {"norm": "layer", "norm_first": False, "embedding_norm": True, "positions": "learned", "token_types": 2,
+         "activation": "gelu", "bias": True}  # fmt: skip
 _QWEN3 = {"kv_heads": 2, "head_width": 6, "feed_forward": 20}
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -45,6 +47,13 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "untied": {**_BLOCKS, **_QWEN3, "tied": False, "activation": "relu2"},
         "dropout": {**_BLOCKS, **_GPT2, "dropout": 0.5, "attention_dropout": 0.5},
         "open": {**_BLOCKS, **_QWEN3},
+    },
+    "encoder": {
+        "bert": {**_BLOCKS, **_BERT},
+        "modern": {**_BLOCKS, "qk_norm": True},
+        "untied": {**_BLOCKS, "norm": "layer", "norm_first": False, "activation": "relu2", "tied": False},
+        "dropout": {**_BLOCKS, **_BERT, "dropout": 0.5, "attention_dropout": 0.5},
+        "open": {**_BLOCKS, **_BERT, "mask_token_id": 3},
     },
     "seq2seq": {
         "pre-norm": _TWO_STACKS,
