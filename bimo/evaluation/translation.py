@@ -1,0 +1,201 @@
+"""Translation quality: a model writes a text for each source; BLEU and chrF say how near it comes to the one that was meant.
+
+Source: Papineni et al. 2002 (BLEU), Popović 2015 (chrF), both as sacrebleu has them (Post 2018), whose signature tells all settings;
+intervals by Koehn 2004. `pip install 'bimo[eval]'` brings sacrebleu.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.utils.rnn import pad_sequence
+
+from bimo.core.errors import UserError, did_you_mean
+from bimo.data.batches import Given
+from bimo.data.split import Split
+from bimo.evaluation.metrics import Interval
+from bimo.generation.sampling import GenerationConfig
+from bimo.generation.search import generate
+from bimo.models.bundle import Bundle
+from bimo.text.words import guess_language
+
+METRICS = ("bleu", "chrf")
+_TOKENS = {"zh": "zh", "ja": "char", "ko": "char"}  # sacrebleu's tokenizations for BLEU; 13a elsewhere
+Told = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A metric over all texts, between 0 and 100, with its interval; signature: sacrebleu's, which tells how it was computed."""
+
+    name: str
+    interval: Interval
+    signature: str
+
+    def __str__(self) -> str:
+        i = self.interval
+        return f"{self.name} {i.estimate:.2f} ({i.low:.2f} to {i.high:.2f})"
+
+
+@dataclass
+class Translation:
+    """What was written for each source, what was meant, and how near the one is to the other."""
+
+    hypotheses: list[str] = field(repr=False)
+    references: list[str] = field(repr=False)
+    qualities: list[Quality]
+    seconds: float
+    beams: int
+    length_penalty: float
+    notices: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, the texts left out."""
+        plain = {"texts": len(self.hypotheses), "seconds": self.seconds, "beams": self.beams, "length_penalty": self.length_penalty}
+        found = {q.name: {**asdict(q.interval), "signature": q.signature} for q in self.qualities}
+        return {**found, **plain, "notices": self.notices}
+
+    def describe(self) -> str:
+        """A few lines for a person."""
+        return "\n".join([*map(str, self.qualities), f"{len(self.hypotheses):,} texts, {self.beams} beams", *self.notices])
+
+
+def evaluate_translation(
+    bundle: Bundle,
+    split: Split,
+    metrics: Sequence[str] = METRICS,
+    *,
+    beams: int = 4,
+    length_penalty: float = 1.0,
+    batch_size: int = 32,
+    told: Told | None = None,
+) -> Translation:
+    """Write a text for each source of a split of pairs, and compare it with the pair's own. told(done, all): called after each batch.
+
+    What is compared is text. The split holds what its tokenizer keeps of it; where that is less than the text, a notice says so, and
+    `translate` with `score_texts` on the files themselves gives the figure.
+    """
+    if split.given is None:
+        raise UserError(f"{split.name}: these documents are no pairs; give SOURCE::TARGET")
+    _score_of(metrics)
+    begin = time.perf_counter()
+    sources = [split.given.document(i) for i in range(split.documents)]
+    found = _written(bundle, sources, beams, length_penalty, batch_size, told)
+    seconds = time.perf_counter() - begin
+    references = [bundle.tokenizer.decode(split.document(i)) for i in range(split.documents)]
+    lost = split.unknown_tokens + split.lost_bytes
+    notices = [] if not lost else [f"{split.name}: the tokenizer loses something of these texts; what was meant is taken as it keeps it"]
+    return Translation(found, references, score_texts(found, references, metrics), seconds, beams, length_penalty, notices)
+
+
+def translate(bundle: Bundle, sources: Sequence[str], *, beams: int = 4, length_penalty: float = 1.0, batch_size: int = 32) -> list[str]:
+    """A text for each source, by beam search (greedy with beams=1); those of like length are read together."""
+    return _written(bundle, [bundle.tokenizer.encode_document(s) for s in sources], beams, length_penalty, batch_size, None)
+
+
+def _written(
+    bundle: Bundle, sources: Sequence[NDArray[Any]], beams: int, length_penalty: float, batch_size: int, told: Told | None
+) -> list[str]:
+    """Texts for sources, int64 [n] each."""
+    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+    written = [""] * len(sources)
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        rows = [torch.from_numpy(np.asarray(sources[i], np.int64)) for i in batch]
+        given = Given(pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows]))
+        prompts = [bundle.prompt("")] * len(batch)
+        config = _config(bundle, given.tokens.shape[1], beams, length_penalty)
+        for i, row in zip(batch, generate(bundle.model, prompts, config, given=given, eos=bundle.eos).rows, strict=True):
+            written[i] = bundle.tokenizer.decode(row.ids)
+        if told is not None:
+            told(start + len(batch), len(order))
+    return written
+
+
+def _config(bundle: Bundle, longest: int, beams: int, length_penalty: float) -> GenerationConfig:
+    """A text may have twice the tokens of its source and some, within what the model can hold."""
+    most = 2 * longest + 16 if bundle.model.context is None else min(2 * longest + 16, bundle.model.context)
+    if beams == 1:
+        return GenerationConfig.of(max_new_tokens=most, temperature=0)
+    return GenerationConfig.of(max_new_tokens=most, num_beams=beams, length_penalty=length_penalty)
+
+
+# -- scores -------------------------------------------------------------------------------------------------------------
+
+
+def score_texts(
+    hypotheses: Sequence[str], references: Sequence[str], metrics: Sequence[str] = METRICS, *, resamples: int = 2000, seed: int = 0
+) -> list[Quality]:
+    """Each metric of texts against one reference each, with a 95 % percentile bootstrap over the texts.
+
+    >>> [str(q) for q in score_texts(["a b c d e"], ["a b c d f"], ["bleu"])]  # (4/5 · 3/4 · 2/3 · 1/2)^(1/4)
+    ['bleu 66.87 (66.87 to 66.87)']
+    """
+    weights = _draws(len(hypotheses), resamples, seed)
+    found = []
+    for name, score in _score_of(metrics, references).items():
+        statistics = _statistics(score, hypotheses, references)
+        drawn = _scores(score, weights @ statistics)
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        estimate = _scores(score, statistics.sum(0)[None])[0]
+        found.append(Quality(name, Interval(float(estimate), float(low), float(high)), str(score.get_signature())))
+    return found
+
+
+def compare_texts(
+    ours: Sequence[str], theirs: Sequence[str], references: Sequence[str], metric: str = "bleu", *, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """How many points `ours` is ahead of `theirs`, with its interval: every draw takes the same texts of both (Koehn 2004).
+
+    >>> compare_texts(["a b c d"] * 9, ["a b c x"] * 9, ["a b c d"] * 9, "chrf").low > 0
+    True
+    """
+    (score,) = _score_of([metric], references).values()
+    both = [_statistics(score, texts, references) for texts in (ours, theirs)]
+    weights = _draws(len(references), resamples, seed)
+    drawn = _scores(score, weights @ both[0]) - _scores(score, weights @ both[1])
+    estimate = _scores(score, both[0].sum(0)[None])[0] - _scores(score, both[1].sum(0)[None])[0]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(float(estimate), float(low), float(high))
+
+
+def _score_of(names: Sequence[str], references: Sequence[str] = ()) -> dict[str, Any]:
+    """sacrebleu's metrics of those names; BLEU's tokens are those of the references' language."""
+    try:
+        from sacrebleu.metrics.bleu import BLEU
+        from sacrebleu.metrics.chrf import CHRF
+    except ImportError:
+        raise UserError("metrics: BLEU and chrF need the library sacrebleu, which is not installed; pip install 'bimo[eval]'") from None
+    made: dict[str, Any] = {}
+    for name in names:
+        if name not in METRICS:
+            raise UserError(f"metrics: unknown name {name!r}; {did_you_mean(name, METRICS)}")
+        language = guess_language(" ".join(references[:100]))
+        made[name] = BLEU(tokenize=_TOKENS.get(language or "", "13a"), force=True) if name == "bleu" else CHRF()
+    return made
+
+
+def _statistics(score: Any, hypotheses: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
+    """What a metric counts in each text, [N, K]; the metric of a corpus is a function of their sums.
+
+    sacrebleu offers no bootstrap of differences; these two methods are what each of its metrics is made of.
+    """
+    if len(hypotheses) != len(references) or not references:
+        raise UserError(f"texts: {len(hypotheses)} written and {len(references)} meant; give as many of both, at least one")
+    return np.array(score._extract_corpus_statistics(list(hypotheses), [list(references)]), dtype=np.float64)
+
+
+def _scores(score: Any, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The metric of each row of summed counts [R, K], float64 [R]."""
+    return np.array([score._compute_score_from_stats(row).score for row in sums.astype(np.int64).tolist()])
+
+
+def _draws(count: int, resamples: int, seed: int) -> NDArray[np.float64]:
+    """How often each text is drawn, [R, N]."""
+    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / max(1, count)), size=resamples).astype(np.float64)

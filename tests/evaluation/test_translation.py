@@ -1,0 +1,147 @@
+"""Translation: a tiny encoder–decoder learns a made-up language from pairs, and what it writes is scored as sacrebleu scores it."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bimo.core.errors import UserError
+from bimo.core.recipe import make_recipe
+from bimo.data.corpus import Corpus, prepare
+from bimo.evaluation import translation
+from bimo.evaluation.perplexity import evaluate
+from bimo.models.bundle import Bundle
+from bimo.training.fit import fit
+
+WORDS = [f"w{i}" for i in range(10)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Corpus]:
+    """A model that has learned to write the successor of each word."""
+    folder = tmp_path_factory.mktemp("pairs")
+    generator = np.random.default_rng(0)
+    lines = [generator.integers(0, 10, generator.integers(1, 6)) for _ in range(1000)]
+    for name, shift in (("source", 0), ("target", 1)):
+        (folder / name).write_text("".join(" ".join(WORDS[(i + shift) % 10] for i in line) + "\n" for line in lines))
+    corpus = prepare(f"{folder / 'source'}::{folder / 'target'}", folder / "corpus", tokenizer="word", documents="line")
+    model = {"encoder_layers": 1, "decoder_layers": 1, "heads": 2, "width": 32, "feed_forward": 64, "context": 16, "dropout": 0.0}
+    training = {
+        "budget": "400steps", "batch_size": 16, "learning_rate": 0.01, "weight_decay": 0.0, "schedule": "linear", "final": 0.0,
+        "betas": [0.9, 0.98], "warmup": 0.1, "threads": 1, "precision": "fp32", "evaluations": 0, "samples": 0,
+    }  # fmt: skip
+    recipe = make_recipe({"family": "seq2seq", "model": model, "training": training})
+    return Bundle(fit(recipe, corpus, folder / "run", quiet=True).model, corpus.tokenizer, "line"), corpus
+
+
+def test_it_learns_pairs(learned: tuple[Bundle, Corpus]) -> None:
+    bundle, corpus = learned
+    found = evaluate(bundle.model, corpus.splits["test"])
+    assert found.kind == "conditional"
+    assert found.nats_per_token < 0.15  # ln 10 a word without the source
+    assert translation.translate(bundle, ["w3 w9 w0", "w1"]) == ["w4 w0 w1", "w2"]
+
+
+def test_a_split_of_pairs_is_translated_and_scored(learned: tuple[Bundle, Corpus]) -> None:
+    bundle, corpus = learned
+    seen: list[tuple[int, int]] = []
+    split = corpus.splits["test"]
+    found = translation.evaluate_translation(bundle, split, batch_size=16, told=lambda done, whole: seen.append((done, whole)))
+    assert found.references == [bundle.tokenizer.decode(split.document(i)) for i in range(split.documents)]
+    right = [h == r for h, r in zip(found.hypotheses, found.references, strict=True)]
+    assert np.mean(right) > 0.9
+    assert seen[-1] == (split.documents, split.documents)
+    assert len(seen) == -(-split.documents // 16)
+    bleu, chrf = found.qualities
+    assert bleu.interval.low <= bleu.interval.estimate <= bleu.interval.high <= 100.0001
+    assert chrf.interval.estimate > 90
+    told = json.loads(json.dumps(found.to_dict()))
+    assert (told["texts"], told["beams"]) == (split.documents, 4)
+    assert told["bleu"]["estimate"] == bleu.interval.estimate
+    assert "tok:13a" in told["bleu"]["signature"]
+    assert "4 beams" in found.describe()
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_texts_do_not_depend_on_what_is_read_beside_them(learned: tuple[Bundle, Corpus], beams: int) -> None:
+    sources = ["w1 w2 w3 w4 w5", "w7", "w0 w0", "w9 w8 w7"]
+    together = translation.translate(learned[0], sources, beams=beams)
+    alone = [translation.translate(learned[0], [source], beams=beams)[0] for source in sources]
+    assert together == alone == translation.translate(learned[0], sources, beams=beams, batch_size=2)
+
+
+def texts(seed: int, noise: float) -> tuple[list[str], list[str]]:
+    """References, and the same with some words changed."""
+    generator = np.random.default_rng(seed)
+    meant = [[WORDS[i] for i in generator.integers(0, 10, 12)] for _ in range(60)]
+    written = [[WORDS[generator.integers(10)] if generator.random() < noise else word for word in text] for text in meant]
+    return [" ".join(t) for t in written], [" ".join(t) for t in meant]
+
+
+def test_figures_are_sacrebleus() -> None:
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
+    written, meant = texts(0, 0.3)
+    bleu, chrf = translation.score_texts(written, meant)
+    for found, reference in ((bleu, BLEU()), (chrf, CHRF())):
+        expected = reference.corpus_score(written, [meant], n_bootstrap=500)
+        assert found.interval.estimate == pytest.approx(expected.score, abs=1e-9)
+        width = (found.interval.high - found.interval.low) / 2
+        assert width == pytest.approx(expected._ci, rel=0.25)
+    again = translation.score_texts(written, meant, ["bleu"])
+    assert again == [bleu]
+
+
+def test_chinese_is_cut_by_characters() -> None:
+    (found,) = translation.score_texts(["我们今天去公园"], ["我们明天去公园"], ["bleu"])
+    assert "tok:zh" in found.signature
+    assert found.interval.estimate > 20
+
+
+def test_pairs_of_systems_are_drawn_together() -> None:
+    good, meant = texts(1, 0.25)
+    better = [m if i % 6 == 0 else g for i, (g, m) in enumerate(zip(good, meant, strict=True))]
+    ahead = translation.compare_texts(better, good, meant)
+    apart = [translation.score_texts(system, meant, ["bleu"])[0].interval for system in (better, good)]
+    assert ahead.estimate == pytest.approx(apart[0].estimate - apart[1].estimate)
+    assert not ahead.holds_zero
+    assert ahead.high - ahead.low < max(i.high - i.low for i in apart)
+    none = translation.compare_texts(good, good, meant, "chrf")
+    assert (none.estimate, none.low, none.high) == (0, 0, 0)
+
+
+def test_mistakes_are_told(learned: tuple[Bundle, Corpus], monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle, corpus = learned
+    test = corpus.splits["test"]
+    assert test.given is not None
+    with pytest.raises(UserError, match="no pairs"):
+        translation.evaluate_translation(bundle, test.given)
+    with pytest.raises(UserError, match="metrics: unknown name 'blue'"):
+        translation.evaluate_translation(bundle, test, ["blue"])
+    with pytest.raises(UserError, match="1 written and 2 meant"):
+        translation.score_texts(["a"], ["a", "b"])
+    whole = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name.startswith("sacrebleu"):
+            raise ImportError(name)
+        return whole(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UserError, match=r"pip install 'bimo\[eval\]'"):
+        translation.score_texts(["a"], ["a"])
