@@ -60,6 +60,8 @@ _FAMILIES: tuple[Family, ...] = (
            model_types=("bimo-seq2seq",)),
     Family("vae", "bimo.models.vae:VAE", "gradient", "VAE", "variational autoencoder: a text is a point between others, from which it is written",
            model_types=("bimo-vae",)),
+    Family("gan", "bimo.models.gan:GAN", "gradient", "GAN", "a recurrent generator of texts against a discriminator that judges them",
+           model_types=("bimo-gan",)),
 )  # fmt: skip
 
 
@@ -68,6 +70,7 @@ FIRST = ("ngram", "lstm", "decoder")  # one of each age: what the quickstart com
 
 
 _OBJECTIVES = {  # what a run can minimise: "module:Class" of the Objective
+    "adversarial": "bimo.training.objectives.adversarial:Adversarial",
     "causal": "bimo.training.objectives.causal:Causal",
     "denoising": "bimo.training.objectives.denoising:Denoising",
     "elbo": "bimo.training.objectives.elbo:Elbo",

@@ -33,6 +33,7 @@ _TWO_STACKS = {"encoder_layers": 2, "decoder_layers": 2, "heads": 4, "width": 16
 _BETWEEN = {"body": "transformer", "heads": 4, "width": 16, "context": 8, "latent": 4}
 _BERT = {"norm": "layer", "norm_first": False, "embedding_norm": True, "positions": "learned", "token_types": 2,
          "activation": "gelu", "bias": True}  # fmt: skip
+_JUDGED = {"width": 8, "discriminator_embedding": 4, "discriminator_width": 3}
 _QWEN3 = {"kv_heads": 2, "head_width": 6, "feed_forward": 20}
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -78,6 +79,11 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "transformer-dropout": {**_BETWEEN, "tied": False, "dropout": 0.5},
         "samples": {"width": 8, "latent": 4, "score_samples": 5},
         "transformer-samples": {**_BETWEEN, "score_samples": 3, "pooling": "mean"},
+    },
+    "gan": {
+        "cnn": {**_JUDGED, "layers": 2, "kernels": [1, 3]},
+        "recurrent": {**_JUDGED, "cell": "gru", "embedding": 6, "discriminator": "recurrent"},
+        "dropout": {**_JUDGED, "tied": False, **{f"{place}_dropout": 0.5 for place in _DROPOUTS}, "discriminator_dropout": 0.5},
     },
 }
 
