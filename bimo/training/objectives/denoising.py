@@ -35,10 +35,10 @@ class DenoisingConfig(ObjectiveConfig):
 
 
 class DenoisingBatches:
-    """Whole documents, each given itself spoiled: a pure function of (seed, epoch, index)."""
+    """Whole documents, each given itself spoiled, of at most `limit` tokens: a pure function of (seed, epoch, index)."""
 
-    def __init__(self, source: DocumentBatches, how: Spoiling) -> None:
-        self.source, self.how = source, how
+    def __init__(self, source: DocumentBatches, how: Spoiling, limit: int | None) -> None:
+        self.source, self.how, self.limit = source, how, limit
         self.context, self.steps_per_epoch, self.notes = source.context, source.steps_per_epoch, source.notes
 
     @property
@@ -47,9 +47,9 @@ class DenoisingBatches:
         return self.source.tokens_per_epoch
 
     def batch(self, epoch: int, index: int) -> Batch:
-        """Batch `index` of `epoch`. What is spoiled of a text is at most its first `context` tokens, so that the source fits too."""
+        """Batch `index` of `epoch`. Of a text that was cut, the last target may lie behind what a source can hold: it is left out there."""
         batch = self.source.batch(epoch, index)
-        lengths = batch.lengths.clamp(max=self.context).tolist()
+        lengths = (batch.lengths if self.limit is None else batch.lengths.clamp(max=self.limit)).tolist()
         texts = [row[:length].numpy() for row, length in zip(batch.tokens, lengths, strict=True)]
         return replace(batch, given=spoiled(texts, self.how, text_generator(self.source.seed, epoch, index)))
 
@@ -77,7 +77,7 @@ class Denoising(Objective):
         keep = frozenset(id for id in (vocabulary.bos, vocabulary.eos) if id is not None)
         settings: Any = model.config
         settings.sourceless = True
-        return DenoisingBatches(source, Spoiling(vocabulary.pad, config.mask, config.span, config.whole, keep))
+        return DenoisingBatches(source, Spoiling(vocabulary.pad, config.mask, config.span, config.whole, keep), model.context)
 
     def loss(self, model: NeuralLanguageModel, batch: Batch, carry: Any, done: float) -> Loss:
         """See `causal_likelihood`."""
