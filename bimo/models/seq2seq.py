@@ -271,8 +271,8 @@ class Seq2Seq(NeuralLanguageModel):
         pad = self.vocabulary.pad
         if not self.config.sourceless or pad is None:
             raise UserError(
-                "given: an encoder–decoder needs a source text for each row, and none is given; learn from pairs (SOURCE::TARGET) or, "
-                "from plain text, by objective.name=denoising; write and score with --given TEXT"
+                "given: an encoder–decoder needs a source text for each row, and none is given; write with --given TEXT, "
+                "learn from and score pairs (SOURCE::TARGET), or learn from plain text by objective.name=denoising"
             )
         nothing = [id for id in (self.vocabulary.bos, pad, self.vocabulary.eos) if id is not None]
         tokens = torch.tensor([nothing], device=self.device)

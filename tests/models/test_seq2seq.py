@@ -252,6 +252,7 @@ def test_build_is_reproducible_and_scaled():
     again = Seq2Seq.build(Seq2SeqConfig(width=64, positions="learned"), VOCABULARY)  # type: ignore[call-arg]
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     assert float(model.embedding.weight.detach().std()) == pytest.approx(1 / 8, rel=0.1)
-    assert float(model.decoder[0].feed_forward.inner.weight.detach().abs().max()) == pytest.approx((6 / 320) ** 0.5, rel=0.01)
+    inner = dict(model.named_parameters())["decoder.0.feed_forward.inner.weight"]
+    assert float(inner.detach().abs().max()) == pytest.approx((6 / 320) ** 0.5, rel=0.01)
     assert model.places.weight[0, :2].tolist() == [0, 1]
     assert model.head()[0] is model.embedding.weight

@@ -52,6 +52,15 @@ def test_documents_are_given_themselves_spoiled() -> None:
         assert len(kept) == 14 - 6
 
 
+def test_what_is_missing_of_a_document_changes_from_epoch_to_epoch() -> None:
+    asked, text_ = recipe(whole=0.0), corpus()
+    text_.splits["train"] = text(documents=1, length=30)
+    source = make_objective(asked, build(asked, text_), text_).source  # type: ignore[arg-type]
+    assert source.steps_per_epoch == 1
+    first, second = (source.batch(epoch, 0).given for epoch in (0, 1))
+    assert first.tokens.shape != second.tokens.shape or not first.tokens.equal(second.tokens)
+
+
 def test_a_document_that_is_cut_has_a_source_that_fits() -> None:
     asked, text_ = recipe(mask=0.05), corpus()
     asked.model["context"] = 7
