@@ -77,14 +77,23 @@ def test_given_a_latent_steps_bulk_hidden_and_score_agree(body):
     assert not torch.allclose(model.advance(model.start(4, -z), tokens)[0][..., 1:8], bulk[..., 1:8])
 
 
+@pytest.mark.parametrize("shut", ["nothing", "the first state", "the inputs"])
 @bodies
-def test_the_latent_matters_at_the_first_token_and_at_the_last(body):
+def test_the_latent_comes_in_by_the_first_state_and_beside_every_input(body, shut):
+    """Either way alone is enough for it to matter at the first token and, beside the inputs, at the last."""
     model = make(body)
+    with torch.no_grad():
+        if shut == "the first state":
+            model.decoder.first.weight.zero_()
+        elif shut == "the inputs" and body == "transformer":
+            model.decoder.added.weight.zero_()
+        elif shut == "the inputs":
+            model.decoder.stack.layers[0].weight_input[:, -3:] = 0
     tokens = torch.cat([torch.zeros(2, 1, dtype=torch.int64), torch.full((2, 9), 4)], 1)
     logits, _ = model.advance(model.start(2, torch.tensor([[1.0, -1.0, 0.5], [-1.0, 1.0, 0.5]]).double()), tokens)
     gap = (logits[0] - logits[1])[:, 1:8].abs().amax(1)
     assert gap[0] > 1e-3
-    assert gap[-1] > 1e-3
+    assert gap[-1] > (1e-3 if shut != "the inputs" else 1e-9)
 
 
 def test_without_one_it_is_drawn_from_the_prior():
