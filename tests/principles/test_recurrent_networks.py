@@ -30,7 +30,7 @@ def test_the_textbooks_rnn() -> None:
     assert missing(PAGE, said) == []
     joined = torch.cat([numbers.H_0, numbers.X_1])
     with pytest.raises(RuntimeError, match="size mismatch"):
-        numbers.W_H @ joined
+        _ = numbers.W_H @ joined
     assert torch.allclose(torch.cat([numbers.W_H, numbers.W_X], dim=1) @ joined + numbers.B_H, inside)
 
 

@@ -65,7 +65,7 @@ def test_the_printed_decoder() -> None:
     sound = (numbers.decode(other, SOURCE) - numbers.decode(TEXT, SOURCE))[0].norm()
     assert f"墨, the first, changes by {leak:.4f}; in a decoder block by {sound:.4f} |" in PAGE
     with pytest.raises(RuntimeError, match="size of tensor"):
-        TEXT + numbers.printed_encode(SOURCE)
+        _ = TEXT + numbers.printed_encode(SOURCE)
 
 
 def test_dropout_on_the_sum() -> None:
