@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.principles.pages import FOLDER, ROOT
+from tests.shown import check_bimo
 
 PAGES = sorted(p for p in FOLDER.glob("*.md") if p.name != "README.md")
 
@@ -28,6 +29,13 @@ def test_the_page_has_its_test_and_its_picture(path: Path) -> None:
     assert f"tests/principles/test_{path.stem.replace('-', '_')}.py" in text
     assert re.search(rf"!\[[^\]]{{20,}}\]\({path.stem}\.svg\)", text), "no picture, or none that is told in words"
     assert re.search(r"^\| met as \| right \| what the difference does \|$", text, re.M)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_commands_within_sentences_parse(path: Path, tmp_path: Path) -> None:
+    """`bimo …` with arguments; a verb alone is a name."""
+    for words in re.findall(r"`bimo ([a-z]+ [^`]+)`", path.read_text(encoding="utf-8")):
+        check_bimo(["bimo", *words.split()], tmp_path)
 
 
 def test_the_index_lists_every_page() -> None:
