@@ -247,12 +247,13 @@ _STYLE = (
 
 
 def picture(curves: Mapping[str, Sequence[Measures]], described: str) -> str:
-    """The curves as an SVG file of its own: quality upwards is low forward nats, so the better curve lies lower and further left."""
+    """The curves as an SVG file of its own, from cool on the right to hot on the left: the better curve lies lower and further left."""
 
     def shown(value: float) -> str:
         return f"{value:.2f}"
 
-    series = [plots.Series(name, slot, sorted((m.reverse, m.forward) for m in curve)) for slot, (name, curve) in enumerate(curves.items())]
+    hottest = [sorted(((m.reverse, m.forward) for m in curve), key=lambda point: point[1]) for curve in curves.values()]  # is the last
+    series = [plots.Series(name, slot, points) for slot, (name, points) in enumerate(zip(curves, hottest, strict=True))]
     x, y = (plots.Axis(f"{name} (nats per token, lower is better)", shown) for name in ("diversity: reverse", "quality: forward"))
     drawn = str(plots.line_plot(series, x, y, described))
     inks = "".join(

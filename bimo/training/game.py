@@ -132,7 +132,7 @@ class Game:
 
     @torch.no_grad()
     def _advantage(self, worth: Tensor) -> Tensor:
-        """Worth [N] above the moving average of earlier turns, in its standard deviations, clipped; then the averages move on.
+        """Worth [N] above the moving average of earlier turns, in its deviations if asked, clipped; then the averages move on.
 
         Neither knows this turn's texts, so that the gradient's expectation keeps its direction.
         """
@@ -140,7 +140,8 @@ class Game:
         advantage = worth
         if weight := float(players.reward_weight):
             mean, square = float(players.reward_mean) / weight, float(players.reward_square) / weight
-            advantage = (worth - mean) / max(_SMALLEST, max(0.0, square - mean * mean) ** 0.5)
+            deviation = max(_SMALLEST, max(0.0, square - mean * mean) ** 0.5) if self.config.normalised else 1.0
+            advantage = (worth - mean) / deviation
         for average, value in ((players.reward_mean, worth.double().mean()), (players.reward_square, worth.double().square().mean()),
                                (players.reward_weight, 1.0)):  # fmt: skip
             average.mul_(decay).add_(value * (1 - decay))

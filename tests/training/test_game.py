@@ -72,20 +72,22 @@ def test_a_turn_follows_the_expected_rewards_gradient(rollouts):
     model.reward_square.copy_(0.5 * (mean**2 + 0.01))
     torch.manual_seed(0)
     batch = batch_of(model, 8_000)
-    turn = game(model, batch, limit=2, likelihood=0.0, entropy=0.0, rollouts=rollouts, reward_clip=99.0)
+    turn = game(model, batch, limit=2, likelihood=0.0, entropy=0.0, rollouts=rollouts, reward_clip=99.0, normalised=True)
     found = gradient(turn.generator_turn(0.5), model.generator) / 8_000
     torch.testing.assert_close(found, -expected / 0.1, atol=0.05 * float(expected.abs().max()) / 0.1, rtol=0)
 
 
 def test_the_baseline_knows_earlier_turns_alone():
     model = players()
-    turn = game(model, reward_decay=0.5, reward_clip=2.0)
+    turn = game(model, reward_decay=0.5, reward_clip=2.0, normalised=True)
     assert turn._advantage(torch.tensor([0.2, 0.6])).tolist() == pytest.approx([0.2, 0.6]), "nothing is known yet"
     mean, deviation = 0.4, 0.2
     assert turn._advantage(torch.tensor([0.5, 0.1, 9.0])).tolist() == pytest.approx([(0.5 - mean) / deviation, -1.5, 2.0])
     second = torch.tensor([0.5, 0.1, 9.0])
-    expected = (0.25 * 0.4 + 0.5 * second.mean()) / 0.75
-    assert float(model.reward_mean / model.reward_weight) == pytest.approx(float(expected))
+    expected = float((0.25 * 0.4 + 0.5 * second.mean()) / 0.75)
+    assert float(model.reward_mean / model.reward_weight) == pytest.approx(expected)
+    plain = game(model, reward_clip=2.0)._advantage(torch.tensor([0.5, 9.0]))
+    assert plain.tolist() == pytest.approx([0.5 - expected, 2.0])
 
 
 def test_the_entropy_is_that_of_what_was_drawn_from():

@@ -44,7 +44,11 @@ class AdversarialConfig(ObjectiveConfig):
     likelihood: float = Field(0.5, ge=0, description="weight of the likelihood in the generator's turns, so that it keeps to the text")
     entropy: float = Field(0.01, ge=0, description="weight of the generator's entropy, a reward for staying various")
     reward_decay: float = Field(0.95, ge=0, lt=1, description="how long the moving average of rewards, the baseline, remembers")
-    reward_clip: float = Field(3.0, gt=0, description="largest reward over the baseline, in standard deviations")
+    normalised: bool = Field(
+        False,
+        description="rewards over the baseline are divided by their moving deviation: a sure discriminator is heard, and a clueless one",
+    )
+    reward_clip: float = Field(3.0, gt=0, description="largest reward over the baseline, in deviations where normalised")
     real_label: float = Field(0.9, gt=0.5, le=1, description="what the discriminator is asked to say of real texts (Salimans 2016)")
     discriminator_rate: float = Field(1.0, gt=0, description="the discriminator's learning rate as a share of training.learning_rate")
     temperature: float = Field(1.0, gt=0, description="of the Gumbel-softmax where the game begins")
@@ -138,20 +142,22 @@ class Adversarial(Objective):
     def _mean_step(self, model: NeuralLanguageModel, batch: Batch) -> Loss:
         """A step of a run whose number of steps is still to be planned: a little of each turn, as much as it has of the run.
 
-        The turns take very different times, and a probe that met one of them alone would plan too many steps or too few.
+        The turns take very different times, and a probe that met one of them alone would plan too many steps or too few. Fewer rows and
+        shorter texts do not save the calls that a turn is made of: short runs of small models are planned too short.
         """
         total = 1000
         nats, turns = torch.zeros((), device=model.device), [turn_of(step, total, self.config) for step in range(total)]
         for turn in Turn:
-            rows = math.ceil(len(batch.tokens) * turns.count(turn) / total)
+            share = turns.count(turn) / total
+            rows = math.ceil(share * len(batch.tokens))
             if not rows:
                 continue
             part = Batch(batch.tokens[:rows], batch.boundaries[:rows], batch.targets_scored[:rows], fresh=True)
-            game = Game(self.config, model, part, self.source.context)
-            nats = nats + (
-                causal_likelihood(model, part).nats if turn is Turn.LIKELIHOOD
-                else game.discriminator_turn() if turn is Turn.DISCRIMINATOR else game.generator_turn(0.5)
-            )  # fmt: skip
+            game = Game(self.config, model, part, max(2, math.ceil(share**0.5 * self.source.context)))
+            if turn is Turn.LIKELIHOOD:
+                nats = nats + causal_likelihood(model, part).nats
+            else:
+                nats = nats + (game.discriminator_turn() if turn is Turn.DISCRIMINATOR else game.generator_turn(0.5))
         return Loss(nats)
 
 
