@@ -1,0 +1,129 @@
+"""Masked tokens: the loss by its definition, what the recipe says, and a whole run that learns, is kept, scores and fills."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import bimo
+from bimo.core.errors import CapabilityError, RecipeError
+from bimo.core.recipe import make_recipe
+from bimo.data.corpus import Corpus
+from bimo.data.masking import MaskedBatches
+from bimo.generation.filling import fill_text
+from bimo.models.encoder import Encoder, EncoderConfig
+from bimo.text.vocabulary import Vocabulary
+from bimo.training.objectives.masked import Masked, MaskedConfig, masked_likelihood
+
+TINY = ["model.layers=1", "model.heads=2", "model.width=32", "model.context=24", "training.batch_size=16", "training.threads=1",
+        "training.precision=fp32", "training.learning_rate=0.01", "training.matrix_learning_rate=0.02", "training.evaluations=2",
+        "training.evaluation_tokens=3000", "objective.share=0.3"]  # fmt: skip
+ANIMALS, WAYS = ("cat", "dog", "hen"), ("sat", "ran", "fed")
+WHEN = ["now", "then", "soon", "late", "once", "twice", "here", "there", "up", "down", "in", "out", "today", "often", "never", "always",
+        "first", "last", "so", "thus", "still", "yet", "far", "near"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Sentences in which each animal does one thing, wherever it stands."""
+    folder = tmp_path_factory.mktemp("masked")
+    generator = torch.Generator().manual_seed(0)
+    lines = []
+    for _ in range(600):
+        a, b, c, d = torch.randint(0, 24, (4,), generator=generator).tolist()
+        lines.append(f"{WHEN[c]} the {ANIMALS[a % 3]} {WAYS[a % 3]} and {WHEN[d]} the {ANIMALS[b % 3]} {WAYS[b % 3]} .")
+    (folder / "text.txt").write_text("\n".join(lines), encoding="utf-8")
+    return bimo.prepare(folder / "text.txt", folder / "corpus", tokenizer="word", documents="line")
+
+
+def objective(corpus: Corpus, model: Encoder | None = None, **fields: object) -> Masked:
+    model = model or Encoder.build(EncoderConfig(layers=1, heads=2, width=8, context=16), corpus.tokenizer.vocabulary)
+    recipe = make_recipe({"family": "encoder", "training": {"batch_size": 8, "seed": 3}})
+    return Masked(MaskedConfig(**fields), model, recipe, corpus)
+
+
+def test_the_loss_is_that_of_the_hidden_tokens(corpus: Corpus) -> None:
+    torch.manual_seed(0)
+    model = Encoder.build(EncoderConfig(layers=2, heads=2, width=8, context=16), corpus.tokenizer.vocabulary)
+    learned = objective(corpus, model)
+    batch = learned.source.batch(0, 0)
+    loss = learned.loss(model, batch, None, 0.0)
+    logits = model.logits(model.hidden(batch.tokens, None, batch.boundaries)[0]).detach().log_softmax(-1)
+    expected = -sum(float(logits.reshape(-1, model.vocab_size)[p, t]) for p, t in zip(batch.places, batch.targets, strict=True))
+    assert batch.count > 5
+    assert loss.carry is None
+    assert float(loss.nats.detach()) == pytest.approx(expected, rel=1e-5)
+    loss.nats.backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_tokens_that_are_scored_are_learned_and_no_others(corpus: Corpus) -> None:
+    source = objective(corpus).source
+    assert isinstance(source, MaskedBatches)
+    v = corpus.tokenizer.vocabulary
+    told, read = set(), set()
+    for epoch in range(20):
+        batch = source.batch(epoch, 0)
+        told |= set(batch.targets.tolist())
+        read |= set(batch.tokens.reshape(-1)[batch.places].tolist())
+    assert v.eos in told
+    assert not told & {v.bos, v.pad}
+    assert v.pad in read  # the mask symbol
+    assert v.bos not in read
+    assert v.unk not in read
+
+
+def test_fields_reach_the_batches(corpus: Corpus) -> None:
+    source = objective(corpus, share=0.3, masked=1.0, random=0.0, whole_words=True).source
+    batch = source.batch(0, 0)
+    assert 0.2 < batch.count / 128 < 0.3
+    assert set(batch.tokens.reshape(-1)[batch.places].tolist()) == {corpus.tokenizer.vocabulary.pad}
+    assert source.starts is not None
+    assert source.inner.seed == 3
+    with pytest.raises(RecipeError, match=r"objective\.masked.*objective\.random"):
+        objective(corpus, masked=0.9, random=0.2)
+    unmarked = Encoder.build(EncoderConfig(layers=1, heads=2, width=8), Vocabulary(20, bos=0, eos=0))
+    with pytest.raises(RecipeError, match="mask_token_id"):
+        objective(corpus, unmarked)
+
+
+def test_nothing_to_tell_is_no_loss(corpus: Corpus) -> None:
+    model = Encoder.build(EncoderConfig(layers=1, heads=2, width=8), corpus.tokenizer.vocabulary)
+    batch = objective(corpus, model).source.batch(0, 0)
+    none = type(batch)(batch.tokens, batch.boundaries, batch.places[:0], batch.targets[:0])
+    loss = masked_likelihood(model, none)
+    loss.nats.backward()
+    assert float(loss.nats.detach()) == 0
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "encoder"
+    bimo.train(str(corpus.folder), family="encoder", out=folder, budget="250steps", seed=1, overrides=TINY)
+    return folder
+
+
+def test_a_run_learns(run: Path) -> None:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert losses[-1] < 0.6 * losses[0]
+    looks = [line["valid_loss"] for line in lines if "valid_loss" in line]
+    assert looks[-1] < looks[0]
+    kept = bimo.info(run)
+    assert (kept["family"], kept["kind"], kept["capabilities"]) == ("encoder", "pseudo", ["features", "fill"])
+    assert kept["config"]["mask_token_id"] == 2
+
+
+def test_its_model_scores_and_fills_from_both_sides(run: Path) -> None:
+    model = bimo.load(run)
+    right, wrong = model.score(["now the dog ran and here the cat sat .", "now the dog sat and here the cat ran ."])
+    assert right < wrong - 3
+    for animal, way in zip(ANIMALS, WAYS, strict=True):  # what tells the animal stands behind the gap
+        ((best, *_),) = fill_text(model.bundle, f"now the cat sat and here the <mask> {way} .")
+        assert (best.token, best.text) == (animal, f"now the cat sat and here the {animal} {way} .")
+        assert best.probability > 0.8
+    with pytest.raises(CapabilityError, match=r"fill.*score"):
+        model.generate("the cat")
