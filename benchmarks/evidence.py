@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import quality, tables
+from benchmarks import families, quality, tables
 from benchmarks.record import Entry, main
 
 # What makes the figures, floor by floor; after "!" what cannot change them.
@@ -26,6 +26,7 @@ LEARNING = (
 RECURRENT = ("bimo/models/recurrent.py", "bimo/models/kernels/*.py", "bimo/text/kernels.py")
 DECODER = ("bimo/models/decoder.py", "bimo/models/layers.py", "bimo/models/cache.py")
 FIRST = (*NGRAM, *LEARNING, *RECURRENT, *DECODER)
+VAE = ("bimo/models/vae/*.py", "bimo/models/latent.py", "bimo/training/objectives/elbo.py", "bimo/evaluation/latents.py")
 RESUMING = ("bimo/core/store.py", "bimo/data/*.py", "bimo/evaluation/runs.py")
 PRESETS = ("bimo/recipes/lstm-*.yaml", "bimo/recipes/decoder-*.yaml")
 
@@ -67,12 +68,21 @@ ENTRIES = (
     ),
     Entry(
         "chinese",
-        "Chinese encyclopedia and poetry by characters, BPE and words: three families, 60 s each (budgeted)",
+        "Chinese encyclopedia and poetry by characters, BPE and words: three families, 30 s each (budgeted)",
         quality.chinese,
         (*RUN, *FIRST),
-        budget="60s",
-        minutes=45,
+        budget=quality.CHINESE_BUDGET,
+        minutes=25,
         recipes=PRESETS,
+    ),
+    Entry(
+        "ptb-families",
+        "Penn Treebank: every family that writes, ten minutes a run, three seeds of LSTM, decoder and VAE (budgeted)",
+        families.ptb_families,
+        (*RUN, *FIRST, *VAE, "benchmarks/families.py"),
+        budget=families.TEN_MINUTES,
+        minutes=160,
+        recipes=("bimo/recipes/*-middle.yaml",),
     ),
     Entry(
         "kills",

@@ -110,6 +110,7 @@ CHINESE = {
 }
 
 
+CHINESE_BUDGET = "30s"
 TOKENIZERS = ("char", "bpe", "word")
 WORDS = 10_000  # all words of the poems would be 123,000 ids, too many to learn in a minute; the rest is <unk>, and told
 
@@ -123,7 +124,7 @@ def chinese(desk: Desk) -> dict[str, Any]:
             text = text_of(desk, *(f"{name}/{file}" for file in files))
             size = ["--vocab-size", WORDS] if tokenizer == "word" else []
             prepared = desk.bimo("prepare", *text, "--documents", documents, "--tokenizer", tokenizer, *size, "--out", place / "corpus")
-            result = desk.bimo("compare", place / "corpus", "--families", ",".join(registry.FIRST), "--budget", "60s",
+            result = desk.bimo("compare", place / "corpus", "--families", ",".join(registry.FIRST), "--budget", CHINESE_BUDGET,
                                "--seed", desk.seed, "--out", place / "comparison")  # fmt: skip
             rows = [picked(row) for row in result["rows"]]
             best = min((r for r in rows if r.get("bits_per_byte")), key=lambda r: r["bits_per_byte"], default=None)

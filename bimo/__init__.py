@@ -19,8 +19,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
-    from bimo.api import Model, compare, env, evaluate, families, generate, info, load, plan, prepare, resume, train
+    from bimo.api import compare, env, evaluate, families, generate, info, load, plan, prepare, resume, train
     from bimo.core.errors import BimoError, UserError
+    from bimo.model import Model
 
 __all__ = [
     "BimoError",
@@ -39,7 +40,7 @@ __all__ = [
     "train",
 ]
 
-_ELSEWHERE = {"BimoError": "bimo.core.errors", "UserError": "bimo.core.errors"}
+_ELSEWHERE = {"BimoError": "bimo.core.errors", "UserError": "bimo.core.errors", "Model": "bimo.model"}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -21,15 +20,12 @@ from bimo.core.errors import ModelError, RecipeError, SourceError
 from bimo.core.recipe import Recipe, TokenizerKind, make_recipe, parse_overrides, read_recipe
 from bimo.data import corpus as corpora
 from bimo.data.corpus import Corpus
-from bimo.data.documents import ReadReport
-from bimo.data.sources import read_documents
 from bimo.evaluation import compare as comparison
-from bimo.evaluation import perplexity, runs
+from bimo.evaluation import runs
 from bimo.evaluation.perplexity import Evaluation
 from bimo.evaluation.results import Comparison
 from bimo.evaluation.runs import Run
-from bimo.generation.sampling import GenerationConfig
-from bimo.generation.texts import continue_texts, stream_text
+from bimo.model import Model
 from bimo.models.bundle import Bundle
 
 Sources = str | Path | Sequence[str | Path]
@@ -259,108 +255,6 @@ def _command() -> str:
 # -- models ---------------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Writing:
-    """What was written: continuations without the prompt, and why each ended."""
-
-    texts: list[str]
-    finishes: list[str]
-    prompt_tokens: int
-    generated_tokens: int
-    seconds: float
-    seed: int
-    rereads: int
-    notices: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return dict(self.__dict__)
-
-
-class Model:
-    """A loaded model that writes, scores and can be saved. `bundle.model` is the family's own class."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
-
-    def generate(self, prompt: str = "", given: str | None = None, **options: Any) -> str:
-        """The continuation of `prompt`, without the prompt; options as in `bimo generate` (max_new_tokens, temperature …).
-
-        given: as in `write`.
-        """
-        return self.write(prompt, given, **options).texts[0]
-
-    def write(self, prompt: str | Sequence[str] = "", given: str | Sequence[str] | None = None, **options: Any) -> Writing:
-        """Continue one prompt or several; num_return_sequences texts for each.
-
-        given: the source text, or one for each prompt, for a model that is given one (a translator's sentence, say).
-        """
-        sources = [given] if isinstance(given, str) else None if given is None else list(given)
-        prompts = [prompt] * len(sources or [1]) if isinstance(prompt, str) else list(prompt)
-        done = continue_texts(self.bundle, prompts, GenerationConfig.of(**options), sources)
-        told = [notice for prompt in dict.fromkeys(prompts) for notice in self.notices(prompt, options)]
-        return Writing(
-            [row.text or "" for row in done.rows], list(done.finishes), done.prompt_tokens, done.generated_tokens,
-            done.seconds, done.seed, done.rereads, list(dict.fromkeys(told)),
-        )  # fmt: skip
-
-    def notices(self, prompt: str, options: Mapping[str, Any] | None = None) -> list[str]:
-        """What one should know before `prompt` is continued: tokens that are unknown, a context that will not hold it all."""
-        config = GenerationConfig.of(**(options or {}))
-        ids, unk = self.bundle.prompt(prompt), self.bundle.tokenizer.vocabulary.unk
-        told: list[str] = []
-        context = self.bundle.model.context
-        unknown = 0 if unk is None else ids.count(unk)
-        if unknown:
-            told.append(
-                f"{unknown:,} of the prompt's {len(ids):,} tokens are unknown to the model's {self.bundle.tokenizer.kind} tokenizer"
-            )
-        if context is not None and len(ids) + config.max_new_tokens - 1 > context:
-            told.append(f"the model sees {context:,} tokens at most; where they are full it goes on from their last half")
-        return told
-
-    def stream(self, prompt: str = "", given: str | None = None, **options: Any) -> Iterator[str]:
-        """Yield the continuation piece by piece, in whole characters. given: as in `write`."""
-        return stream_text(self.bundle, prompt, GenerationConfig.of(**options), given)
-
-    def score(self, texts: Sequence[str]) -> list[float]:
-        """Nats of each text as a document of its own, its end included. A text is taken as it is: nothing is cleaned.
-
-        A text with half a surrogate pair, which is no Unicode text, is a `UserError`.
-        """
-        from bimo.data.documents import Document
-        from bimo.text.runners import utf8
-
-        documents = [Document(text, f"text {i}", len(utf8(text))) for i, text in enumerate(texts)]
-        split = corpora.encode_documents(documents, self.bundle.tokenizer, cast(Any, self.bundle.documents))
-        return [float(x) for x in perplexity.document_nats(self.bundle.model, split, self.bundle.context)]
-
-    def evaluate(self, sources: Sources, *, documents: str | None = None, stride: int | None = None) -> Evaluation:
-        """Perplexity and bits per byte on a text; `documents` as the model learned if not given."""
-        mode = cast(Any, documents or self.bundle.documents)
-        report = ReadReport()
-        split = corpora.encode_documents(read_documents(_listed(sources), mode, report), self.bundle.tokenizer, mode)
-        result = perplexity.evaluate(self.bundle.model, split, self.bundle.context, stride)
-        result.notices = [*report.summary(), *result.notices]
-        return result
-
-    def save(self, folder: str | Path) -> None:
-        """Write a model folder."""
-        self.bundle.save(Path(folder))
-
-    def info(self) -> dict[str, Any]:
-        """What this model is."""
-        model, tokenizer = self.bundle.model, self.bundle.tokenizer
-        config = model.config_dict()
-        row = registry.family_of_model_type(config["model_type"])
-        return {
-            "family": row.name, "model_type": config["model_type"], "kind": str(model.kind), "learning": row.learning,
-            "parameters": model.parameter_count(), "vocab_size": model.vocab_size, "tokenizer": tokenizer.kind,
-            "documents": self.bundle.documents, "context": self.bundle.context, "capabilities": sorted(model.capabilities),
-            "config": config,
-        }  # fmt: skip
-
-
 def load(folder: str | Path) -> Model:
     """Open a model folder or a finished run folder."""
     return Model(Bundle.load(folder))
@@ -374,12 +268,6 @@ def evaluate(model: str | Path, sources: Sources, *, documents: str | None = Non
 def generate(model: str | Path, prompt: str = "", given: str | None = None, **options: Any) -> str:
     """Continue `prompt` with the model of a folder; given: a source text, for a model that is given one."""
     return load(model).generate(prompt, given, **options)
-
-
-def generation_options(named: Mapping[str, Any], words: Iterable[str]) -> dict[str, Any]:
-    """Named options that were given, and `key=value` words for the rest."""
-    extra = parse_overrides(words)
-    return {**extra, **{k: v for k, v in named.items() if v is not None}}
 
 
 def info(folder: str | Path) -> dict[str, Any]:

@@ -134,12 +134,13 @@ def generate(
 ) -> None:
     """Continue a prompt."""
     from bimo import api
+    from bimo.model import generation_options
 
     named = {
         "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_beams": num_beams,
         "num_return_sequences": num_return_sequences, "seed": seed,
     }  # fmt: skip
-    chosen = api.generation_options(named, options or [])
+    chosen = generation_options(named, options or [])
     text, source = (_standard_input().removesuffix("\n") if word == "-" else word for word in (prompt, given))
     writer = api.load(model)
     if as_json:

@@ -28,7 +28,7 @@ def test_the_chain_from_python(place: Path, tmp_path: Path) -> None:
     assert model.generate("The ", max_new_tokens=5, seed=0) == "".join(model.stream("The ", max_new_tokens=5, seed=0))
     assert model.generate("The ", max_new_tokens=5, seed=0) == bimo.generate(run.folder, "The ", max_new_tokens=5, seed=0)
     assert bimo.resume(run.folder).finished_before
-    assert bimo.families() == ("ngram", "rnn", "lstm", "gru", "decoder")
+    assert bimo.families() == ("ngram", "rnn", "lstm", "gru", "decoder", "encoder", "seq2seq", "vae", "gan")
 
 
 def test_scores_add_up_to_the_evaluation(place: Path, tmp_path: Path) -> None:

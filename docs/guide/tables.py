@@ -24,9 +24,10 @@ NONE = {"en": "–", "zh": "–"}
 
 
 def schemas() -> dict[str, type[BaseModel]]:
-    """The tables by name; a family's is `model-<family>`."""
+    """The tables by name; a family's is `model-<family>`, an objective's `objective-<name>`."""
     named = {"recipe": Recipe, "text": TextSection, "training": TrainingSection, "generation": GenerationConfig}
-    return {**named, **{f"model-{name}": registry.family(name).load().Config for name in registry.families()}}
+    models = {f"model-{name}": registry.family(name).load().Config for name in registry.families()}
+    return {**named, **models, **{f"objective-{name}": registry.load_objective(name).Config for name in registry.objectives()}}
 
 
 def translations() -> dict[str, str]:
