@@ -25,6 +25,7 @@ from bimo.evaluation import runs
 from bimo.evaluation.perplexity import Evaluation
 from bimo.evaluation.results import Comparison
 from bimo.evaluation.runs import Run
+from bimo.generation.filling import Candidate
 from bimo.model import Model
 from bimo.models.bundle import Bundle
 
@@ -268,6 +269,11 @@ def evaluate(model: str | Path, sources: Sources, *, documents: str | None = Non
 def generate(model: str | Path, prompt: str = "", given: str | None = None, **options: Any) -> str:
     """Continue `prompt` with the model of a folder; given: a source text, for a model that is given one."""
     return load(model).generate(prompt, given, **options)
+
+
+def fill(model: str | Path, text: str, top_k: int = 5) -> list[list[Candidate]]:
+    """What the model of a folder puts into each gap of `text`, which is written `<mask>` or `[MASK]`."""
+    return load(model).fill(text, top_k)
 
 
 def info(folder: str | Path) -> dict[str, Any]:

@@ -160,6 +160,21 @@ def generate(
             print(f"[{number}] {text or ''}{continuation}")
 
 
+@app.command()
+def fill(
+    model: Annotated[str, typer.Argument(help="a model or run folder")],
+    text: Annotated[str, typer.Argument(help="a text with gaps, written <mask> or [MASK]; - reads it from standard input")],
+    top_k: Annotated[int, typer.Option("--top-k", help="candidates for each gap")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what may stand in the gaps of a text."""
+    from bimo import api
+    from bimo.generation.filling import describe
+
+    found = api.fill(model, _standard_input().removesuffix("\n") if text == "-" else text, top_k)
+    _print_json([[vars(candidate) for candidate in gap] for gap in found]) if as_json else print(describe(found))
+
+
 def _tell(notices: list[str]) -> None:
     for notice in notices:
         print(f"bimo: {notice}", file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from bimo.data.documents import Document, ReadReport
 from bimo.data.sources import Sources, read_documents
 from bimo.evaluation import perplexity
 from bimo.evaluation.perplexity import Evaluation
+from bimo.generation.filling import Candidate, fill_text
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.texts import continue_texts, stream_text
 from bimo.models.bundle import Bundle
@@ -83,6 +84,10 @@ class Model:
     def stream(self, prompt: str = "", given: str | None = None, **options: Any) -> Iterator[str]:
         """Yield the continuation piece by piece, in whole characters. given: as in `write`."""
         return stream_text(self.bundle, prompt, GenerationConfig.of(**options), given)
+
+    def fill(self, text: str, top_k: int = 5) -> list[list[Candidate]]:
+        """What may stand in each gap of `text` (`<mask>` or `[MASK]`), the likeliest first; of a model that has seen both sides of gaps."""
+        return fill_text(self.bundle, text, top_k)
 
     def score(self, texts: Sequence[str]) -> list[float]:
         """Nats of each text as a document of its own, its end included. A text is taken as it is: nothing is cleaned.

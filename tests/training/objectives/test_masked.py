@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ from bimo.core.errors import CapabilityError, RecipeError
 from bimo.core.recipe import make_recipe
 from bimo.data.corpus import Corpus
 from bimo.data.masking import MaskedBatches
-from bimo.generation.filling import fill_text
 from bimo.models.encoder import Encoder, EncoderConfig
 from bimo.text.vocabulary import Vocabulary
 from bimo.training.objectives.masked import Masked, MaskedConfig, masked_likelihood
+from tests.conftest import Ran
 
 TINY = ["model.layers=1", "model.heads=2", "model.width=32", "model.context=24", "training.batch_size=16", "training.threads=1",
         "training.precision=fp32", "training.learning_rate=0.01", "training.matrix_learning_rate=0.02", "training.evaluations=2",
@@ -122,8 +123,27 @@ def test_its_model_scores_and_fills_from_both_sides(run: Path) -> None:
     right, wrong = model.score(["now the dog ran and here the cat sat .", "now the dog sat and here the cat ran ."])
     assert right < wrong - 3
     for animal, way in zip(ANIMALS, WAYS, strict=True):  # what tells the animal stands behind the gap
-        ((best, *_),) = fill_text(model.bundle, f"now the cat sat and here the <mask> {way} .")
+        ((best, *_),) = model.fill(f"now the cat sat and here the <mask> {way} .")
         assert (best.token, best.text) == (animal, f"now the cat sat and here the {animal} {way} .")
         assert best.probability > 0.8
     with pytest.raises(CapabilityError, match=r"fill.*score"):
         model.generate("the cat")
+
+
+def test_the_command_line_fills(run: Path, bimo_cli: Callable[..., Ran]) -> None:
+    text = "now the cat sat and here the <mask> ran ."
+    assert bimo.fill(run, text, top_k=2) == bimo.load(run).fill(text, top_k=2)
+    shown = bimo_cli("fill", run, text, "--top-k", "2")
+    assert shown.code == 0
+    first, second = shown.out.splitlines()
+    assert first.split()[1:3] == ["%", "dog"]
+    assert first.endswith("now the cat sat and here the dog ran .")
+    assert float(first.split()[0]) > float(second.split()[0])
+    told = bimo_cli("fill", run, "-", "--json", stdin=b"now the [MASK] sat and <mask> the cat sat .\n").json
+    assert [len(gap) for gap in told] == [5, 5]
+    assert told[0][0]["token"] == "cat"
+    assert told[0][0]["text"] == "now the cat sat and <mask> the cat sat ."
+    for words, word in ((("fill", run, "no gap"), "no gap"), (("generate", run, "the"), "fill")):
+        refused = bimo_cli(*words)
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert word in refused.err
