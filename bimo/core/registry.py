@@ -72,6 +72,7 @@ FIRST = ("ngram", "lstm", "decoder")  # one of each age: what the quickstart com
 _OBJECTIVES = {  # what a run can minimise: "module:Class" of the Objective
     "adversarial": "bimo.training.objectives.adversarial:Adversarial",
     "causal": "bimo.training.objectives.causal:Causal",
+    "contrastive": "bimo.training.objectives.contrastive:Contrastive",
     "denoising": "bimo.training.objectives.denoising:Denoising",
     "elbo": "bimo.training.objectives.elbo:Elbo",
     "masked": "bimo.training.objectives.masked:Masked",

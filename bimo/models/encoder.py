@@ -114,7 +114,7 @@ class Encoder(NeuralLanguageModel):
     kind = Kind.PSEUDO
     capabilities = frozenset({"fill", "features"})
     continues_text = False
-    objectives = ("masked",)
+    objectives = ("masked", "contrastive")
 
     def __init__(self, config: EncoderConfig, vocabulary: Vocabulary) -> None:
         super().__init__()
