@@ -47,7 +47,9 @@ def fill_text(bundle: Bundle, text: str, top_k: int = 5) -> list[list[Candidate]
     for a model that fills none, `ContextError` for a text that is too long.
     """
     if "fill" not in bundle.model.capabilities:
-        raise CapabilityError("this model reads from left to right and fills no gaps; use generate, or train a masked model")
+        raise CapabilityError(
+            "this model fills no gaps: it reads from left to right, or has no head for hidden tokens; train a masked model"
+        )
     if not _GAP.search(text):
         raise UserError("fill: the text has no gap; write <mask> or [MASK] where a token is to be found")
     if top_k < 1:

@@ -5,16 +5,16 @@ Shapes: B rows, T tokens, D width, V vocabulary. The block is in `layers`, the n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NoReturn, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bimo.core.errors import CapabilityError, ContextError
-from bimo.models.base import Keep, Kind, ModelConfig, NeuralLanguageModel, Score, State, length_mask
+from bimo.core.errors import ContextError
+from bimo.models.base import ModelConfig, length_mask
 from bimo.models.interop import bert
 from bimo.models.layers import (
     Activation,
@@ -30,10 +30,8 @@ from bimo.models.layers import (
     pool,
     rotary_tables,
 )
+from bimo.models.masked import MaskedModel
 from bimo.text.vocabulary import Vocabulary
-
-_TOKENS_AT_ONCE = 1 << 14  # tokens that a pass of `score` reads
-_LOGITS_AT_ONCE = 1 << 22  # logits that it holds
 
 
 class EncoderConfig(ModelConfig):
@@ -107,13 +105,11 @@ class Head(nn.Module):
         return self.norm(activate(self.dense(x), self.activation))
 
 
-class Encoder(NeuralLanguageModel):
+class Encoder(MaskedModel):
     """A Transformer encoder: every token sees all of its document, so it tells hidden tokens and continues no text."""
 
     Config: ClassVar[type[ModelConfig]] = EncoderConfig
-    kind = Kind.PSEUDO
     capabilities = frozenset({"fill", "features"})
-    continues_text = False
     objectives = ("masked", "contrastive")
 
     def __init__(self, config: EncoderConfig, vocabulary: Vocabulary) -> None:
@@ -121,6 +117,8 @@ class Encoder(NeuralLanguageModel):
         self.config, self.vocabulary = config, vocabulary
         self.context: int | None = config.context - 1  # fed tokens; one more is scored, and stands in sight as well
         self.mask_id = config.mask_token_id
+        if not config.fills:
+            self.capabilities = frozenset({"features"})  # type: ignore[misc]  # of this one, not of the class
         c = config
         self.cos: Tensor
         self.sin: Tensor
@@ -210,19 +208,20 @@ class Encoder(NeuralLanguageModel):
     def _rows(self, tokens: Tensor, lengths: Tensor, still: bool) -> Tensor:
         """Features [B, T, D] of rows of these lengths; what stands in the padding is seen by none."""
         T = tokens.shape[1]
-        self._check_places(T)
+        self.check_places(T)
         mask = None if bool((lengths == T).all()) else length_mask(lengths, T)[:, None, None]
         return self._read(tokens, torch.arange(T, device=tokens.device)[None], mask, still)
 
-    def _check_places(self, length: int) -> None:
+    def check_places(self, length: int) -> None:
+        """Raise `ContextError` if a row holds more tokens than there are places."""
         if length > self.config.context:
             raise ContextError(
                 f"{length} tokens do not fit the model's context of {self.config.context}; feed a shorter text or score in windows"
             )
 
     def _needs_head(self) -> Head:
-        if self.filler is None:
-            raise CapabilityError("this encoder has no head for hidden tokens and can neither fill nor score; it gives features")
+        self.check_fills()
+        assert self.filler is not None
         return self.filler
 
     # -- learning -----------------------------------------------------------------------------------------------------
@@ -233,7 +232,7 @@ class Encoder(NeuralLanguageModel):
         Each token sees all of its document; positions begin anew with each. Nothing is carried: windows stand alone.
         """
         head, T = self._needs_head(), tokens.shape[1]
-        self._check_places(T)
+        self.check_places(T)
         if boundaries is None or T == 1 or not bool(boundaries[:, 1:].any()):
             return head(self._read(tokens, torch.arange(T, device=tokens.device)[None], None)), None
         positions, documents = document_positions(boundaries)
@@ -255,7 +254,7 @@ class Encoder(NeuralLanguageModel):
         tokens, lengths = self.checked(tokens, lengths)
         return pool(self._rows(tokens, lengths, still=False), lengths, pooling)
 
-    # -- filling and scoring ------------------------------------------------------------------------------------------
+    # -- filling -------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def fill(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -264,81 +263,7 @@ class Encoder(NeuralLanguageModel):
         tokens, lengths = self.checked(tokens, lengths)
         return self.logits(head(self._rows(tokens, lengths, still=True)))
 
-    @property
-    def scoring_passes(self) -> int:
-        """A text of n tokens is read n - 1 times, each with another one hidden; at most as often as there are places."""
-        return self.config.context
-
-    @torch.no_grad()
-    def score(self, tokens: Tensor, lengths: Tensor | None = None, given: Any = None, state: State = None) -> Score:
-        """Pseudo-likelihood: nats of each token where it is hidden and all others of its row are seen.
-
-        Source: Salazar et al. 2020, "Masked language model scoring". `tokens[:, 0]` is seen, never scored; nothing is continued, so
-        the state is None. Rows are hidden and read a few thousand tokens at a time, those of like length together.
-        """
-        self._needs_head()
-        if state is not None or given is not None:
-            raise CapabilityError("an encoder scores each row as a whole: it continues no state and takes nothing given")
-        if self.mask_id is None:
-            raise CapabilityError("config.json: no mask_token_id, and scoring hides each token in turn; write the id of [MASK] there")
-        tokens, lengths = self.checked(tokens, lengths)
-        self._check_places(tokens.shape[1])
-        scored = length_mask(lengths, tokens.shape[1])
-        scored[:, 0] = False
-        nats = torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
-        for rows, places in self._passes(scored, lengths):
-            nats[rows, places] = self._hidden_nats(tokens[rows], lengths[rows], places, self.mask_id)
-        return Score(nats, scored, self.kind, None)
-
-    def _passes(self, scored: Tensor, lengths: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Rows and places, int64 [N] each, of the tokens that one pass hides, one in each copy of a row."""
-        rows, places = scored.nonzero(as_tuple=True)
-        order = lengths[rows].argsort(descending=True, stable=True)
-        start = 0
-        while start < len(order):
-            longest = int(lengths[rows[order[start]]])
-            size = max(1, min(_TOKENS_AT_ONCE // longest, _LOGITS_AT_ONCE // self.vocab_size))
-            chosen = order[start : start + size]
-            yield rows[chosen], places[chosen]
-            start += size
-
-    def _hidden_nats(self, tokens: Tensor, lengths: Tensor, places: Tensor, mask_id: int) -> Tensor:
-        """Nats, float64 [N], of tokens[n, places[n]], each hidden in its row."""
-        width = int(lengths.max())
-        each = torch.arange(len(tokens), device=tokens.device)
-        wanted, seen = tokens[each, places], tokens[:, :width].clone()
-        seen[each, places] = mask_id
-        found = self._needs_head()(self._rows(seen, lengths, still=True)[each, places])
-        logits = self.logits(found)
-        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-        return logits.logsumexp(dim=1).double() - logits.gather(1, wanted[:, None]).squeeze(1).double()
-
-    # -- what it cannot do --------------------------------------------------------------------------------------------
-
-    def start(self, batch: int, given: Any = None) -> State:
-        """An encoder remembers no prefix: a `CapabilityError`, as are the other methods of a state."""
-        _continues_nothing()
-
-    def advance(self, state: State, tokens: Tensor, lengths: Tensor | None = None, keep: Keep = "all") -> tuple[Tensor, State]:
-        """See `start`."""
-        _continues_nothing()
-
-    def select(self, state: State, rows: Tensor) -> State:
-        """See `start`."""
-        _continues_nothing()
-
-    def join(self, states: Sequence[State]) -> State:
-        """See `start`."""
-        _continues_nothing()
-
-    def rewind(self, state: State, lengths: Tensor) -> State:
-        """See `start`."""
-        _continues_nothing()
-
-    def state_bytes(self, state: State) -> int:
-        """See `start`."""
-        _continues_nothing()
-
-
-def _continues_nothing() -> NoReturn:
-    raise CapabilityError("an encoder does not continue text: it tells what stands in a gap (fill) and how likely a text is (score)")
+    def told(self, tokens: Tensor, lengths: Tensor, places: Tensor) -> Tensor:
+        """Logits [N, V] of what stands at tokens[n, places[n]], for checked tokens [N, T]; nothing drops out."""
+        head, each = self._needs_head(), torch.arange(len(tokens), device=tokens.device)
+        return self.logits(head(self._rows(tokens, lengths, still=True)[each, places]))

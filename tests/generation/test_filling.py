@@ -26,7 +26,7 @@ class Wants(Encoder):
 
     def fill(self, tokens: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         self.checked(tokens, lengths)
-        self._check_places(tokens.shape[1])
+        self.check_places(tokens.shape[1])
         self.fed = tokens
         logits = torch.zeros(*tokens.shape, self.vocab_size)
         logits[..., self.wanted], logits[..., self.second] = 9.0, 5.0
@@ -147,7 +147,7 @@ def test_what_is_refused_says_why():
     with pytest.raises(CapabilityError, match="fills no gaps"):
         fill_text(Bundle(FakeModel.of(12), trained("word")), "the <mask> sat")
     headless = Bundle(Encoder.build(EncoderConfig(layers=1, heads=1, width=2, fills=False), trained("word").vocabulary), trained("word"))
-    with pytest.raises(CapabilityError, match="no head"):
+    with pytest.raises(CapabilityError, match="fills no gaps"):
         fill_text(headless, "the <mask> sat")
     unmarked = Bundle(Wants(EncoderConfig(layers=1, heads=1, width=2), trained("word").vocabulary), trained("word"))
     with pytest.raises(CapabilityError, match="mask_token"):

@@ -86,20 +86,20 @@ def test_padding_and_other_rows_change_nothing(name, monkeypatch):
     assert torch.allclose(model.score(padded, lengths).nats, expected, rtol=0, atol=1e-12)
     turned = torch.tensor([2, 0, 3, 1])
     assert torch.allclose(model.score(tokens[turned], lengths[turned]).nats, expected[turned], rtol=0, atol=1e-12)
-    monkeypatch.setattr("bimo.models.encoder._TOKENS_AT_ONCE", 20)  # two copies of the longest row, ten of the shortest
+    monkeypatch.setattr("bimo.models.masked._TOKENS_AT_ONCE", 20)  # two copies of the longest row, ten of the shortest
     assert torch.allclose(model.score(tokens, lengths).nats, expected, rtol=0, atol=1e-12)
 
 
 def test_scoring_holds_few_tokens_and_logits_at_once(monkeypatch):
     model, most = make(), []
     read = model._rows
-    monkeypatch.setattr("bimo.models.encoder._TOKENS_AT_ONCE", 40)
+    monkeypatch.setattr("bimo.models.masked._TOKENS_AT_ONCE", 40)
     monkeypatch.setattr(model, "_rows", lambda t, n, still: (most.append(t.numel()), read(t, n, still))[1])
     model.score(torch.randint(3, 13, (20, 9)))
     assert max(most) <= 40
     assert sum(most) == 20 * 8 * 9
     most.clear()
-    monkeypatch.setattr("bimo.models.encoder._LOGITS_AT_ONCE", 13)
+    monkeypatch.setattr("bimo.models.masked._LOGITS_AT_ONCE", 13)
     model.score(torch.randint(3, 13, (2, 9)))
     assert set(most) == {9}
 
@@ -237,6 +237,10 @@ def test_without_a_head_there_are_features_alone():
     for attempt in (model.fill, model.score, model.hidden):
         with pytest.raises(CapabilityError, match="no head"):
             attempt(tokens)
+    assert (model.capabilities, Encoder.capabilities) == ({"features"}, {"features", "fill"})
+    model.mask_id = None
+    with pytest.raises(CapabilityError, match="no head"):
+        model.score(tokens)
 
 
 def test_without_a_mask_symbol_nothing_is_scored():

@@ -38,6 +38,8 @@ class Masked(Objective):
 
     def batches(self, model: NeuralLanguageModel, recipe: Recipe, corpus: Corpus) -> Batches:
         """The batches that the model would read, with tokens hidden."""
+        if "fill" not in model.capabilities:
+            raise RecipeError(f"objective.name: masked needs a model that fills gaps; this {recipe.family} does not")
         mask_id = getattr(model, "mask_id", None)
         if mask_id is None:
             raise RecipeError("model.mask_token_id: not said, and the vocabulary has no padding that could hide a token; name an id for it")

@@ -16,6 +16,7 @@ from bimo.data.corpus import Corpus
 from bimo.data.masking import MaskedBatches
 from bimo.models.encoder import Encoder, EncoderConfig
 from bimo.text.vocabulary import Vocabulary
+from bimo.training.loop import Loop
 from bimo.training.objectives.masked import Masked, MaskedConfig, masked_likelihood
 from tests.conftest import Ran
 
@@ -89,6 +90,9 @@ def test_fields_reach_the_batches(corpus: Corpus) -> None:
     unmarked = Encoder.build(EncoderConfig(layers=1, heads=2, width=8), Vocabulary(20, bos=0, eos=0))
     with pytest.raises(RecipeError, match="mask_token_id"):
         objective(corpus, unmarked)
+    headless = Encoder.build(EncoderConfig(layers=1, heads=2, width=8, fills=False), corpus.tokenizer.vocabulary)
+    with pytest.raises(RecipeError, match="fills gaps"):
+        objective(corpus, headless)
 
 
 def test_nothing_to_tell_is_no_loss(corpus: Corpus) -> None:
@@ -147,3 +151,29 @@ def test_the_command_line_fills(run: Path, bimo_cli: Callable[..., Ran]) -> None
         refused = bimo_cli(*words)
         assert (refused.code, refused.err.count("\n")) == (2, 1)
         assert word in refused.err
+
+
+@pytest.mark.parametrize("asked", ["objective.whole_words=true", "objective.name=contrastive"])
+def test_a_run_that_was_broken_off_goes_on_to_the_bit(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    """What is hidden, and what drops out, is the same after a resume."""
+    shape = [word for word in TINY if not word.startswith("objective")]
+    overrides = [*shape, asked, "model.dropout=0.2", "training.checkpoint_every=4", "training.keep=last", "training.evaluations=1"]
+
+    def train(folder: Path) -> None:
+        bimo.train(str(corpus.folder), family="encoder", out=folder, budget="10steps", overrides=overrides)
+
+    train(tmp_path / "whole")
+    step, made = Loop._step, []
+
+    def broken_off(self: Loop) -> None:
+        if len(made) == 7:
+            raise MemoryError
+        made.append(step(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_step", broken_off)
+        with pytest.raises(MemoryError):
+            train(tmp_path / "broken")
+    bimo.resume(tmp_path / "broken")
+    whole, broken = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "broken"))
+    assert whole == broken
