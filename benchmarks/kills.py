@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 
 TINY = ["model.layers=2", "training.batch_size=4", "training.context=12", "training.checkpoint_every=4", "training.samples=2",
-        "training.evaluations=4", "training.precision=fp32", "training.threads=2", "training.learning_rate=0.01"]  # fmt: skip
+        "training.evaluations=4", "training.patience=4", "training.accumulation=2", "training.precision=fp32",
+        "training.threads=2", "training.learning_rate=0.01"]  # fmt: skip
 SMALL = {"rnn": ["model.width=24"], "lstm": ["model.width=24"], "gru": ["model.width=24"],
          "decoder": ["model.width=32", "model.heads=2", "model.context=16"]}  # fmt: skip
 DROPOUT = {"decoder": ["model.dropout=0.1"]}
