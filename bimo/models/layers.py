@@ -174,7 +174,7 @@ class Attention(nn.Module):
             qk = torch.cat((self.q_norm(q), self.k_norm(k)), dim=2)
         if sight.cos is not None and sight.sin is not None:
             qk = rotate(qk, sight.cos, sight.sin)
-        q, k, v = qk[:, :, :H].transpose(1, 2), qk[:, :, H:].transpose(1, 2), v.transpose(1, 2)
+        q, k, v = (part.transpose(1, 2) for part in (*qk.split((H, K), dim=2), v))
         if sight.cache is not None:
             k, v = sight.cache.append(layer, k, v)
         dropout = self.dropout if self.training and sight.drops else 0.0
