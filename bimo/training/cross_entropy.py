@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_CHUNK = 1 << 22  # logits held at a time: 16 MiB in fp32; with fewer, the head's gradient is read and written too often
+_CHUNK = 1 << 23  # most logits held at a time: 32 MiB in fp32; with few, the head's gradient is read and written too often
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -27,7 +27,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         dtype = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else hidden.dtype
         with torch.autocast(hidden.device.type, enabled=False):
             matrix = weight.to(dtype)
-            size = max(16, min(rows, _CHUNK // vocab if hidden.device.type == "cpu" else _CHUNK * 16 // vocab))
+            most = max(16, (_CHUNK if hidden.device.type == "cpu" else _CHUNK * 8) // vocab)
+            size = max(1, -(-rows // max(1, -(-rows // most))))  # chunks of one size
             learn = ctx.needs_input_grad
             grad_hidden = torch.empty_like(hidden) if learn[0] else None
             grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if learn[1] else None
@@ -79,7 +80,7 @@ def chunked_cross_entropy(
     """Summed nats (float64 scalar) of `targets` int64 [N] given hidden states [N, D] and a head W [V, D], b [V] or None.
 
     Equal to `F.cross_entropy(hidden @ W.T + b, targets, reduction="sum")` with the suppressed ids at -inf; holds
-    at most 16 MiB of logits (256 MiB on a GPU). Can be differentiated once. label_smoothing: the share of each target that is spread evenly
+    at most 32 MiB of logits (256 MiB on a GPU). Can be differentiated once. label_smoothing: the share of each target that is spread evenly
     over all ids that are not suppressed (Szegedy 2016; Vaswani 2017, section 5.4).
 
     >>> x, w = torch.eye(2), torch.zeros(4, 2)

@@ -94,3 +94,10 @@ def test_label_smoothing_gives_suppressed_ids_nothing() -> None:
     torch.testing.assert_close(found, expected.detach().double())
     a, b = torch.autograd.grad(found, weight)[0], torch.autograd.grad(expected, weight)[0]
     torch.testing.assert_close(a, b, check_dtype=False, rtol=1e-5, atol=1e-6)
+
+
+def test_no_targets_cost_nothing() -> None:
+    hidden, weight = torch.zeros(0, 3, requires_grad=True), torch.ones(5, 3, requires_grad=True)
+    loss = chunked_cross_entropy(hidden, weight, None, torch.zeros(0, dtype=torch.int64))
+    loss.backward()
+    assert loss.item() == 0 and weight.grad is not None and not weight.grad.any()
