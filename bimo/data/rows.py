@@ -24,34 +24,50 @@ def gather_documents(split: Split, documents: NDArray[np.int64], limit: int | No
     return torch.from_numpy(tokens), torch.from_numpy(lengths)
 
 
-def given_of(split: Split, documents: NDArray[np.int64]) -> Given | None:
-    """What these documents are given; None where the split is no pairs."""
-    return None if split.given is None else Given(*gather_documents(split.given, documents))
+def given_of(split: Split, documents: NDArray[np.int64], limit: int | None = None) -> Given | None:
+    """What these documents are given, cut to `limit` tokens; None where the split is no pairs."""
+    return None if split.given is None else Given(*gather_documents(split.given, documents, limit))
+
+
+def _lengths(split: Split) -> NDArray[np.int64]:
+    return np.diff(split.starts, append=split.tokens)
+
+
+def _cut(lengths: NDArray[np.int64], limit: int, what: str) -> list[str]:
+    """What is lost of documents that are longer than `limit`, in words; nothing if none is."""
+    over = lengths[lengths > limit] - limit
+    return (
+        [f"{len(over):,} of {len(lengths):,} {what} and were cut there: {int(over.sum()):,} tokens of them are not learned from"]
+        if len(over)
+        else []
+    )
 
 
 class DocumentBatches:
     """Shuffled batches of whole documents, those of like length together, so that little is padding.
 
-    Each epoch shuffles the documents, puts every 64 batches of them in order of length, and shuffles the batches. A document of more
-    than `context` fed tokens is cut there, and `notes` says how many were. Where documents do not fill the last
-    batch, those of the epoch's beginning come again.
+    Each epoch shuffles the documents, puts every 64 batches of them in order of length (of like ones, in that of what they are given),
+    and shuffles the batches. A document of more than `context` fed tokens is cut there, and so is what it is given; `notes` says how many
+    were. Where documents do not fill the last batch, those of the epoch's beginning come again.
     """
 
     def __init__(self, split: Split, batch_size: int, context: int | None, seed: int = 0) -> None:
         if batch_size < 1:
             raise CorpusError(f"batches: batch_size must be at least 1, found {batch_size}")
-        lengths = np.diff(split.starts, append=split.tokens)
+        lengths = _lengths(split)
         self._documents = np.flatnonzero(lengths > 1)
         if not len(self._documents):
             raise CorpusError(f"{split.name}: no documents to learn from")
         self._lengths = lengths[self._documents]
+        self._sources = np.zeros(1, np.int64) if split.given is None else _lengths(split.given)[self._documents]
         longest = int(self._lengths.max()) - 1
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self.context = longest if context is None else min(context, longest)
-        cut = int((self._lengths > self.context + 1).sum())
-        lost = int((self._lengths - self.context - 1).clip(min=0).sum())
-        self.notes = [f"{cut:,} of {len(lengths):,} documents are longer than {self.context} tokens and were cut there: {lost:,} tokens of "
-                      "them are not learned from"] if cut else []  # fmt: skip
+        self.source_context = int(self._sources.max()) if context is None else context
+        self.notes = [
+            *_cut(lengths, self.context + 1, f"documents are longer than {self.context} tokens"),
+            *_cut(self._sources, self.source_context, f"texts that are given are longer than {self.source_context} tokens"),
+        ]
         self.steps_per_epoch = -(-len(self._documents) // batch_size)
         self._epoch: tuple[int, NDArray[np.int64]] | None = None
 
@@ -76,7 +92,8 @@ class DocumentBatches:
         shuffled = np.resize(generator.permutation(len(self._documents)), size)
         pool = _POOL * self.batch_size
         parts = [shuffled[at : at + pool] for at in range(0, size, pool)]
-        ordered = np.concatenate([part[np.argsort(self._lengths[part], kind="stable")] for part in parts])
+        sources = np.broadcast_to(self._sources, self._lengths.shape)
+        ordered = np.concatenate([part[np.lexsort((sources[part], self._lengths[part]))] for part in parts])
         return ordered.reshape(self.steps_per_epoch, self.batch_size)[generator.permutation(self.steps_per_epoch)]
 
     def batch(self, epoch: int, index: int) -> Batch:
@@ -86,4 +103,4 @@ class DocumentBatches:
         inside = torch.arange(tokens.shape[1])[None, :] < lengths[:, None]
         boundaries = torch.zeros(tokens[:, :-1].shape, dtype=torch.bool)
         boundaries[:, 0] = True
-        return Batch(tokens, boundaries, inside[:, 1:], fresh=True, given=given_of(self.split, documents))
+        return Batch(tokens, boundaries, inside[:, 1:], fresh=True, given=given_of(self.split, documents, self.source_context))

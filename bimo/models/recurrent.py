@@ -13,9 +13,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bimo.core.errors import CapabilityError, ModelError
+from bimo.core.errors import CapabilityError
 from bimo.models.base import Kind, ModelConfig, NeuralLanguageModel
 from bimo.models.kernels.recurrent import GATES, Cell, layer
+from bimo.models.saved import load_tensors
 from bimo.models.vocabulary import read_vocabulary, write_vocabulary
 from bimo.text.vocabulary import Vocabulary
 
@@ -114,15 +115,7 @@ class Recurrent(NeuralLanguageModel):
         fields = {name: config[name] for name in RecurrentConfig.model_fields if name in config}
         with torch.device("meta"):
             model = cls(RecurrentConfig(**fields), read_vocabulary(config))
-        for name, shape in model.state_dict().items():
-            if name not in tensors:
-                raise ModelError(f"model.safetensors: tensor {name} is missing; the file does not fit config.json")
-            if tensors[name].shape != shape.shape:
-                raise ModelError(f"model.safetensors: {name} has shape {list(tensors[name].shape)}, not {list(shape.shape)}")
-        if left := set(tensors) - set(model.state_dict()):
-            raise ModelError(f"model.safetensors: unknown tensors {', '.join(sorted(left)[:5])}; the file does not fit config.json")
-        model.load_state_dict(tensors, assign=True)
-        return model.requires_grad_(True).eval()
+        return load_tensors(model, tensors)
 
     # -- learning -----------------------------------------------------------------------------------------------------
 

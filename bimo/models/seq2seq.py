@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bimo.core.errors import ContextError, ModelError, UserError
+from bimo.core.errors import ContextError, UserError
 from bimo.data.batches import Given
 from bimo.models import cache
 from bimo.models.base import Kind, ModelConfig, NeuralLanguageModel, length_mask
@@ -31,6 +31,7 @@ from bimo.models.layers import (
     make_norm,
     sinusoids,
 )
+from bimo.models.saved import load_tensors
 from bimo.models.vocabulary import read_vocabulary, write_vocabulary
 from bimo.text.vocabulary import Vocabulary
 
@@ -180,17 +181,10 @@ class Seq2Seq(NeuralLanguageModel):
         settings = Seq2SeqConfig(**{name: config[name] for name in Seq2SeqConfig.model_fields if name in config})
         with torch.device("meta"):
             model = cls(settings, read_vocabulary(config))
-        for name, expected in model.state_dict().items():
-            if name not in tensors:
-                raise ModelError(f"model.safetensors: tensor {name} is missing; the file does not fit config.json")
-            if tensors[name].shape != expected.shape:
-                raise ModelError(f"model.safetensors: {name} has shape {list(tensors[name].shape)}, not {list(expected.shape)}")
-        if left := set(tensors) - set(model.state_dict()):
-            raise ModelError(f"model.safetensors: unknown tensors {', '.join(sorted(left)[:5])}; the file does not fit config.json")
-        model.load_state_dict(tensors, assign=True)
+        load_tensors(model, tensors)
         if settings.positions == "sinusoidal":
             model.waves = sinusoids(settings.context, settings.width).to(model.embedding.weight)
-        return model.requires_grad_(True).eval()
+        return model
 
     # -- learning -----------------------------------------------------------------------------------------------------
 

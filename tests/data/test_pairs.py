@@ -132,6 +132,20 @@ def test_long_documents_are_cut_and_counted(tmp_path: Path) -> None:
     assert all(batches.batch(0, i).tokens.shape[1] <= 11 for i in range(batches.steps_per_epoch))
 
 
+def test_long_sources_are_cut_and_counted_and_like_ones_stand_together(tmp_path: Path) -> None:
+    english = ["s " * (i % 7 + 1) for i in range(299)] + ["s " * 40]
+    corpus = prepare(side_by_side(tmp_path, english, [f"t {i}" for i in range(300)]), tmp_path / "out", tokenizer="word")
+    split = corpus.splits["train"]
+    batches = DocumentBatches(split, 4, 12, seed=0)
+    given = [batches.batch(0, i).given for i in range(batches.steps_per_epoch)]
+    assert all(g is not None and int(g.lengths.max()) <= 12 for g in given)
+    assert np.mean([int(g.lengths.min()) == int(g.lengths.max()) for g in given if g is not None]) > 0.8, "no padding but at the edges"
+    cut = [note for note in batches.notes if "texts that are given are longer than 12 tokens" in note]
+    longest = int(np.diff(split.given.starts, append=split.given.tokens).max()) if split.given is not None else 0
+    assert bool(cut) == (longest > 12)
+    assert not DocumentBatches(split, 4, None, seed=0).notes
+
+
 def test_pairs_and_texts_do_not_mix(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("\n".join(f"line {i}" for i in range(300)))
     with pytest.raises(CorpusError, match="some documents are given another text"):

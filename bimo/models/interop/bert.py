@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from bimo.core.errors import ModelError
+from bimo.models.saved import regrouped
 from bimo.models.vocabulary import read_vocabulary, write_vocabulary
 from bimo.text.vocabulary import Vocabulary
 
@@ -169,23 +169,5 @@ def _tidied(config: EncoderConfig, tensors: Mapping[str, Tensor]) -> dict[str, T
 def read_tensors(config: EncoderConfig, kind: str, tensors: Mapping[str, Tensor], shapes: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our state dictionary of tensors named as the model type names them; each must be there and have its shape."""
     if kind == OURS:
-        names, left = {module: (module,) for module in (name.rpartition(".")[0] for name in shapes)}, dict(tensors)
-    else:
-        names, left = _names(config), _tidied(config, tensors)
-    found: dict[str, Tensor] = {}
-    for name, shape in shapes.items():
-        module, _, leaf = name.rpartition(".")
-        parts = []
-        for target in names[module]:
-            if f"{target}.{leaf}" not in left:
-                raise ModelError(f"model.safetensors: tensor {target}.{leaf} is missing; the file does not fit config.json")
-            parts.append(left.pop(f"{target}.{leaf}"))
-        tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
-        if tensor.shape != shape.shape:
-            raise ModelError(
-                f"model.safetensors: {names[module][0]}.{leaf} gives {name} of shape {list(tensor.shape)}, not {list(shape.shape)}"
-            )
-        found[name] = tensor.contiguous()
-    if left:
-        raise ModelError(f"model.safetensors: unknown tensors {', '.join(sorted(left)[:5])}; the file does not fit config.json")
-    return found
+        return regrouped(tensors, shapes)
+    return regrouped(_tidied(config, tensors), shapes, _names(config))

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from bimo.core.errors import ModelError
+from bimo.models.saved import regrouped
 from bimo.models.vocabulary import read_vocabulary, write_vocabulary
 from bimo.text.vocabulary import Vocabulary
 
@@ -247,35 +247,15 @@ def write_tensors(config: DecoderConfig, state: Mapping[str, Tensor]) -> dict[st
 def read_tensors(config: DecoderConfig, kind: str, tensors: Mapping[str, Tensor], shapes: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our state dictionary of tensors named as the model type names them; each must be there and have its shape."""
     if kind == "bimo-decoder":
-        names = {name.rpartition(".")[0]: (name.rpartition(".")[0],) for name in shapes}
-    else:
-        names = _names(config, kind)
-        if kind == "gpt2":  # with "transformer." in front or without; some files hold the causal masks too
-            masks = (".attn.bias", ".attn.masked_bias")
-            tensors = {
-                (name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"): tensor
-                for name, tensor in tensors.items()
-                if not name.endswith(masks)
-            }
-        tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("rotary_emb.inv_freq")}
-    left = set(tensors)
-    found: dict[str, Tensor] = {}
-    for name, shape in shapes.items():
-        module, _, leaf = name.rpartition(".")
-        parts = []
-        for target in names[module]:
-            if f"{target}.{leaf}" not in tensors:
-                raise ModelError(f"model.safetensors: tensor {target}.{leaf} is missing; the file does not fit config.json")
-            left.discard(f"{target}.{leaf}")
-            parts.append(tensors[f"{target}.{leaf}"])
-        tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
-        tensor = tensor.t() if _transposed(kind, name) else tensor
-        if tensor.shape != shape.shape:
-            raise ModelError(
-                f"model.safetensors: {names[module][0]}.{leaf} gives {name} of shape {list(tensor.shape)}, not {list(shape.shape)}"
-            )
-        found[name] = tensor.contiguous()
-    left.discard("lm_head.weight" if config.tied else "")
-    if left:
-        raise ModelError(f"model.safetensors: unknown tensors {', '.join(sorted(left)[:5])}; the file does not fit config.json")
-    return found
+        return regrouped(tensors, shapes)
+    names = _names(config, kind)
+    if kind == "gpt2":  # with "transformer." in front or without; some files hold the causal masks too
+        masks = (".attn.bias", ".attn.masked_bias")
+        tensors = {
+            (name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"): tensor
+            for name, tensor in tensors.items()
+            if not name.endswith(masks)
+        }
+    copied = "lm_head.weight" if config.tied else ""
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("rotary_emb.inv_freq") and name != copied}
+    return regrouped(tensors, shapes, names, lambda name: _transposed(kind, name))

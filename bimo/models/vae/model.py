@@ -12,10 +12,11 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from bimo.core.errors import CapabilityError, ModelError, UserError
+from bimo.core.errors import CapabilityError, UserError
 from bimo.models.base import Kind, ModelConfig, NeuralLanguageModel, Score
 from bimo.models.latent import drawn, fixed_noise, importance_bound, kl_to_prior, log_ratio
 from bimo.models.layers import document_positions
+from bimo.models.saved import load_tensors
 from bimo.models.vae.bodies import (
     Blocks,
     RecurrentDecoder,
@@ -116,18 +117,11 @@ class VAE(NeuralLanguageModel):
         fields = {name: config[name] for name in VAEConfig.model_fields if name in config}
         with torch.device("meta"):
             model = cls(VAEConfig(**fields), read_vocabulary(config))
-        for name, shape in model.state_dict().items():
-            if name not in tensors:
-                raise ModelError(f"model.safetensors: tensor {name} is missing; the file does not fit config.json")
-            if tensors[name].shape != shape.shape:
-                raise ModelError(f"model.safetensors: {name} has shape {list(tensors[name].shape)}, not {list(shape.shape)}")
-        if left := set(tensors) - set(model.state_dict()):
-            raise ModelError(f"model.safetensors: unknown tensors {', '.join(sorted(left)[:5])}; the file does not fit config.json")
-        model.load_state_dict(tensors, assign=True)
+        load_tensors(model, tensors)
         for part in model.modules():
             if isinstance(part, Blocks):
                 part.make_tables()
-        return model.requires_grad_(True).eval()
+        return model
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
