@@ -27,6 +27,8 @@ RECURRENT = ("bimo/models/recurrent.py", "bimo/models/kernels/*.py", "bimo/text/
 DECODER = ("bimo/models/decoder.py", "bimo/models/layers.py", "bimo/models/cache.py")
 FIRST = (*NGRAM, *LEARNING, *RECURRENT, *DECODER)
 VAE = ("bimo/models/vae/*.py", "bimo/models/latent.py", "bimo/training/objectives/elbo.py", "bimo/evaluation/latents.py")
+SEQ2SEQ = ("bimo/models/seq2seq.py", "bimo/models/layers.py", "bimo/models/cache.py", "bimo/evaluation/translation.py")
+GAN = ("bimo/models/gan.py", "bimo/training/game.py", "bimo/training/rollouts.py", "bimo/training/objectives/adversarial.py")
 RESUMING = ("bimo/core/store.py", "bimo/data/*.py", "bimo/evaluation/runs.py")
 PRESETS = ("bimo/recipes/lstm-*.yaml", "bimo/recipes/decoder-*.yaml")
 
@@ -83,6 +85,24 @@ ENTRIES = (
         budget=families.TEN_MINUTES,
         minutes=160,
         recipes=("bimo/recipes/*-middle.yaml",),
+    ),
+    Entry(
+        "multi30k",
+        "Multi30k, English to German: BLEU of the 2016 test set within 75 minutes",
+        families.multi30k,
+        (*RUN, *LEARNING, *SEQ2SEQ, "bimo/generation/beam.py", "benchmarks/families.py"),
+        budget=families.MULTI30K_BUDGET,
+        minutes=72,
+        recipes=("bimo/recipes/multi30k.yaml",),
+    ),
+    Entry(
+        "adversarial",
+        "names and lines of Tang poems: quality against diversity, a GAN beside the likelihood alone, three runs each",
+        families.adversarial,
+        (*RUN, *LEARNING, *RECURRENT, *GAN, "bimo/evaluation/diversity.py", "benchmarks/adversarial.py"),
+        budget=families.GAN_BUDGET,
+        minutes=45,
+        recipes=("bimo/recipes/gan-small.yaml", "bimo/recipes/gan-middle.yaml"),
     ),
     Entry(
         "kills",

@@ -33,6 +33,7 @@ CHINESE = {
     "Penn Treebank, 3-gram: test perplexity": "Penn Treebank，3-gram：测试困惑度",
     "Penn Treebank, LSTM, {} min: test perplexity": "Penn Treebank，LSTM，{} 分钟：测试困惑度",
     "tinyshakespeare, decoder, {} min: nats a character": "tinyshakespeare，decoder，{} 分钟：每字符奈特",
+    "Multi30k, English to German, {} min: BLEU": "Multi30k，英译德，{} 分钟：BLEU",
     "killed runs that end with the same bits": "被杀后恢复、权重逐位相同的运行", "of which inside a save": "其中在保存途中被杀",
     "the main job, from command to report": "主要任务：从命令到报告", "text to estimated 5-gram": "从文本到 5-gram 模型",
     "memory for it above the imports": "所需内存（导入之外）", "scored words/s, one thread": "评分词/秒，单线程",
@@ -73,12 +74,14 @@ def quality(found: Records, say: Say) -> str:
         ("ptb-ngram", "Penn Treebank, 3-gram: test perplexity", "148.28 ± 0.1 %", lambda f: f"{f['3-gram']['perplexity']:.2f}"),
         ("ptb-lstm", "Penn Treebank, LSTM, {} min: test perplexity", "≤ 114.5", _lstm),
         ("tinyshakespeare-147", "tinyshakespeare, decoder, {} min: nats a character", "≤ 1.47", _shakespeare),
+        ("multi30k", "Multi30k, English to German, {} min: BLEU", "≥ 30", _bleu),
         ("kills", "killed runs that end with the same bits", "100 / 100", lambda f: f"{f['bit_equal']} / {f['runs']}"),
         ("kills", "of which inside a save", "≥ 30", lambda f: str(f["inside_a_save"])),
         ("quickstart", "the main job, from command to report", "< 240 s", lambda f: f"{f['seconds']:.0f} s"),
         ("cli-start", "bimo --help", "< 0.5 s", lambda f: f"{f['help_seconds']:.2f} s"),
     ]
-    minutes = {"ptb-lstm": _minutes("ptb-lstm"), "tinyshakespeare-147": _minutes("tinyshakespeare")}
+    recipes = {"ptb-lstm": "ptb-lstm", "tinyshakespeare-147": "tinyshakespeare", "multi30k": "multi30k"}
+    minutes = {name: _minutes(recipe) for name, recipe in recipes.items()}
     rows = [[say(what).format(minutes.get(name)), asked, *_measured(found, name, show, say)] for name, what, asked, show in lines]
     return table([say(h) for h in ("what", "asked", "measured", "given again by")], rows)
 
@@ -96,6 +99,11 @@ def _measured(found: Records, name: str, show: Callable[[Any], str], say: Say) -
 
 def _lstm(f: Mapping[str, Any]) -> str:
     return f"{f['perplexity']:.2f} ({display.count(f['parameters'])}, {display.seconds(f['used_seconds'])})"
+
+
+def _bleu(f: Mapping[str, Any]) -> str:
+    bleu = f["bleu"]
+    return f"{bleu['score']:.1f} ({bleu['low']:.1f}–{bleu['high']:.1f})"
 
 
 def _shakespeare(f: Mapping[str, Any]) -> str:
