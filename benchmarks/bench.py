@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import tables
-from benchmarks.evidence import DECODER, LEARNING, NGRAM, RECURRENT, RUN
+from benchmarks.evidence import DECODER, ENCODER, LEARNING, NGRAM, RECURRENT, RUN, SEQ2SEQ
 from benchmarks.record import Desk, Entry, data_folder, main
 
 
@@ -61,8 +61,24 @@ ENTRIES = (
     Entry(
         "recurrent-speed",
         "training steps of an LSTM beside a plain torch.nn.LSTM loop",
-        timed("recurrent_speed", None),
+        timed("recurrent_speed", 1.3),
         (*LEARNING, *RECURRENT, "benchmarks/recurrent_speed.py", "benchmarks/interleave.py"),
+        budget="30 rounds",
+        minutes=1,
+    ),
+    Entry(
+        "encoder-speed",
+        "training steps of an encoder beside a plain transformers BERT loop",
+        timed("encoder_speed", 1.2),
+        (*LEARNING, *ENCODER, "benchmarks/encoder_speed.py", "benchmarks/interleave.py"),
+        budget="12 rounds",
+        minutes=2,
+    ),
+    Entry(
+        "translation-speed",
+        "training steps of an encoder–decoder beside a plain torch.nn.Transformer loop",
+        timed("translation_speed", 1.2),
+        (*LEARNING, *SEQ2SEQ, "bimo/data/rows.py", "benchmarks/translation_speed.py", "benchmarks/interleave.py"),
         budget="30 rounds",
         minutes=1,
     ),

@@ -28,6 +28,13 @@ DECODER = ("bimo/models/decoder.py", "bimo/models/layers.py", "bimo/models/cache
 FIRST = (*NGRAM, *LEARNING, *RECURRENT, *DECODER)
 VAE = ("bimo/models/vae/*.py", "bimo/models/latent.py", "bimo/training/objectives/elbo.py", "bimo/evaluation/latents.py")
 SEQ2SEQ = ("bimo/models/seq2seq.py", "bimo/models/layers.py", "bimo/models/cache.py", "bimo/evaluation/translation.py")
+ENCODER = (
+    "bimo/models/encoder.py",
+    "bimo/models/masked.py",
+    "bimo/models/layers.py",
+    "bimo/training/objectives/masked.py",
+    "bimo/data/masking.py",
+)
 GAN = ("bimo/models/gan.py", "bimo/training/game.py", "bimo/training/rollouts.py", "bimo/training/objectives/adversarial.py")
 RESUMING = ("bimo/core/store.py", "bimo/data/*.py", "bimo/evaluation/runs.py")
 PRESETS = ("bimo/recipes/lstm-*.yaml", "bimo/recipes/decoder-*.yaml")

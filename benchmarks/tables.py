@@ -39,6 +39,7 @@ CHINESE = {
     "memory for it above the imports": "所需内存（导入之外）", "scored words/s, one thread": "评分词/秒，单线程",
     "scored words/s, two threads": "评分词/秒，双线程", "time to 1.88 nats a character": "达到每字符 1.88 奈特的时间",
     "training step, 6 layers of 384": "训练一步，6 层宽 384", "training step, LSTM": "训练一步，LSTM",
+    "training step, encoder": "训练一步，编码器", "training step, encoder–decoder": "训练一步，编码器–解码器",
     "share of the best matrix rate": "占最佳矩阵速率", "byte-level BPE, a text": "字节级 BPE，整篇",
     "byte-level BPE, lines": "字节级 BPE，逐行",
     "CPU recipe of nanoGPT": "nanoGPT 的 CPU 配方",
@@ -171,6 +172,8 @@ SPEEDS: dict[str, Callable[[Mapping[str, Any], Say], list[list[str]]]] = {
     "nanogpt-cpu": _nanogpt,
     "training-speed": _training("training step, 6 layers of 384", "transformers GPT-2"),
     "recurrent-speed": _training("training step, LSTM", "torch.nn.LSTM"),
+    "encoder-speed": _training("training step, encoder", "transformers BERT"),
+    "translation-speed": _training("training step, encoder–decoder", "torch.nn.Transformer"),
     "tokenizer-speed": _tokenizers,
 }
 BENCHES = (*SPEEDS, "cli-start")

@@ -59,6 +59,8 @@ def figures() -> dict[str, dict[str, Any]]:
         "nanogpt-cpu": {"theirs_seconds": 130.0, "ours_seconds": 32.5, "ratio": 4.0, "at_least": False},
         "training-speed": {**step, **shares},
         "recurrent-speed": step,
+        "encoder-speed": step,
+        "translation-speed": step,
         "tokenizer-speed": {"manual": {**speeds, "ratio_one": 3.0, "ratio_lines": 2.0}},
     }
     machine = {"processor": "P", "cores": 2, "memory_bytes": 8e9, "torch": "2", "python": "3"}
