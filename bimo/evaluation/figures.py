@@ -33,7 +33,7 @@ def learning_plots(comparison: Comparison, ranking: Ranking, t: Words) -> tuple[
         if not any(len(s.points) > 1 for s in series):
             continue
         cut = cut or plots.clip_height(series)[1]
-        axis = plots.Axis(t(name), show, from_zero=True)
+        axis = plots.Axis(t(name), show, from_zero=True, clock=holds)
         made.append((t(key), plots.line_plot(series, axis, bits, f"{t('axis_bits')} {t(key)}")))
     return made, cut
 
@@ -87,6 +87,7 @@ def tradeoff_plots(comparison: Comparison, ranking: Ranking, t: Words) -> list[t
             continue
         values = [p[2] for p in points]
         log = max(values) / min(values) > _LOG_FROM
-        plot = plots.scatter_plot(points, plots.Axis(t(name), show, log=log), bits, better, f"{t('axis_bits')} {t(key)}")
+        axis = plots.Axis(t(name), show, log=log, clock=show is display.seconds)
+        plot = plots.scatter_plot(points, axis, bits, better, f"{t('axis_bits')} {t(key)}")
         made.append((t(key), plot))
     return made

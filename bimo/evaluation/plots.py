@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from bimo.evaluation import display
 from bimo.evaluation.metrics import Interval
+from bimo.evaluation.ticks import log_ticks, ticks
 
 # Eight inks each for paper and for night: at least 3:1 against the ground, told apart also without red-green vision.
 PALETTE: dict[str, tuple[str, ...]] = {
@@ -58,6 +59,7 @@ class Axis:
     show: Callable[[float], str]
     log: bool = False
     from_zero: bool = False
+    clock: bool = False  # seconds, whose round numbers are minutes and hours
 
 
 @dataclass(frozen=True)
@@ -74,47 +76,20 @@ class _Scale:
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
 
-def ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """Round numbers in low … high: steps of 1, 2, 2.5 or 5 times a power of ten.
-
-    >>> ticks(0, 30), ticks(2.2, 2.71, 4)
-    ([0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0], [2.2, 2.4, 2.6])
-    """
-    if not high > low:
-        return [low]
-    raw = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next((m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999), 10 * power)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
-
-
-def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5 times powers of ten in low … high; only the powers where that is many.
-
-    >>> log_ticks(800, 30_000)
-    [1000.0, 2000.0, 5000.0, 10000.0, 20000.0]
-    """
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    fine = [m * 10.0**p for p in powers for m in (1, 2, 5) if low * 0.999 <= m * 10.0**p <= high * 1.001]
-    coarse = [10.0**p for p in powers if low * 0.999 <= 10.0**p <= high * 1.001]
-    return fine if len(fine) <= 6 else coarse if len(coarse) >= 2 else fine[:: math.ceil(len(fine) / 6)]
-
-
 def _scale(values: Sequence[float], axis: Axis, start: float, end: float, about: int) -> _Scale:
     low, high = min(values), max(values)
     if axis.log:
         low, high = low / 1.3, high * 1.3
-        return _Scale(low, high, start, end, True, log_ticks(low, high))
+        return _Scale(low, high, start, end, True, log_ticks(low, high, axis.clock))
     if axis.from_zero:
-        marks = ticks(0.0, high, about)
+        marks = ticks(0.0, high, about, axis.clock)
         following = marks[-1] + (marks[1] if len(marks) > 1 else 0.0)
         low, high = min(0.0, low), following if high < following <= high * 1.08 else high * 1.02
     room = (high - low) * 0.06 or abs(high) * 0.05 or 1.0
     if not axis.from_zero:
         low, high = low - room, high + room
     high = high if high > low else low + room
-    return _Scale(low, high, start, end, False, ticks(low, high, about))
+    return _Scale(low, high, start, end, False, ticks(low, high, about, axis.clock))
 
 
 def _escaped(text: str) -> str:

@@ -11,7 +11,8 @@ import pytest
 
 from bimo.evaluation import display, plots
 from bimo.evaluation.metrics import Interval
-from bimo.evaluation.plots import Axis, Series, bar, line_plot, log_ticks, pareto, scatter_plot, ticks
+from bimo.evaluation.plots import Axis, Series, bar, line_plot, pareto, scatter_plot
+from bimo.evaluation.ticks import log_ticks, ticks
 
 SECONDS, BITS = Axis("seconds", display.seconds, from_zero=True), Axis("bits per byte", display.bits)
 PAPER = {"light": "#faf8f3", "dark": "#15140f"}
