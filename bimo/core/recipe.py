@@ -111,14 +111,16 @@ class Recipe(Section):
         return validated(row.load().Config, {**self.model, **row.preset}, "model")
 
     def objective_section(self) -> Any:
-        """The objective section, checked against the objective's own schema; None for a family that counts."""
+        """The objective section, checked against the objective's own schema; None for a family that counts, unless it names one."""
         row = registry.family(self.family)
         known = getattr(row.load(), "objectives", ())
-        if not known:
-            if self.objective:
-                raise RecipeError(f"objective: {self.family} is not learned by gradient and has none")
-            return None
-        name = self.objective.get("name", known[0])
+        if row.learning != "gradient":
+            if not self.objective:
+                return None
+            if self.objective.get("name") not in known:
+                said = f"; it can learn by {', '.join(known)}, where objective.name says so" if known else ""
+                raise RecipeError(f"objective: {self.family} is not learned by gradient and has none of its own{said}")
+        name = self.objective.get("name", known[0] if known else "")
         schema = registry.load_objective(name).Config
         if name not in known:
             raise RecipeError(f"objective.name: {self.family} cannot learn by {name}; it can by {', '.join(known)}")
@@ -276,6 +278,10 @@ def make_recipe(*layers: Mapping[str, Any]) -> Recipe:
         base_family = base.get("family")
         if "family" in asked and base_family is not None and base_family != asked["family"]:
             raise RecipeError(f"preset: {name} is for family {base_family}, not {asked['family']}")
+        family = registry.family(base_family or checked.family).load()
+        usual = next(iter(getattr(family, "objectives", ())), None)
+        if checked.objective.get("name") not in (None, base.get("objective", {}).get("name", usual)):
+            base = {**base, "objective": {}}  # the preset's settings are those of another one
         checked = validated(Recipe, merge(base, {**asked, "preset": name}))
     checked.model_section()
     checked.objective_section()

@@ -74,6 +74,7 @@ _OBJECTIVES = {  # what a run can minimise: "module:Class" of the Objective
     "causal": "bimo.training.objectives.causal:Causal",
     "contrastive": "bimo.training.objectives.contrastive:Contrastive",
     "denoising": "bimo.training.objectives.denoising:Denoising",
+    "distillation": "bimo.training.objectives.distillation:Distillation",
     "elbo": "bimo.training.objectives.elbo:Elbo",
     "masked": "bimo.training.objectives.masked:Masked",
 }

@@ -231,7 +231,7 @@ class NeuralLanguageModel(LanguageModel, nn.Module):
     """A family learned by gradient: `hidden` and `head` are what training sees, `advance` what everyone else sees."""
 
     learning = Learning.GRADIENT
-    objectives: ClassVar[tuple[str, ...]] = ("causal",)  # names of what it can learn by, its own first
+    objectives: ClassVar[tuple[str, ...]] = ("causal", "distillation")  # names of what it can learn by, its own first
 
     @property
     def device(self) -> torch.device:

@@ -110,7 +110,7 @@ class Encoder(MaskedModel):
 
     Config: ClassVar[type[ModelConfig]] = EncoderConfig
     capabilities = frozenset({"fill", "features"})
-    objectives = ("masked", "contrastive")
+    objectives = ("masked", "contrastive", "distillation")
 
     def __init__(self, config: EncoderConfig, vocabulary: Vocabulary) -> None:
         super().__init__()

@@ -114,7 +114,7 @@ class GAN(NeuralLanguageModel):
 
     Config: ClassVar[type[ModelConfig]] = GANConfig
     kind = Kind.EXACT
-    objectives = ("adversarial", "causal")
+    objectives = ("adversarial", "causal", "distillation")
 
     reward_mean: Tensor  # moving averages, divided by `reward_weight`: of the rewards …
     reward_square: Tensor  # … and of their squares

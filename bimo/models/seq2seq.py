@@ -104,7 +104,7 @@ class Seq2Seq(NeuralLanguageModel):
 
     Config: ClassVar[type[ModelConfig]] = Seq2SeqConfig
     capabilities = frozenset({"rewind"})
-    objectives: ClassVar[tuple[str, ...]] = ("causal", "denoising")
+    objectives: ClassVar[tuple[str, ...]] = ("causal", "denoising", "distillation")
     whole_documents: ClassVar[bool] = True
     kind = Kind.CONDITIONAL
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,27 +103,50 @@ def _fit_counted(recipe: Recipe, corpus: Corpus, folder: Path, quiet: bool) -> F
     recipe.training.threads = runtime.set_threads(recipe.training.threads)
     split = corpus.splits["train"]
     begin = time.perf_counter()
+    dictation = _dictation(recipe, corpus)
     model: Any = build(recipe, corpus)
     recipe.model = model.config.model_dump(mode="json")
     recipe.save(folder / RECIPE)
-    plan = plan_counted(lambda: build(recipe, corpus), split, min(200_000, split.tokens // 20)).to_dict()
-    store.write_json(folder / RUN, {**_read_run(folder), "plan": plan})
-    reporter = Reporter(recipe.family, split.tokens, quiet=quiet)
+    plan = plan_counted(lambda: build(recipe, corpus), split, min(200_000, split.tokens // 20))
+    counting, cap = plan, Budget.parse(recipe.training.budget).seconds
+    plan = plan if dictation is None else dictation.in_plan(plan)
+    store.write_json(folder / RUN, {**_read_run(folder), "plan": plan.to_dict()})
+    reporter = Reporter(recipe.family, plan.tokens, quiet=quiet)
+    written, told = np.zeros(0, np.int32), {}
     try:
-        reporter.update(0, f"counting {split.tokens:,} tokens")
-        model.count(split.chunks())
-        reporter.update(split.tokens // 2, "estimating")
+        if dictation is not None and dictation.wanted:
+            reporter.update(0, f"the teacher writes {dictation.wanted:,} tokens")
+            rest = counting.seconds * plan.tokens / counting.tokens  # of counting and estimating, which come after
+            written = dictation.write(math.inf if cap is None else begin + 0.95 * cap - rest)
+            told = {"written_tokens": len(written), "written_seconds": round(time.perf_counter() - begin, 3)}
+        tokens = len(written) + (split.tokens if dictation is None or dictation.keeps_text else 0)
+        reporter.update(plan.tokens // 4, f"counting {tokens:,} tokens")
+        if dictation is None or dictation.keeps_text:
+            model.count(split.chunks())
+        model.count([written] if len(written) else [])
+        reporter.update(plan.tokens // 2, "estimating")
         model.estimate()
         seconds = time.perf_counter() - begin
-        reporter.update(split.tokens, f"{split.tokens / seconds:,.0f} tokens/s")
+        reporter.update(plan.tokens, f"{tokens / seconds:,.0f} tokens/s")
     finally:
         reporter.close()
-    cap = Budget.parse(recipe.training.budget).seconds
     metrics = Metrics(folder)
-    metrics.write({"step": 1, "tokens": split.tokens, "seconds": round(seconds, 3), "tokens_per_second": split.tokens / seconds})
+    metrics.write({"step": 1, "tokens": tokens, "seconds": round(seconds, 3), "tokens_per_second": tokens / seconds, **told})
     metrics.close()
-    capped = cap is not None and seconds > cap
-    return Fitted(model, recipe, seconds, split.tokens, plan=plan, capped=capped, notices=list(model.notices))
+    short = dictation is not None and dictation.written < dictation.wanted
+    notices = [*(dictation.notices if dictation is not None else ()), *model.notices]
+    capped = cap is not None and (seconds > cap or short)
+    return Fitted(model, recipe, seconds, tokens, plan=plan.to_dict(), capped=capped, notices=notices)
+
+
+def _dictation(recipe: Recipe, corpus: Corpus) -> Any:
+    """What a teacher is to write for a family that counts; None without one. The recipe then says all of its objective."""
+    config = recipe.objective_section()
+    if config is None:
+        return None
+    found = registry.load_objective(config.name).dictation(config, recipe, corpus)
+    recipe.objective = config.model_dump(mode="json")
+    return found
 
 
 def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, resume: bool, quiet: bool) -> Fitted:
@@ -232,7 +256,9 @@ def plan_ahead(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
     if isinstance(model, NeuralLanguageModel):
         model = model.to(runtime.pick_device(recipe.training.device))
         return make_plan(model, make_objective(recipe, model, corpus), recipe.training).to_dict()
-    return plan_counted(lambda: build(recipe, corpus), corpus.splits["train"], 200_000).to_dict()
+    dictation = _dictation(recipe, corpus)
+    plan = plan_counted(lambda: build(recipe, corpus), corpus.splits["train"], 200_000)
+    return (plan if dictation is None else dictation.in_plan(plan)).to_dict()
 
 
 def saved_recipe(folder: Path) -> Recipe:

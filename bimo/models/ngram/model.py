@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ class NGram(LanguageModel):
 
     Config = NGramConfig
     learning = Learning.COUNTED
+    objectives: ClassVar[tuple[str, ...]] = ("distillation",)  # what a recipe may name; counting itself has none
     kind: Kind = Kind.EXACT
 
     def __init__(self, config: NGramConfig, vocabulary: Vocabulary) -> None:

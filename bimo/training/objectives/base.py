@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from bimo.core.errors import RecipeError
 from bimo.core.recipe import Recipe, TrainingSection
 from bimo.data.corpus import Corpus
 from bimo.models.base import NeuralLanguageModel
@@ -71,6 +72,11 @@ class Objective(ABC):
     @abstractmethod
     def loss(self, model: NeuralLanguageModel, batch: Any, carry: Any, done: float) -> Loss:
         """The loss of one batch; `done`: the share of the run's steps that were made, 0 at the first."""
+
+    @classmethod
+    def dictation(cls, config: Any, recipe: Recipe, corpus: Corpus) -> Any:
+        """What a family that counts is to count beside the text (`bimo/training/dictation.py`)."""
+        raise RecipeError(f"objective.name: {config.name} is for families that learn by gradient, and {recipe.family} counts")
 
     def optimizers(self, model: NeuralLanguageModel, training: TrainingSection) -> list[torch.optim.Optimizer]:
         """What follows the gradient."""
