@@ -17,7 +17,7 @@ from typing import Any, cast, get_args
 
 from bimo.core import registry, runtime, store
 from bimo.core.errors import ModelError, RecipeError, SourceError
-from bimo.core.recipe import Recipe, TokenizerKind, make_recipe, parse_overrides, read_recipe
+from bimo.core.recipe import Recipe, TokenizerKind, going_on_from, make_recipe, merge, parse_overrides, read_recipe
 from bimo.data import corpus as corpora
 from bimo.data.corpus import Corpus
 from bimo.evaluation import compare as comparison
@@ -28,6 +28,7 @@ from bimo.evaluation.runs import Run
 from bimo.generation.filling import Candidate
 from bimo.model import Model
 from bimo.models.bundle import Bundle
+from bimo.text.tokenizer import Tokenizer
 
 Sources = str | Path | Sequence[str | Path]
 
@@ -68,8 +69,9 @@ def _prepare(recipe: Recipe, out: Path) -> Corpus:
     text = recipe.text
     if not text.sources:
         raise SourceError("no text given: name files, folders, globs or - (standard input)")
+    tokenizer = text.tokenizer if recipe.start is None else Tokenizer.load(Path(recipe.start))
     return corpora.prepare(
-        text.sources, out, valid=text.valid, test=text.test, tokenizer=text.tokenizer, vocab_size=text.vocab_size,
+        text.sources, out, valid=text.valid, test=text.test, tokenizer=tokenizer, vocab_size=text.vocab_size,
         documents=text.documents, seed=recipe.training.seed,
     )  # fmt: skip
 
@@ -93,7 +95,21 @@ def _recipe(sources: list[str], overrides: Iterable[str] = (), **options: Any) -
         **_section("text", {**text, "sources": texts or None}),
         **_section("training", training),
     }
-    return make_recipe(*layers, named, parse_overrides(overrides))
+    asked: dict[str, Any] = {}
+    for layer in (*layers, named, parse_overrides(overrides)):
+        asked = merge(asked, layer)
+    return make_recipe(asked) if asked.get("start") is None else _going_on(asked)
+
+
+def _going_on(asked: dict[str, Any]) -> Recipe:
+    """The recipe of a run that starts from a trained model."""
+    before = going_on_from(asked["start"])
+    if asked.get("family", before["family"]) != before["family"]:
+        raise RecipeError(f"start: {asked['start']} is of family {before['family']}, not {asked['family']}; leave --family out")
+    text = asked.get("text", {})
+    if chosen := [name for name in ("tokenizer", "vocab_size") if text.get(name) is not None]:
+        raise RecipeError(f"text.{chosen[0]}: a run with a start reads text as {asked['start']} does; leave it out")
+    return make_recipe(before, asked)
 
 
 def _section(name: str, values: Mapping[str, Any]) -> dict[str, Any]:

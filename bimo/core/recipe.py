@@ -93,6 +93,9 @@ class Recipe(Section):
 
     family: str = Field(default=registry.DEFAULT, description="a name of bimo.families()")
     preset: str | None = Field(default=None, description="a file of bimo/recipes; by family and budget if not given")
+    start: str | None = Field(
+        default=None, description="a trained model to go on from: a run's folder, which gives family, shape, tokenizer and weights"
+    )
     text: TextSection = Field(default_factory=TextSection)
     model: dict[str, Any] = Field(default_factory=dict, description="the family's own fields")
     objective: dict[str, Any] = Field(
@@ -286,3 +289,15 @@ def make_recipe(*layers: Mapping[str, Any]) -> Recipe:
     checked.model_section()
     checked.objective_section()
     return checked
+
+
+_GENTLE = {"optimizer": "adamw", "learning_rate": 1e-4, "schedule": "linear", "warmup": 0.1, "final": 0.0, "weight_decay": 0.01}
+
+
+def going_on_from(folder: str) -> dict[str, Any]:
+    """The layer of a recipe whose `start` is the run in `folder`: its family and shape, and a rate that keeps what it has learned."""
+    file = Path(folder) / "recipe.yaml"
+    if not file.is_file():
+        raise RecipeError(f"start: {folder} is no run of Bimo (no recipe.yaml); give the folder of a trained model")
+    saved = read_recipe(file)
+    return {"family": saved.get("family"), "model": saved.get("model", {}), "training": dict(_GENTLE)}

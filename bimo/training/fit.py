@@ -7,7 +7,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from bimo.core.errors import CheckpointError, MachineError, RecipeError
 from bimo.core.recipe import Recipe, make_recipe, read_recipe
 from bimo.data.corpus import Corpus
 from bimo.models.base import Kind, LanguageModel, Learning, NeuralLanguageModel
+from bimo.models.bundle import Bundle
 from bimo.training import checkpoint
 from bimo.training.loop import Hooks, Loop
 from bimo.training.objectives.base import Objective
@@ -100,6 +101,8 @@ def fit(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks | None = None
 
 def _fit_counted(recipe: Recipe, corpus: Corpus, folder: Path, quiet: bool) -> Fitted:
     """One pass over the text, then the estimate."""
+    if recipe.start is not None:
+        raise RecipeError(f"start: {recipe.family} counts and cannot go on from a trained model; leave start out")
     recipe.training.threads = runtime.set_threads(recipe.training.threads)
     split = corpus.splits["train"]
     begin = time.perf_counter()
@@ -163,7 +166,10 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
     notices = list(source.notes)
     _check_room(model, training.optimizer, folder, standing=saved is not None)
     if saved is None:
-        model.begin_from(torch.from_numpy(corpus.splits["train"].frequencies(model.vocab_size)).float())
+        if recipe.start is None:
+            model.begin_from(torch.from_numpy(corpus.splits["train"].frequencies(model.vocab_size)).float())
+        else:
+            _take_weights(model, recipe.start, corpus)
         used = time.perf_counter() - begin
         timed = Budget.parse(training.budget).seconds is not None
         plan = make_plan(model, objective, training, used, None if timed else 0.0)
@@ -196,6 +202,23 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
         model.eval(), recipe, progress.seconds, progress.tokens, progress.step, _read_run(folder).get("plan"),
         outcome.capped, outcome.stopped_early, progress.best_step if loop.best is not None else progress.step, notices,
     )  # fmt: skip
+
+
+def _take_weights(model: NeuralLanguageModel, start: str, corpus: Corpus) -> None:
+    """The weights of a trained model of the same shape over the same tokenizer."""
+    bundle = Bundle.load(start)
+    if bundle.tokenizer.fingerprint != corpus.tokenizer.fingerprint:
+        raise RecipeError(
+            f"start: {start} has another tokenizer than the text, which was prepared with its own; give the text itself, not prepared"
+        )
+    before = cast(NeuralLanguageModel, bundle.model).state_dict()
+    for name, tensor in model.state_dict().items():
+        if name not in before or before[name].shape != tensor.shape:
+            shape = list(before[name].shape) if name in before else "absent"
+            raise RecipeError(
+                f"start: {name} is {shape} in {start} and {list(tensor.shape)} here; leave the fields of its shape as they are"
+            )
+    model.load_state_dict({name: before[name] for name in model.state_dict()})
 
 
 def _check_room(model: NeuralLanguageModel, optimizer: str, folder: Path, standing: bool) -> None:
