@@ -34,6 +34,8 @@ CHINESE = {
     "Penn Treebank, LSTM, {} min: test perplexity": "Penn Treebank，LSTM，{} 分钟：测试困惑度",
     "tinyshakespeare, decoder, {} min: nats a character": "tinyshakespeare，decoder，{} 分钟：每字符奈特",
     "Multi30k, English to German, {} min: BLEU": "Multi30k，英译德，{} 分钟：BLEU",
+    "STS-B, English: Spearman by contrast over mean pooling": "STS-B 英文：对比学习较均值池化的 Spearman 增益",
+    "STS-B, Chinese: Spearman by contrast over mean pooling": "STS-B 中文：对比学习较均值池化的 Spearman 增益",
     "killed runs that end with the same bits": "被杀后恢复、权重逐位相同的运行", "of which inside a save": "其中在保存途中被杀",
     "the main job, from command to report": "主要任务：从命令到报告", "text to estimated 5-gram": "从文本到 5-gram 模型",
     "memory for it above the imports": "所需内存（导入之外）", "scored words/s, one thread": "评分词/秒，单线程",
@@ -76,6 +78,8 @@ def quality(found: Records, say: Say) -> str:
         ("ptb-lstm", "Penn Treebank, LSTM, {} min: test perplexity", "≤ 114.5", _lstm),
         ("tinyshakespeare-147", "tinyshakespeare, decoder, {} min: nats a character", "≤ 1.47", _shakespeare),
         ("multi30k", "Multi30k, English to German, {} min: BLEU", "≥ 30", _bleu),
+        ("contrast", "STS-B, English: Spearman by contrast over mean pooling", "≥ 0.05", lambda f: _gain(f["en"])),
+        ("contrast", "STS-B, Chinese: Spearman by contrast over mean pooling", "≥ 0.05", lambda f: _gain(f["zh"])),
         ("kills", "killed runs that end with the same bits", "100 / 100", lambda f: f"{f['bit_equal']} / {f['runs']}"),
         ("kills", "of which inside a save", "≥ 30", lambda f: str(f["inside_a_save"])),
         ("quickstart", "the main job, from command to report", "< 240 s", lambda f: f"{f['seconds']:.0f} s"),
@@ -105,6 +109,11 @@ def _lstm(f: Mapping[str, Any]) -> str:
 def _bleu(f: Mapping[str, Any]) -> str:
     bleu = f["bleu"]
     return f"{bleu['score']:.1f} ({bleu['low']:.1f}–{bleu['high']:.1f})"
+
+
+def _gain(f: Mapping[str, Any]) -> str:
+    gain = f["gain"]
+    return f"{gain['estimate']:+.3f} ({gain['low']:+.3f} … {gain['high']:+.3f})"
 
 
 def _shakespeare(f: Mapping[str, Any]) -> str:

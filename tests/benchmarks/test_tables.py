@@ -46,6 +46,10 @@ def figures() -> dict[str, dict[str, Any]]:
         "ptb-lstm": {**row, "perplexity": 113.9},
         "tinyshakespeare-147": {"loss": 1.4651, "used_seconds": 870},
         "multi30k": {"bleu": {"score": 33.31, "low": 31.9, "high": 34.8}},
+        "contrast": {
+            "en": {"gain": {"estimate": 0.0712, "low": 0.05, "high": 0.09}},
+            "zh": {"gain": {"estimate": -0.01, "low": -0.02, "high": 0.01}},
+        },
         "kills": {"bit_equal": 100, "runs": 100, "inside_a_save": 50},
         "quickstart": {"seconds": 150.0, "rows": [row]},
         "wikitext2": {"rows": [row]},
@@ -77,6 +81,7 @@ def figures() -> dict[str, dict[str, Any]]:
                 "| 113.90 (5.00 M, 9.00 s) |",
                 "| 1.4651 (14 min 30 s) |",
                 "| 33.3 (31.9–34.8) |",
+                "| +0.071 (+0.050 … +0.090) |",
                 "`make bench ONLY=cli-start`",
             ],
         ),
