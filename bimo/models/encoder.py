@@ -226,17 +226,22 @@ class Encoder(MaskedModel):
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
-    def hidden(self, tokens: Tensor, carry: Any = None, boundaries: Tensor | None = None) -> tuple[Tensor, None]:
+    def hidden(
+        self, tokens: Tensor, carry: Any = None, boundaries: Tensor | None = None, places: Tensor | None = None
+    ) -> tuple[Tensor, None]:
         """Hidden states [B, T, D] that `head` makes logits of, for the tokens themselves where they are hidden.
 
-        Each token sees all of its document; positions begin anew with each. Nothing is carried: windows stand alone.
+        Each token sees all of its document; positions begin anew with each. Nothing is carried: windows stand alone. places:
+        int64 [N], which of the B · T are wanted, [N, D].
         """
         head, T = self._needs_head(), tokens.shape[1]
         self.check_places(T)
-        if boundaries is None or T == 1 or not bool(boundaries[:, 1:].any()):
-            return head(self._read(tokens, torch.arange(T, device=tokens.device)[None], None)), None
-        positions, documents = document_positions(boundaries)
-        return head(self._read(tokens, positions, (documents[:, :, None] == documents[:, None, :])[:, None])), None
+        positions, mask = torch.arange(T, device=tokens.device)[None], None
+        if boundaries is not None and T > 1 and bool(boundaries[:, 1:].any()):
+            positions, documents = document_positions(boundaries)
+            mask = (documents[:, :, None] == documents[:, None, :])[:, None]
+        x = self._read(tokens, positions, mask)
+        return head(x if places is None else x.flatten(0, 1).index_select(0, places)), None
 
     def head(self) -> tuple[Tensor, Tensor | None]:
         """The output matrix [V, D] and its bias [V]; the embedding matrix alone where there is no head to fill with."""

@@ -24,6 +24,12 @@ class MaskedModel(NeuralLanguageModel):
     mask_id: int | None
 
     @abstractmethod
+    def hidden(
+        self, tokens: Tensor, carry: Any = None, boundaries: Tensor | None = None, places: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Hidden states [B, T, D], or those of `places` alone, int64 [N] among B · T: [N, D]; nothing is carried."""
+
+    @abstractmethod
     def told(self, tokens: Tensor, lengths: Tensor, places: Tensor) -> Tensor:
         """Logits [N, V] of what stands at tokens[n, places[n]], for checked tokens [N, T]; nothing drops out."""
 

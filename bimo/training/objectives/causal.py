@@ -59,6 +59,6 @@ def causal_likelihood(model: NeuralLanguageModel, batch: Batch, carry: Any = Non
     flat, wanted = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
     if batch.count < wanted.numel():
         chosen = scored.reshape(-1).nonzero().squeeze(1)
-        flat, wanted = flat[chosen], wanted[chosen]
+        flat, wanted = flat.index_select(0, chosen), wanted[chosen]
     weight, bias = model.head()
     return Loss(chunked_cross_entropy(flat, weight, bias, wanted, model.vocabulary.suppressed, label_smoothing), carry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from bimo.core.recipe import Recipe
 from bimo.data.corpus import Corpus
 from bimo.data.masking import MaskedBatch, MaskedBatches
 from bimo.models.base import NeuralLanguageModel
+from bimo.models.masked import MaskedModel
 from bimo.text.special_ids import special_ids
 from bimo.text.word_starts import WordStarts
 from bimo.training.cross_entropy import chunked_cross_entropy
@@ -53,12 +54,11 @@ class Masked(Objective):
 
     def loss(self, model: NeuralLanguageModel, batch: MaskedBatch, carry: Any, done: float) -> Loss:
         """See `masked_likelihood`."""
-        return masked_likelihood(model, batch)
+        return masked_likelihood(cast(MaskedModel, model), batch)
 
 
-def masked_likelihood(model: NeuralLanguageModel, batch: MaskedBatch) -> Loss:
+def masked_likelihood(model: MaskedModel, batch: MaskedBatch) -> Loss:
     """Negative log-likelihood of what stood at the places that are to be told, each given all that is seen of its document."""
-    hidden, _ = model.hidden(batch.tokens, None, batch.boundaries)
+    chosen, _ = model.hidden(batch.tokens, None, batch.boundaries, places=batch.places)
     weight, bias = model.head()
-    chosen = hidden.reshape(-1, hidden.shape[-1])[batch.places]
     return Loss(chunked_cross_entropy(chosen, weight, bias, batch.targets, model.vocabulary.suppressed))
