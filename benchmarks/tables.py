@@ -36,6 +36,7 @@ CHINESE = {
     "Multi30k, English to German, {} min: BLEU": "Multi30k，英译德，{} 分钟：BLEU",
     "STS-B, English: Spearman by contrast over mean pooling": "STS-B 英文：对比学习较均值池化的 Spearman 增益",
     "STS-B, Chinese: Spearman by contrast over mean pooling": "STS-B 中文：对比学习较均值池化的 Spearman 增益",
+    "the same, text tokens/s with each side's own loader": "同上，各用自己的装载器，文本词元/秒",
     "killed runs that end with the same bits": "被杀后恢复、权重逐位相同的运行", "of which inside a save": "其中在保存途中被杀",
     "the main job, from command to report": "主要任务：从命令到报告", "text to estimated 5-gram": "从文本到 5-gram 模型",
     "memory for it above the imports": "所需内存（导入之外）", "scored words/s, one thread": "评分词/秒，单线程",
@@ -154,6 +155,8 @@ def _training(what: str, peer: str) -> Callable[[Mapping[str, Any], Say], list[l
         if "ours_share_of_matrix_rate" in f:
             shares = (display.percent(f[f"{side}_share_of_matrix_rate"], 0) for side in ("ours", "theirs"))
             made.append([say("share of the best matrix rate"), *shares, ""])
+        if "ratio_shuffled" in f:
+            made.append([say("the same, text tokens/s with each side's own loader"), "", "", _ratio(f["ratio_shuffled"])])
         return made
 
     return rows
