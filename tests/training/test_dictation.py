@@ -59,8 +59,8 @@ def test_counts_of_what_is_written_give_the_teacher_back() -> None:
     found.count([written])
     found.estimate()
     for id in (BEGIN, *range(4, 8)):
-        there, here = (m.advance(m.start(1), torch.tensor([[BEGIN, id]][: 1 + (id != BEGIN)])[:, : 1 + (id != BEGIN)], keep="last")[0][0, 0]
-                       .softmax(0) for m in (teacher.model, found))  # fmt: skip
+        read = torch.tensor([[BEGIN]] if id == BEGIN else [[BEGIN, id]])
+        there, here = (m.advance(m.start(1), read, keep="last")[0][0, 0].softmax(0) for m in (teacher.model, found))
         assert torch.allclose(there, here, atol=0.03), id
 
 
@@ -75,6 +75,7 @@ def test_documents_begin_and_end_as_the_text_does() -> None:
     for begin, stop in zip(begins, after, strict=True):
         assert (written[stop - 1] == END) or (stop - begin == longest)
     assert len(ends) > 0.9 * len(begins)
+    assert all(written[end + 1] == BEGIN for end in ends if end + 1 < len(written))
 
 
 def test_the_same_seed_writes_the_same() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -106,6 +106,24 @@ def test_with_the_teacher_alone_a_student_comes_near_to_it(corpus: Corpus, teach
     lines = [line for line in metrics(run.folder) if "kl" in line]
     assert lines[-1]["kl"] < 0.2 * lines[0]["kl"]
     assert lines[-1]["cross_entropy"] == lines[-1]["loss"]
+
+
+@pytest.mark.parametrize("family", ["lstm", "decoder", "seq2seq", "encoder"])
+def test_a_teacher_and_its_copy_agree_on_every_batch(corpus: Corpus, teachers: Path, family: str) -> None:
+    """Also where both carry what they remember from batch to batch."""
+    learned, _ = objective(corpus, family, teachers / family)
+    model: Any = Bundle.load(teachers / family).model
+    with torch.no_grad():
+        for parameter in (*model.parameters(), *cast(Any, learned.teacher.model).parameters()):
+            parameter.mul_(4)  # so that what was read before matters
+    carry, carried = None, 0
+    for index in range(4):
+        batch = learned.source.batch(0, index)
+        loss = learned.loss(model, batch, carry, 0.0)
+        assert loss.told["kl"] == pytest.approx(0, abs=1e-3)
+        carried += loss.carry is not None
+        carry = loss.carry
+    assert carried == (4 if family == "lstm" else 0)
 
 
 # -- who teaches whom -----------------------------------------------------------------------------------------------------
