@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +22,46 @@ from bimo.models.base import load_model
 from bimo.models.bundle import Bundle
 
 TEN_MINUTES = "10m"
-ONCE, THRICE = (0,), (0, 1, 2)
-STREAM = {"ngram": ONCE, "rnn": ONCE, "lstm": THRICE, "gru": ONCE, "decoder": THRICE}  # seeds of each family
-LINE = {"lstm": THRICE, "vae": THRICE}  # sentences by themselves: a latent is of one
-SAMPLES = 10  # importance samples of the bound that is told
+ONCE, THRICE = (0,), (0, 1, 2)  # seeds
+SAMPLES = 20  # importance samples of the bound that is told
 EXCHANGED = 3.0  # nats a sentence that exchanging latents must cost
 NEAR = 1.05  # the bound over the LSTM's nats, at most
 BOWMAN = {"standard": {"nll": 100.0, "kl": 2.0}, "inputless": {"nll": 125.0, "kl": 15.0}}  # Bowman et al. 2016, table 2: PTB, test
 
 
-def ptb_families(desk: Desk) -> dict[str, Any]:
-    """A row a run, its perplexity with an interval; then whether the latents are used and what the bound is near to."""
-    rows: list[dict[str, Any]] = []
-    for documents, families in (("stream", STREAM), ("line", LINE)):
-        corpus = desk.folder / documents
-        desk.bimo("prepare", *text_of(desk, *PTB), "--documents", documents, "--tokenizer", "word", "--out", corpus)
-        for family, seeds in families.items():
-            for seed in seeds:
-                folder = desk.folder / f"{family}-{documents}-{seed}"
-                row = desk.bimo("train", corpus, "--family", family, "--budget", TEN_MINUTES, "--seed", seed, "--out", folder)
-                rows.append({**picked(row), "documents": documents, "seed": seed, **_interval(folder, row)})
-    beside = min(row["nats"] for row in rows if row["family"] == "lstm" and row["documents"] == "line")
+def ptb_recurrent(desk: Desk) -> dict[str, Any]:
+    """A 5-gram and the recurrent families on the stream, a row a run."""
+    return {"budgeted": True, "rows": _ptb_runs(desk, "stream", {"ngram": ONCE, "rnn": ONCE, "gru": ONCE, "lstm": THRICE})}
+
+
+def ptb_decoder(desk: Desk) -> dict[str, Any]:
+    """A decoder on the stream, a row a run."""
+    return {"budgeted": True, "rows": _ptb_runs(desk, "stream", {"decoder": THRICE})}
+
+
+def ptb_vae(desk: Desk) -> dict[str, Any]:
+    """A VAE on sentences, a row a run, and an LSTM beside it; whether the latents are used and what the bound is near to."""
+    rows = _ptb_runs(desk, "line", {"lstm": THRICE, "vae": THRICE}, {"vae": ("preset=ptb-vae",)})
+    beside = min(row["nats"] for row in rows if row["family"] == "lstm")
     for row in rows:
         if row["family"] == "vae":
-            row |= _latents(desk, desk.folder / f"vae-line-{row['seed']}", beside)
-    return {"budgeted": True, "bowman": BOWMAN, "rows": rows}
+            row |= _latents(desk, desk.folder / f"vae-{row['seed']}", beside)
+    return {"budgeted": True, "bowman": BOWMAN, "samples": SAMPLES, "rows": rows}
+
+
+def _ptb_runs(
+    desk: Desk, documents: str, families: Mapping[str, Sequence[int]], options: Mapping[str, Sequence[str]] | None = None
+) -> list[dict[str, Any]]:
+    """Runs of each family, one for each of its seeds: figures on the test text, the perplexity with its interval."""
+    corpus, rows = desk.folder / "corpus", []
+    desk.bimo("prepare", *text_of(desk, *PTB), "--documents", documents, "--tokenizer", "word", "--out", corpus)
+    for family, seeds in families.items():
+        for seed in seeds:
+            folder = desk.folder / f"{family}-{seed}"
+            row = desk.bimo("train", corpus, "--family", family, "--budget", TEN_MINUTES, "--seed", seed, "--out", folder,
+                            *(options or {}).get(family, ()))  # fmt: skip
+            rows.append({**picked(row), "documents": documents, "seed": seed, **_interval(folder, row)})
+    return rows
 
 
 def _interval(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +78,7 @@ def _interval(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
 def _latents(desk: Desk, folder: Path, beside: float) -> dict[str, Any]:
     """How a VAE uses its latent on the test text, and its bound, tightened, over the LSTM's nats."""
     model = load_model(folder)
-    split = Corpus.open(desk.folder / "line").splits["test"]
+    split = Corpus.open(desk.folder / "corpus").splits["test"]
     use = latent_use(model, split).to_dict()
     model.config.score_samples = SAMPLES  # type: ignore[attr-defined]
     tight = evaluate(model, split).nats

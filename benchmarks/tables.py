@@ -7,6 +7,7 @@ name or folder says `zh` gets Chinese headings. What has not been measured yet s
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +46,11 @@ CHINESE = {
     "training step, encoder": "训练一步，编码器", "training step, encoder–decoder": "训练一步，编码器–解码器",
     "share of the best matrix rate": "占最佳矩阵速率", "byte-level BPE, a text": "字节级 BPE，整篇",
     "byte-level BPE, lines": "字节级 BPE，逐行",
-    "CPU recipe of nanoGPT": "nanoGPT 的 CPU 配方",
+    "CPU recipe of nanoGPT": "nanoGPT 的 CPU 配方", "documents": "文档",
+    "test perplexity (95 %)": "测试困惑度（95 %）", "of each seed": "各种子",
+    "bound": "上界", "samples": "个样本", "seed": "种子", "negative ELBO": "负 ELBO", "latents exchanged": "交换潜变量",
+    "active units": "活跃维数",
+    "over the LSTM's nats": "与 LSTM 奈特之比",
 }  # fmt: skip
 
 
@@ -189,6 +194,7 @@ SPEEDS: dict[str, Callable[[Mapping[str, Any], Say], list[list[str]]]] = {
     "tokenizer-speed": _tokenizers,
 }
 BENCHES = (*SPEEDS, "cli-start")
+PTB = ("ptb-recurrent", "ptb-decoder", "ptb-vae")
 
 
 def _rows(name: str) -> Callable[[Records, Say], str]:
@@ -225,6 +231,49 @@ def chinese(found: Records, say: Say) -> str:
     return table([say("text"), say("tokenizer"), *labels], rows)
 
 
+def ptb(found: Records, say: Say) -> str:
+    """Test perplexity of every family on Penn Treebank: of the middle seed with its interval, and of all seeds."""
+    rows: list[list[str]] = []
+    for name in PTB:
+        if name not in found:
+            rows.append([missing(name, say), "", "", "", ""])
+            continue
+        groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        for row in found[name]["figures"]["rows"]:
+            groups.setdefault((row["label"], row["documents"]), []).append(row)
+        rows += [_of_seeds(label, documents, runs, say) for (label, documents), runs in groups.items()]
+    return table([say(h) for h in ("model", "documents", "test perplexity (95 %)", "of each seed", "parameters")], rows)
+
+
+def _of_seeds(label: str, documents: str, runs: Sequence[Mapping[str, Any]], say: Say) -> list[str]:
+    middle = sorted(runs, key=_ptb_perplexity)[len(runs) // 2]
+    shown = display.perplexity(_ptb_perplexity(middle))
+    if "bound_nats" in middle:
+        shown = f"≤ {shown} ({say('bound')}, {middle['samples']} {say('samples')})"
+    elif "perplexity_low" in middle:
+        shown += f" ({display.perplexity(middle['perplexity_low'])}–{display.perplexity(middle['perplexity_high'])})"
+    seeds = ", ".join(display.perplexity(_ptb_perplexity(run)) for run in runs) if len(runs) > 1 else ""
+    return [label, documents, shown, seeds, display.count(middle["parameters"])]
+
+
+def _ptb_perplexity(row: Mapping[str, Any]) -> float:
+    return math.exp(row["bound_nats"] / row["tokens"]) if "bound_nats" in row else row["perplexity"]
+
+
+def latents(found: Records, say: Say) -> str:
+    """How each VAE uses its latent, and its bound beside the LSTM's nats; nats a sentence."""
+    if "ptb-vae" not in found:
+        return missing("ptb-vae", say)
+    rows = [
+        [str(row["seed"]), f"{use['bound']:.1f}", f"{use['kl']:.1f}", f"{use['exchanged']:+.1f} ± {use['exchanged_error']:.1f}",
+         f"{use['active_units']} / {use['units']}", f"{row['bound_nats'] / use['documents']:.1f}", f"{row['over_the_lstm']:.3f}"]
+        for row in found["ptb-vae"]["figures"]["rows"] if (use := row.get("latent"))
+    ]  # fmt: skip
+    tight = found["ptb-vae"]["figures"]["samples"]
+    heads = ("seed", "negative ELBO", "KL", "latents exchanged", "active units")
+    return table([*(say(h) for h in heads), f"{say('bound')}, {tight} {say('samples')}", say("over the LSTM's nats")], rows)
+
+
 def machine(found: Records, say: Say) -> str:
     """Where and when the figures were made."""
     told = {
@@ -242,6 +291,8 @@ TABLES: dict[str, Callable[[Records, Say], str]] = {
     "wikitext2": _rows("wikitext2"),
     "quickstart": _rows("quickstart"),
     "chinese": chinese,
+    "ptb": ptb,
+    "latents": latents,
     "machine": machine,
 }
 

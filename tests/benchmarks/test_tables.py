@@ -38,6 +38,9 @@ def figures() -> dict[str, dict[str, Any]]:
         "training_tokens_per_second": 1e4,
         "used_seconds": 9,
     }
+    ptb = {**row, "documents": "stream", "tokens": 1000, "perplexity_low": 105.0, "perplexity_high": 115.0}
+    use = {"documents": 50, "kl": 7.0, "exchanged": 4.2, "exchanged_error": 0.2, "active_units": 12, "units": 32, "bound": 101.5}
+    vae = {**ptb, "label": "VAE", "documents": "line", "seed": 1, "latent": use, "bound_nats": 4800.0, "samples": 20, "over_the_lstm": 1.02}
     step = {"precision": "fp32", "ours_seconds_per_step": 1.0, "theirs_seconds_per_step": 1.5, "ratio": 1.5}
     shares = {"ours_share_of_matrix_rate": 0.6, "theirs_share_of_matrix_rate": 0.4}
     speeds = {f"{side}_{form}_megabytes_per_s": 3.0 for side in ("ours", "theirs") for form in ("one", "lines")}
@@ -50,6 +53,9 @@ def figures() -> dict[str, dict[str, Any]]:
             "en": {"gain": {"estimate": 0.0712, "low": 0.05, "high": 0.09}},
             "zh": {"gain": {"estimate": -0.01, "low": -0.02, "high": 0.01}},
         },
+        "ptb-recurrent": {"rows": [{**ptb, "seed": n, "perplexity": 110.0 + n} for n in (2, 0, 1)]},
+        "ptb-decoder": {"rows": [{**ptb, "label": "Transformer", "seed": 0}]},
+        "ptb-vae": {"samples": 20, "rows": [{**ptb, "documents": "line"}, vae]},
         "kills": {"bit_equal": 100, "runs": 100, "inside_a_save": 50},
         "quickstart": {"seconds": 150.0, "rows": [row]},
         "wikitext2": {"rows": [row]},
@@ -88,6 +94,15 @@ def figures() -> dict[str, dict[str, Any]]:
         ("speed", ["| 32.5 s | CPU recipe of nanoGPT: 2 min 10 s | 4.00× |", "| 1.50× |", "| 1.75× |", "KenLM: – | – |", "60\u00a0%"]),
         ("wikitext2", ["| LSTM | 1.500 | 100.0 | 5.00 M | 10.0 k | 9.00 s |"]),
         ("chinese", ["| lm-zh-wiki | characters | 1.500 |", "| lm-zh-wiki | words (12.5\u00a0% of the bytes lost) | – |"]),
+        (
+            "ptb",
+            [
+                "| LSTM | stream | 111.0 (105.0–115.0) | 112.0, 110.0, 111.0 | 5.00 M |",
+                "| Transformer | stream | 100.0 (105.0–115.0) |  |",
+                "| VAE | line | ≤ 121.5 (bound, 20 samples) |  |",
+            ],
+        ),
+        ("latents", ["| 1 | 101.5 | 7.0 | +4.2 ± 0.2 | 12 / 32 | 96.0 | 1.020 |"]),
         ("machine", ["P, 2 × CPU, 8.00 GB, torch 2, Python 3 (2026-01-02)"]),
     ],
 )
@@ -101,7 +116,18 @@ def test_figures_stand_in_their_tables(name: str, wanted: list[str]) -> None:
 def test_chinese_pages_have_chinese_headings() -> None:
     for name in tables.TABLES:
         made = tables.rewritten(f"<!-- evidence:{name} -->\n<!-- /evidence -->", figures(), chinese_words=True)
-        for english in ("bits per byte", "perplexity", "measured", "tokenizer |", "ratio", "share of", "characters", "memory"):
+        for english in (
+            "bits per byte",
+            "perplexity",
+            "measured",
+            "tokenizer |",
+            "ratio",
+            "share of",
+            "characters",
+            "memory",
+            "documents",
+            "bound",
+        ):
             assert english not in made, made
 
 
