@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bimo.models.kernels import transformer
+
 Norm = Literal["layer", "rms"]
 Pooling = Literal["mean", "first", "last"]
 Activation = Literal["gelu_tanh", "gelu", "relu", "relu2", "swiglu"]
@@ -39,6 +41,8 @@ class RMSNorm(nn.Module):
             x32 = x.float()
             x32 = x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + self.epsilon)
             return self.weight * x32.double()
+        if transformer.fits(x):
+            return transformer.rms_norm(x, self.weight, self.epsilon)
         return F.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
 
 
@@ -168,18 +172,29 @@ class Attention(nn.Module):
         """x [B, T, D] → [B, T, D]."""
         B, T, _ = x.shape
         H, K, E = self.heads, self.kv_heads, self.head_width
-        qk, v = self.qkv(x).view(B, T, H + 2 * K, E).split((H + K, K), dim=2)  # [B, T, ·, E]
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = qk.split((H, K), dim=2)
-            qk = torch.cat((self.q_norm(q), self.k_norm(k)), dim=2)
-        if sight.cos is not None and sight.sin is not None:
-            qk = rotate(qk, sight.cos, sight.sin)
-        q, k, v = (part.transpose(1, 2) for part in (*qk.split((H, K), dim=2), v))
+        q, k, v = self._heads(self.qkv(x).view(B, T, H + 2 * K, E), sight)
         if sight.cache is not None:
             k, v = sight.cache.append(layer, k, v)
         dropout = self.dropout if self.training and sight.drops else 0.0
         y = attend(q, k, v, sight, dropout)
         return self.out(y.transpose(1, 2).reshape(B, T, H * E))
+
+    def _heads(self, qkv: Tensor, sight: Sight) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [B, H, T, E], keys and values [B, K, T, E] of qkv [B, T, H + 2K, E], normalised and turned where that is asked."""
+        H, K = self.heads, self.kv_heads
+        norms = None if self.q_norm is None or self.k_norm is None else (self.q_norm, self.k_norm)
+        angles = None if sight.cos is None or sight.sin is None else (sight.cos, sight.sin)
+        if (norms or angles) and transformer.fits(qkv):
+            weights, epsilon = ((norms[0].weight, norms[1].weight), norms[0].epsilon) if norms else (None, 0.0)
+            return transformer.heads(qkv, (H, K), weights, epsilon, angles)
+        qk, v = qkv.split((H + K, K), dim=2)
+        if norms:
+            q, k = qk.split((H, K), dim=2)
+            qk = torch.cat((norms[0](q), norms[1](k)), dim=2)
+        if angles:
+            qk = rotate(qk, *angles)
+        q, k, v = (part.transpose(1, 2) for part in (*qk.split((H, K), dim=2), v))
+        return q, k, v
 
 
 class CrossAttention(nn.Module):
