@@ -172,7 +172,7 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
             _take_weights(model, recipe.start, corpus)
         used = time.perf_counter() - begin
         timed = Budget.parse(training.budget).seconds is not None
-        plan = make_plan(model, objective, training, used, None if timed else 0.0)
+        plan = make_plan(model, objective, training, used, 10.0 if timed else 0.3)
         training.steps, training.precision, training.device = plan.steps, plan.precision, str(device)
         training.threads = plan.threads
         training.context = source.context

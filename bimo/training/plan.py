@@ -81,16 +81,14 @@ def make_plan(
     objective: Objective,
     training: TrainingSection,
     seconds_used: float = 0.0,
-    probe_seconds: float | None = None,
+    probe_seconds: float = 10.0,
 ) -> Plan:
-    """Probe the machine and tell what the run will need; `training` is left as it is."""
+    """Probe the machine for at most a tenth of the budget and tell what the run will need; `training` is left as it is."""
     budget, source = Budget.parse(training.budget), objective.source
     begin = time.perf_counter()
-    limit = probe_seconds if probe_seconds is not None else 10.0
-    if budget.seconds is not None:
-        limit = min(limit, 0.08 * budget.seconds)
-    measured = probe(model, objective, training, limit)
-    rate = runtime.matrix_rate(measured.precision, model.device, min(0.3, limit / 8))
+    most = 0.1 * budget.seconds if budget.seconds is not None else math.inf
+    measured = probe(model, objective, training, min(probe_seconds, 0.8 * most), most)
+    rate = runtime.matrix_rate(measured.precision, model.device, min(0.3, 0.1 * most))
     used = seconds_used + time.perf_counter() - begin
     steps = training.steps or count_steps(budget, source, training.accumulation, measured.seconds_per_step, used)
     tokens_per_step = source.tokens_per_epoch / source.steps_per_epoch * training.accumulation

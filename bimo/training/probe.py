@@ -21,12 +21,13 @@ from bimo.training.objectives.base import Objective, training_step
 
 @dataclass
 class Probe:
-    """Measured: seconds of a training step in one precision on so many threads, and the memory held at its peak."""
+    """Measured over `steps`: seconds of a training step in one precision on so many threads, and the memory held at its peak."""
 
     precision: Precision
     threads: int
     seconds_per_step: float
     peak_bytes: int
+    steps: int
 
 
 def bf16_is_native(device: torch.device) -> bool:
@@ -36,12 +37,16 @@ def bf16_is_native(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSection, seconds: float) -> Probe:
+_STEADY = 6  # steps that the choice made is timed for, the first of which counts for nothing
+
+
+def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSection, seconds: float, most: float = math.inf) -> Probe:
     """Time training steps on copies of the model (the model, its generators and the data position are left alone).
 
     What the recipe leaves open is tried and the fastest kept: fp32 and bf16 where the machine has bf16 products; all
     processor threads and one, which is faster for small models and where others use the machine too. torch is left
-    with the threads that won.
+    with the threads that won. seconds: about how long to try, two steps a choice at least. most: after so many nothing new is begun;
+    where there is such an end, a time is to be filled, and what won few and long steps is timed once more.
     """
     native = bf16_is_native(model.device)
     choices: list[Precision] = [training.precision] if training.precision else ["fp32", "bf16"] if native else ["fp32"]
@@ -50,48 +55,56 @@ def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSe
     batches = [source.batch(0, i % source.steps_per_epoch).to(model.device) for i in range(training.accumulation)]
     open_ = training.threads is None and model.device.type == "cpu"
     threads = sorted({1, runtime.cores()}) if open_ else [runtime.set_threads(training.threads)]
-    best, end = None, time.perf_counter() + seconds
+    timer = _Timer(model, objective, batches, training, time.perf_counter() + most)
+    best: Probe | None = None
     for precision, number in itertools.product(choices, threads):
-        runtime.set_threads(number)
-        if best is not None and time.perf_counter() > end:
+        if best is not None and timer.late():
             break
+        runtime.set_threads(number)
         # On a GPU the first step loads kernels and says nothing of the speed.
         limit = math.inf if best is None or model.device.type == "cuda" else 4 * best.seconds_per_step
-        found = _time_steps(copy.deepcopy(model), objective, batches, training, precision, seconds / len(choices) / len(threads), limit)
+        found = timer.time(precision, seconds / len(choices) / len(threads), limit=limit)
         if best is None or found.seconds_per_step < best.seconds_per_step:
             best = found
     assert best is not None
     runtime.set_threads(best.threads)
+    if best.steps < _STEADY and math.isfinite(most) and not timer.late():
+        best = timer.time(best.precision, 0.0, least=_STEADY)
     checkpoint.set_generator_states(generators)
     return best
 
 
-def _time_steps(
-    model: NeuralLanguageModel,
-    objective: Objective,
-    batches: list[Any],
-    training: TrainingSection,
-    precision: Precision,
-    seconds: float,
-    limit: float,
-) -> Probe:
-    """Steps for about `seconds`, two at least, or one where it took longer than `limit`."""
-    model.train()
-    optimizers = objective.optimizers(model, training)
-    end, times, carry = time.perf_counter() + seconds, [], None
-    while len(times) < 2 or (time.perf_counter() < end and len(times) < 50):
-        begin = time.perf_counter()
-        carry = training_step(partial(objective.loss, done=0.5), model, batches, carry, precision).carry
-        torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip or math.inf)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        if model.device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - begin)
-        if times[0] > limit:
-            break
-    steady = sorted(times[1:] or times)
-    middle = steady[: max(1, (len(steady) * 3 + 3) // 4)]  # the slowest quarter is somebody else's work
-    peak = torch.cuda.max_memory_allocated(model.device) if model.device.type == "cuda" else runtime.peak_memory_bytes()
-    return Probe(precision, torch.get_num_threads(), sum(middle) / len(middle), peak)
+@dataclass
+class _Timer:
+    """Training steps on copies of a model; after `end`, a moment of `time.perf_counter`, none but a first one is begun."""
+
+    model: NeuralLanguageModel
+    objective: Objective
+    batches: list[Any]
+    training: TrainingSection
+    end: float
+
+    def late(self) -> bool:
+        return time.perf_counter() > self.end
+
+    def time(self, precision: Precision, seconds: float, *, least: int = 2, limit: float = math.inf) -> Probe:
+        """Steps for about `seconds`, `least` of them at least, or one where it took longer than `limit`."""
+        model, training = copy.deepcopy(self.model).train(), self.training
+        optimizers = self.objective.optimizers(model, training)
+        end, times, carry = time.perf_counter() + seconds, [], None
+        while len(times) < least or (time.perf_counter() < end and len(times) < 50):
+            begin = time.perf_counter()
+            carry = training_step(partial(self.objective.loss, done=0.5), model, self.batches, carry, precision).carry
+            torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip or math.inf)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            if model.device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - begin)
+            if times[0] > limit or self.late():
+                break
+        steady = sorted(times[1:] or times)
+        middle = steady[: max(1, (len(steady) * 3 + 3) // 4)]  # the slowest quarter is somebody else's work
+        peak = torch.cuda.max_memory_allocated(model.device) if model.device.type == "cuda" else runtime.peak_memory_bytes()
+        return Probe(precision, torch.get_num_threads(), sum(middle) / len(middle), peak, len(times))

@@ -26,19 +26,44 @@ def source() -> WindowBatches:
 
 def test_what_is_open_is_tried_and_the_fastest_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     cost = {("fp32", 1): 3.0, ("fp32", 4): 2.0, ("bf16", 1): 5.0, ("bf16", 4): 1.0}
-    tried = []
-
-    def timed(model: Any, objective: Any, batches: Any, section: Any, precision: Any, seconds: float, limit: float) -> probing.Probe:
-        tried.append((precision, torch.get_num_threads()))
-        return probing.Probe(precision, torch.get_num_threads(), cost[tried[-1]], 0)
-
-    monkeypatch.setattr(probing, "_time_steps", timed)
+    tried = pretend(monkeypatch, cost)
     monkeypatch.setattr(probing, "bf16_is_native", lambda device: True)
-    monkeypatch.setattr(runtime, "cores", lambda: 4)
-    found = probing.probe(Toy(), Likelihood(source()), training(precision=None, threads=None), 0.1)
-    assert (found.precision, found.threads) == ("bf16", 4)
-    assert sorted(tried) == sorted(cost)
-    assert torch.get_num_threads() == 4
+    for seconds in (0.1, 0.0):  # a budget that is no time has little to spend here, and tries all the same
+        tried.clear()
+        found = probing.probe(Toy(), Likelihood(source()), training(precision=None, threads=None), seconds)
+        assert (found.precision, found.threads) == ("bf16", 4)
+        assert sorted(tried) == sorted(cost)
+        assert torch.get_num_threads() == 4
     tried.clear()
     probing.probe(Toy(), Likelihood(source()), training(precision="fp32", threads=1), 0.1)
     assert tried == [("fp32", 1)]
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, cost: dict[tuple[str, int], float], steps: int = 50) -> list[tuple[str, int]]:
+    """Four cores on which a step costs what `cost` says; what is tried is written down."""
+    tried: list[tuple[str, int]] = []
+
+    def timed(timer: Any, precision: Any, seconds: float, least: int = 2, limit: float = 0.0) -> probing.Probe:
+        tried.append((precision, torch.get_num_threads()))
+        return probing.Probe(precision, tried[-1][1], cost[tried[-1]], 0, max(least, steps))
+
+    monkeypatch.setattr(probing._Timer, "time", timed)
+    monkeypatch.setattr(runtime, "cores", lambda: 4)
+    return tried
+
+
+def test_few_steps_are_made_more_where_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = pretend(monkeypatch, {("fp32", 1): 3.0, ("fp32", 4): 2.0}, steps=2)
+    section = training(precision="fp32", threads=None)
+    assert probing.probe(Toy(), Likelihood(source()), section, 1.0, most=60.0).steps == probing._STEADY
+    assert tried == [("fp32", 1), ("fp32", 4), ("fp32", 4)]
+    tried.clear()
+    assert probing.probe(Toy(), Likelihood(source()), section, 1.0).steps == 2, "no time is to be filled"
+    tried.clear()
+    assert probing.probe(Toy(), Likelihood(source()), section, 1.0, most=-1.0).steps == 2
+    assert tried == [("fp32", 1)], "nothing new is begun when the time is over"
+
+
+def test_a_probe_ends_when_its_time_does() -> None:
+    found = probing.probe(Toy(), Likelihood(source()), training(threads=1), 60.0, most=-1.0)
+    assert found.steps == 1
