@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import tables
-from benchmarks.evidence import DECODER, ENCODER, LEARNING, NGRAM, RECURRENT, RUN, SEQ2SEQ
+from benchmarks.evidence import run
+from benchmarks.imports import reached
 from benchmarks.record import Desk, Entry, data_folder, main
 
 
@@ -37,7 +38,7 @@ ENTRIES = (
         "ngram-kenlm",
         "n-grams beside KenLM: perplexity, time to a model, memory, scored words a second",
         ngram_kenlm,
-        (*NGRAM, "benchmarks/ngram_kenlm.py"),
+        reached("benchmarks.ngram_kenlm"),
         budget="5 rounds",
         minutes=1,
     ),
@@ -45,7 +46,7 @@ ENTRIES = (
         "nanogpt-cpu",
         "seconds from process start to 1.88 nats a character on tinyshakespeare, beside nanoGPT's CPU recipe",
         timed("nanogpt_cpu", 3.5, "--runs"),
-        (*RUN, *LEARNING, *DECODER, "benchmarks/nanogpt.py", "benchmarks/nanogpt_cpu.py", "benchmarks/shakespeare.py"),
+        run("decoder", also=["benchmarks.nanogpt_cpu"]),
         budget="5 runs",
         minutes=20,
         recipes=("bimo/recipes/tinyshakespeare-quick.yaml", "bimo/recipes/decoder-*.yaml"),
@@ -54,7 +55,7 @@ ENTRIES = (
         "training-speed",
         "training steps of one architecture beside a plain transformers GPT-2 loop",
         timed("training_speed", 1.2),
-        (*LEARNING, *DECODER, "benchmarks/training_speed.py", "benchmarks/interleave.py"),
+        reached("benchmarks.training_speed"),
         budget="12 rounds",
         minutes=2,
     ),
@@ -62,7 +63,7 @@ ENTRIES = (
         "recurrent-speed",
         "training steps of an LSTM beside a plain torch.nn.LSTM loop",
         timed("recurrent_speed", 1.3),
-        (*LEARNING, *RECURRENT, "benchmarks/recurrent_speed.py", "benchmarks/interleave.py"),
+        reached("benchmarks.recurrent_speed"),
         budget="30 rounds",
         minutes=1,
     ),
@@ -70,7 +71,7 @@ ENTRIES = (
         "encoder-speed",
         "training steps of an encoder beside a plain transformers BERT loop",
         timed("encoder_speed", 1.2),
-        (*LEARNING, *ENCODER, "benchmarks/encoder_speed.py", "benchmarks/interleave.py"),
+        reached("benchmarks.encoder_speed"),
         budget="12 rounds",
         minutes=2,
     ),
@@ -78,7 +79,7 @@ ENTRIES = (
         "translation-speed",
         "training steps of an encoder–decoder beside a plain torch.nn.Transformer loop",
         timed("translation_speed", 1.2, field="ratio_shuffled"),  # a plain loop brings its own loader
-        (*LEARNING, *SEQ2SEQ, "bimo/data/rows.py", "benchmarks/translation_speed.py", "benchmarks/interleave.py"),
+        reached("benchmarks.translation_speed"),
         budget="30 rounds",
         minutes=1,
     ),

@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from benchmarks import families, quality, sentences, tables
+from benchmarks.imports import reached
 from benchmarks.record import Entry, main
+from bimo.core import registry
 
-# What makes the figures, floor by floor; after "!" what cannot change them.
-CORE = tuple(f"bimo/core/{name}.py" for name in ("budget", "recipe", "registry", "runtime"))
-TEXT = ("bimo/text/*.py", "!bimo/text/streaming.py", "bimo/data/*.py", "!bimo/data/overlap.py")
-MEASURING = ("bimo/evaluation/perplexity.py", "bimo/evaluation/runs.py", "bimo/generation/*.py", "!bimo/generation/beam.py")
-RUN = (*CORE, *TEXT, *MEASURING)
-NGRAM = ("bimo/models/ngram/*.py", "bimo/models/base.py", "bimo/text/kernels.py")
-_BATCHES = ("bimo/data/batches.py", "bimo/data/windows.py")
-LEARNING = (
-    *CORE,
-    "bimo/training/*.py",
-    "bimo/training/objectives/base.py",
-    "bimo/training/objectives/causal.py",
-    "!bimo/training/progress.py",
-    *_BATCHES,
-    "bimo/models/base.py",
+# What cannot change a figure: what only tells of it, what no entry asks for, the lists of entries (whose functions count one by one).
+APART = (
+    *(f"!bimo/evaluation/{name}.py" for name in ("display", "figures", "plots", "report", "tables", "ticks", "verdict", "wording")),
+    *("!bimo/data/overlap.py", "!bimo/generation/filling.py", "!bimo/training/progress.py"),
+    *("!benchmarks/quality.py", "!benchmarks/record.py"),
 )
-RECURRENT = ("bimo/models/recurrent.py", "bimo/models/kernels/*.py", "bimo/text/kernels.py")
-DECODER = ("bimo/models/decoder.py", "bimo/models/layers.py", "bimo/models/cache.py")
-FIRST = (*NGRAM, *LEARNING, *RECURRENT, *DECODER)
-VAE = ("bimo/models/vae/*.py", "bimo/models/latent.py", "bimo/training/objectives/elbo.py", "bimo/evaluation/latents.py")
-SEQ2SEQ = ("bimo/models/seq2seq.py", "bimo/models/layers.py", "bimo/models/cache.py", "bimo/evaluation/translation.py")
-ENCODER = (
-    "bimo/models/encoder.py",
-    "bimo/models/masked.py",
-    "bimo/models/layers.py",
-    "bimo/training/objectives/masked.py",
-    "bimo/data/masking.py",
-)
-GAN = ("bimo/models/gan.py", "bimo/training/game.py", "bimo/training/rollouts.py", "bimo/training/objectives/adversarial.py")
-RESUMING = ("bimo/core/store.py", "bimo/data/*.py", "bimo/evaluation/runs.py")
+
+
+def run(*families: str, also: Sequence[str] = (), objectives: Sequence[str] = ("causal",), apart: Sequence[str] = APART) -> tuple[str, ...]:
+    """The code that learns and measures `families`, and `also`: all that is imported, but for `apart`."""
+    found = [registry.family(name).target.partition(":")[0] for name in families]
+    learned = [f"bimo.training.objectives.{name}" for name in objectives]
+    return (*reached("bimo.api", *found, *learned, *also), *apart)
+
+
 PRESETS = ("bimo/recipes/lstm-*.yaml", "bimo/recipes/decoder-*.yaml")
 
 ENTRIES = (
@@ -44,7 +32,7 @@ ENTRIES = (
         "ptb-ngram",
         "Penn Treebank by lines: 5-gram and 3-gram test perplexity beside KenLM's",
         quality.ptb_ngram,
-        (*RUN, *NGRAM, "bimo/training/fit.py"),
+        run("ngram", objectives=()),
         budget="none: counted in one pass",
         minutes=0.5,
     ),
@@ -52,7 +40,7 @@ ENTRIES = (
         "ptb-lstm",
         "Penn Treebank as a stream: test perplexity of an LSTM of at most 5 M parameters within an hour",
         quality.ptb_lstm,
-        (*RUN, *LEARNING, *RECURRENT),
+        run("lstm"),
         budget=quality.budget_of("ptb-lstm"),
         minutes=60,
         recipes=("bimo/recipes/ptb-lstm.yaml", *PRESETS),
@@ -61,7 +49,7 @@ ENTRIES = (
         "tinyshakespeare-147",
         "tinyshakespeare by characters: nats a character of a decoder's final weights within 15 minutes",
         quality.tinyshakespeare,
-        (*RUN, *LEARNING, *DECODER, "benchmarks/shakespeare.py"),
+        run("decoder", also=["benchmarks.shakespeare"]),
         budget=quality.budget_of("tinyshakespeare"),
         minutes=16,
         recipes=("bimo/recipes/tinyshakespeare.yaml", *PRESETS),
@@ -70,7 +58,7 @@ ENTRIES = (
         "wikitext2",
         "WikiText-2: 5-gram, LSTM and decoder, ten minutes each (budgeted)",
         quality.wikitext2,
-        (*RUN, *FIRST),
+        run(*registry.FIRST),
         budget="10m",
         minutes=40,
         recipes=PRESETS,
@@ -79,7 +67,7 @@ ENTRIES = (
         "chinese",
         "Chinese encyclopedia and poetry by characters, BPE and words: three families, 30 s each (budgeted)",
         quality.chinese,
-        (*RUN, *FIRST),
+        run(*registry.FIRST),
         budget=quality.CHINESE_BUDGET,
         minutes=25,
         recipes=PRESETS,
@@ -88,7 +76,7 @@ ENTRIES = (
         "ptb-recurrent",
         "Penn Treebank as a stream: 5-gram, RNN, GRU and three LSTMs, ten minutes a run (budgeted)",
         families.ptb_recurrent,
-        (*RUN, *NGRAM, *LEARNING, *RECURRENT, "benchmarks/families.py"),
+        run("ngram", "rnn", "gru", "lstm", also=["benchmarks.families"]),
         budget=families.TEN_MINUTES,
         minutes=56,
         recipes=tuple(f"bimo/recipes/{cell}-middle.yaml" for cell in ("rnn", "gru", "lstm")),
@@ -97,7 +85,7 @@ ENTRIES = (
         "ptb-decoder",
         "Penn Treebank as a stream: three decoders, ten minutes a run (budgeted)",
         families.ptb_decoder,
-        (*RUN, *LEARNING, *DECODER, "benchmarks/families.py"),
+        run("decoder", also=["benchmarks.families"]),
         budget=families.TEN_MINUTES,
         minutes=32,
         recipes=("bimo/recipes/decoder-middle.yaml",),
@@ -106,7 +94,7 @@ ENTRIES = (
         "ptb-vae",
         "Penn Treebank by lines: three VAEs and three LSTMs beside them, ten minutes a run (budgeted)",
         families.ptb_vae,
-        (*RUN, *LEARNING, *RECURRENT, *VAE, "benchmarks/families.py"),
+        run("lstm", "vae", also=["benchmarks.families"], objectives=["causal", "elbo"]),
         budget=families.TEN_MINUTES,
         minutes=70,
         recipes=("bimo/recipes/lstm-middle.yaml", "bimo/recipes/ptb-vae.yaml"),
@@ -115,7 +103,7 @@ ENTRIES = (
         "multi30k",
         "Multi30k, English to German: BLEU of the 2016 test set within 75 minutes",
         families.multi30k,
-        (*RUN, *LEARNING, *SEQ2SEQ, "bimo/generation/beam.py", "benchmarks/families.py"),
+        run("seq2seq", also=["benchmarks.families"]),
         budget=families.MULTI30K_BUDGET,
         minutes=72,
         recipes=("bimo/recipes/multi30k.yaml",),
@@ -124,7 +112,7 @@ ENTRIES = (
         "contrast",
         "STS-B in English and Chinese: Spearman's correlation of an encoder's sentence vectors before and after contrast",
         sentences.contrast,
-        (*RUN, *LEARNING, *ENCODER, "bimo/training/objectives/contrastive.py", "bimo/evaluation/similarity.py", "benchmarks/sentences.py"),
+        run("encoder", also=["benchmarks.sentences"], objectives=["masked", "contrastive"]),
         budget=f"{sentences.BUDGET} an encoder, {sentences.CONTRAST_BUDGET} each contrast",
         minutes=26,
         recipes=("bimo/recipes/encoder-middle.yaml",),
@@ -133,7 +121,7 @@ ENTRIES = (
         "adversarial",
         "names and lines of Tang poems: quality against diversity, a GAN beside the likelihood alone, three runs each",
         families.adversarial,
-        (*RUN, *LEARNING, *RECURRENT, *GAN, "bimo/evaluation/diversity.py", "benchmarks/adversarial.py"),
+        run("gan", also=["benchmarks.adversarial"], objectives=["adversarial"]),
         budget=families.GAN_BUDGET,
         minutes=45,
         recipes=("bimo/recipes/gan-small.yaml", "bimo/recipes/gan-middle.yaml"),
@@ -142,7 +130,7 @@ ENTRIES = (
         "kills",
         "runs killed with SIGKILL, half of them inside a save, and resumed: final weights to the bit",
         quality.kills,
-        (*LEARNING, *RECURRENT, *DECODER, *RESUMING, "benchmarks/kills.py"),
+        run("rnn", "lstm", "gru", "decoder", also=["benchmarks.kills"]),
         budget="24 steps a run",
         minutes=25,
     ),
@@ -150,7 +138,7 @@ ENTRIES = (
         "quickstart",
         "the main job: three families on Python's own language manual",
         quality.quickstart,
-        (*RUN, *FIRST, "bimo/quickstart.py", "bimo/evaluation/*.py"),
+        run(*registry.FIRST, also=["bimo.quickstart"], apart=()),
         budget="30s",
         minutes=3,
         recipes=PRESETS,
