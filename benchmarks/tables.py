@@ -16,64 +16,14 @@ from typing import Any
 
 from benchmarks.quality import budget_of
 from benchmarks.record import ROOT, read_all
+from benchmarks.shown import CHINESE, Records, Say, again, dated, missing, table
+from benchmarks.speeds import speed
 from bimo.core import store
 from bimo.core.budget import Budget
 from bimo.core.errors import UserError, did_you_mean
 from bimo.evaluation import display
 
 MARKED = re.compile(r"(<!-- evidence:([\w-]+) -->\n).*?(<!-- /evidence -->)", re.DOTALL)
-Records = Mapping[str, Mapping[str, Any]]
-Say = Callable[[str], str]
-
-CHINESE = {
-    "what": "内容", "asked": "要求", "measured": "实测", "given again by": "重做命令", "model": "模型", "bits per byte": "每字节比特",
-    "perplexity": "困惑度", "parameters": "参数量", "time used": "所用时间", "training tokens/s": "训练词元/秒", "text": "文本",
-    "tokenizer": "分词器", "peer": "对照", "ratio": "比值", "characters": "字", "words": "词", "not measured yet": "尚未测量",
-    "of the bytes lost": "的字节丢失",
-    "Penn Treebank, 5-gram: test perplexity": "Penn Treebank，5-gram：测试困惑度",
-    "Penn Treebank, 3-gram: test perplexity": "Penn Treebank，3-gram：测试困惑度",
-    "Penn Treebank, LSTM, {} min: test perplexity": "Penn Treebank，LSTM，{} 分钟：测试困惑度",
-    "tinyshakespeare, decoder, {} min: nats a character": "tinyshakespeare，decoder，{} 分钟：每字符奈特",
-    "Multi30k, English to German, {} min: BLEU": "Multi30k，英译德，{} 分钟：BLEU",
-    "STS-B, English: Spearman by contrast over mean pooling": "STS-B 英文：对比学习较均值池化的 Spearman 增益",
-    "STS-B, Chinese: Spearman by contrast over mean pooling": "STS-B 中文：对比学习较均值池化的 Spearman 增益",
-    "the same, text tokens/s with each side's own loader": "同上，各用自己的装载器，文本词元/秒",
-    "killed runs that end with the same bits": "被杀后恢复、权重逐位相同的运行", "of which inside a save": "其中在保存途中被杀",
-    "the main job, from command to report": "主要任务：从命令到报告", "text to estimated 5-gram": "从文本到 5-gram 模型",
-    "memory for it above the imports": "所需内存（导入之外）", "scored words/s, one thread": "评分词/秒，单线程",
-    "scored words/s, two threads": "评分词/秒，双线程", "time to 1.88 nats a character": "达到每字符 1.88 奈特的时间",
-    "training step, 6 layers of 384": "训练一步，6 层宽 384", "training step, LSTM": "训练一步，LSTM",
-    "training step, encoder": "训练一步，编码器", "training step, encoder–decoder": "训练一步，编码器–解码器",
-    "share of the best matrix rate": "占最佳矩阵速率", "byte-level BPE, a text": "字节级 BPE，整篇",
-    "byte-level BPE, lines": "字节级 BPE，逐行",
-    "CPU recipe of nanoGPT": "nanoGPT 的 CPU 配方", "documents": "文档",
-    "test perplexity (95 %)": "测试困惑度（95 %）", "of each seed": "各种子",
-    "bound": "上界", "samples": "个样本", "seed": "种子", "negative ELBO": "负 ELBO", "latents exchanged": "交换潜变量",
-    "active units": "活跃维数",
-    "over the LSTM's nats": "与 LSTM 奈特之比",
-}  # fmt: skip
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table.
-
-    >>> print(table(["a", "b"], [["1", "2"]]))
-    | a | b |
-    |---|---|
-    | 1 | 2 |
-    """
-    lines = ["| " + " | ".join(row) + " |" for row in (heads, *rows)]
-    return "\n".join([lines[0], "|---" * len(heads) + "|", *lines[1:]])
-
-
-def missing(name: str, say: Say) -> str:
-    """What stands where a record is absent."""
-    return f"*{say('not measured yet')}: {again(name)}*"
-
-
-def again(name: str) -> str:
-    """The command that makes a record."""
-    return f"`make {'bench' if name in BENCHES else 'evidence'} ONLY={name}`"
 
 
 def quality(found: Records, say: Say) -> str:
@@ -94,7 +44,7 @@ def quality(found: Records, say: Say) -> str:
     recipes = {"ptb-lstm": "ptb-lstm", "tinyshakespeare-147": "tinyshakespeare", "multi30k": "multi30k"}
     minutes = {name: _minutes(recipe) for name, recipe in recipes.items()}
     rows = [[say(what).format(minutes.get(name)), asked, *_measured(found, name, show, say)] for name, what, asked, show in lines]
-    return table([say(h) for h in ("what", "asked", "measured", "given again by")], rows)
+    return table([say(h) for h in ("what", "asked", "measured", "measured on", "given again by")], rows)
 
 
 def _minutes(recipe: str) -> str:
@@ -104,8 +54,8 @@ def _minutes(recipe: str) -> str:
 
 def _measured(found: Records, name: str, show: Callable[[Any], str], say: Say) -> list[str]:
     if name not in found:
-        return [say("not measured yet"), again(name)]
-    return [show(found[name]["figures"]), again(name)]
+        return [say("not measured yet"), "", again(name)]
+    return [show(found[name]["figures"]), found[name]["date"], again(name)]
 
 
 def _lstm(f: Mapping[str, Any]) -> str:
@@ -126,74 +76,6 @@ def _shakespeare(f: Mapping[str, Any]) -> str:
     return f"{f['loss']:.4f} ({display.seconds(f['used_seconds'])})"
 
 
-def speed(found: Records, say: Say) -> str:
-    """Bimo beside public peers: medians of interleaved rounds."""
-    rows: list[list[str]] = []
-    for name, make in SPEEDS.items():
-        rows += make(found[name]["figures"], say) if name in found else [[missing(name, say), "", "", ""]]
-    return table([say("what"), "Bimo", say("peer"), say("ratio")], rows)
-
-
-def _kenlm(f: Mapping[str, Any], say: Say) -> list[list[str]]:
-    theirs = display.count(f.get("kenlm_words_per_s"))
-    scored = [
-        [say(f"scored words/s, {threads}"), display.count(f[f"ours_words_per_s_{n}"]), f"KenLM: {theirs}", _ratio(f.get(f"ratio_{n}"))]
-        for threads, n in (("one thread", "1"), ("two threads", "N"))
-    ]
-    return [
-        [say("text to estimated 5-gram"), display.seconds(f["seconds_to_model"]), "lmplz: 1.5 s", ""],
-        [say("memory for it above the imports"), f"{f['peak_mib_above_imports']:.0f} MiB", "lmplz: 230 MiB", ""],
-        *scored,
-    ]
-
-
-def _nanogpt(f: Mapping[str, Any], say: Say) -> list[list[str]]:
-    peer = f"{say('CPU recipe of nanoGPT')}: {display.seconds(f['theirs_seconds'])}"
-    sign = "≥ " if f["at_least"] else ""
-    return [[say("time to 1.88 nats a character"), display.seconds(f["ours_seconds"]), peer, sign + _ratio(f["ratio"])]]
-
-
-def _training(what: str, peer: str) -> Callable[[Mapping[str, Any], Say], list[list[str]]]:
-    def rows(f: Mapping[str, Any], say: Say) -> list[list[str]]:
-        ours, theirs = (f"{display.seconds(f[f'{side}_seconds_per_step'])}" for side in ("ours", "theirs"))
-        made = [[f"{say(what)} ({f['precision']})", ours, f"{peer}: {theirs}", _ratio(f["ratio"])]]
-        if "ours_share_of_matrix_rate" in f:
-            shares = (display.percent(f[f"{side}_share_of_matrix_rate"], 0) for side in ("ours", "theirs"))
-            made.append([say("share of the best matrix rate"), *shares, ""])
-        if "ratio_shuffled" in f:
-            made.append([say("the same, text tokens/s with each side's own loader"), "", "", _ratio(f["ratio_shuffled"])])
-        return made
-
-    return rows
-
-
-def _tokenizers(f: Mapping[str, Any], say: Say) -> list[list[str]]:
-    return [
-        [
-            f"{say(what)} ({name})",
-            f"{t[f'ours_{form}_megabytes_per_s']:.1f} MB/s",
-            f"tokenizers: {t[f'theirs_{form}_megabytes_per_s']:.1f} MB/s",
-            _ratio(t[f"ratio_{form}"]),
-        ]
-        for name, t in f.items()
-        for what, form in (("byte-level BPE, a text", "one"), ("byte-level BPE, lines", "lines"))
-    ]
-
-
-def _ratio(value: float | None) -> str:
-    return display.NONE if value is None else f"{value:.2f}×"
-
-
-SPEEDS: dict[str, Callable[[Mapping[str, Any], Say], list[list[str]]]] = {
-    "ngram-kenlm": _kenlm,
-    "nanogpt-cpu": _nanogpt,
-    "training-speed": _training("training step, 6 layers of 384", "transformers GPT-2"),
-    "recurrent-speed": _training("training step, LSTM", "torch.nn.LSTM"),
-    "encoder-speed": _training("training step, encoder", "transformers BERT"),
-    "translation-speed": _training("training step, encoder–decoder", "torch.nn.Transformer"),
-    "tokenizer-speed": _tokenizers,
-}
-BENCHES = (*SPEEDS, "cli-start")
 PTB = ("ptb-recurrent", "ptb-decoder", "ptb-vae")
 
 
@@ -204,7 +86,7 @@ def _rows(name: str) -> Callable[[Records, Say], str]:
         if name not in found:
             return missing(name, say)
         heads = ("model", "bits per byte", "perplexity", "parameters", "training tokens/s", "time used")
-        return table([say(h) for h in heads], [_family(row) for row in found[name]["figures"]["rows"]])
+        return dated(table([say(h) for h in heads], [_family(row) for row in found[name]["figures"]["rows"]]), found, [name], say)
 
     return make
 
@@ -228,7 +110,7 @@ def chinese(found: Records, say: Say) -> str:
         share = max((row.get("lost_bytes", 0) / row["bytes"] for row in case["rows"] if row.get("bytes")), default=0.0)
         lost = f" ({display.percent(share)} {say('of the bytes lost')})" if share else ""
         rows.append([text, f"{names.get(tokenizer, tokenizer)}{lost}", *(display.bits(row.get("bits_per_byte")) for row in case["rows"])])
-    return table([say("text"), say("tokenizer"), *labels], rows)
+    return dated(table([say("text"), say("tokenizer"), *labels], rows), found, ["chinese"], say)
 
 
 def ptb(found: Records, say: Say) -> str:
@@ -242,7 +124,8 @@ def ptb(found: Records, say: Say) -> str:
         for row in found[name]["figures"]["rows"]:
             groups.setdefault((row["label"], row["documents"]), []).append(row)
         rows += [_of_seeds(label, documents, runs, say) for (label, documents), runs in groups.items()]
-    return table([say(h) for h in ("model", "documents", "test perplexity (95 %)", "of each seed", "parameters")], rows)
+    heads = ("model", "documents", "test perplexity (95 %)", "of each seed", "parameters")
+    return dated(table([say(h) for h in heads], rows), found, PTB, say)
 
 
 def _of_seeds(label: str, documents: str, runs: Sequence[Mapping[str, Any]], say: Say) -> list[str]:
@@ -271,7 +154,8 @@ def latents(found: Records, say: Say) -> str:
     ]  # fmt: skip
     tight = found["ptb-vae"]["figures"]["samples"]
     heads = ("seed", "negative ELBO", "KL", "latents exchanged", "active units")
-    return table([*(say(h) for h in heads), f"{say('bound')}, {tight} {say('samples')}", say("over the LSTM's nats")], rows)
+    heads = (*(say(h) for h in heads), f"{say('bound')}, {tight} {say('samples')}", say("over the LSTM's nats"))
+    return dated(table(heads, rows), found, ["ptb-vae"], say)
 
 
 def machine(found: Records, say: Say) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bench, evidence, record, tables
+from benchmarks import bench, evidence, record, shown, speeds
 from benchmarks.record import Desk, Entry
 from bimo.core import store
 from bimo.core.errors import MachineError, UserError
@@ -134,7 +134,7 @@ def test_a_recipe_that_is_not_there_is_told_before_the_work(entry: Entry, house:
 def test_names_are_unique_and_tables_know_them() -> None:
     names = [e.name for e in (*evidence.ENTRIES, *bench.ENTRIES)]
     assert len(names) == len(set(names))
-    assert {e.name for e in bench.ENTRIES} == set(tables.BENCHES)
+    assert {e.name for e in bench.ENTRIES} == set(shown.BENCHES) == {*speeds.SPEEDS, "cli-start"}
 
 
 def test_the_command_skips_forces_lists_and_refuses(entry: Entry, house: Path, capsys: pytest.CaptureFixture[str]) -> None:

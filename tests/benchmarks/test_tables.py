@@ -113,6 +113,26 @@ def test_figures_stand_in_their_tables(name: str, wanted: list[str]) -> None:
         assert cell in made, made
 
 
+@pytest.mark.parametrize("name", [name for name in tables.TABLES if name != "machine"])
+def test_every_table_says_when_it_was_measured(name: str) -> None:
+    found = figures()
+    made = tables.rewritten(f"<!-- evidence:{name} -->\n<!-- /evidence -->", found)
+    assert "2026-01-02" in made
+    if name in ("quality", "speed"):
+        rows = [line for line in made.splitlines() if line.startswith("| ")][1:]
+        assert all("| 2026-01-02 |" in row for row in rows)
+
+
+def test_pages_do_not_depend_on_the_code_of_the_day() -> None:
+    """Whether a record is of older code is for the list to say: a page that said it would be wrong from the next change on."""
+    found = figures()
+    for record in found.values():
+        record["code_hash"] = "older"
+    for name in tables.TABLES:
+        marked = f"<!-- evidence:{name} -->\n<!-- /evidence -->"
+        assert tables.rewritten(marked, found) == tables.rewritten(marked, figures())
+
+
 def test_chinese_pages_have_chinese_headings() -> None:
     for name in tables.TABLES:
         made = tables.rewritten(f"<!-- evidence:{name} -->\n<!-- /evidence -->", figures(), chinese_words=True)

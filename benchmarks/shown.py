@@ -1,0 +1,70 @@
+"""What the tables of evidence share: rows, the Chinese of their words, what stands where a record is absent, when a record was made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Record = Mapping[str, Any]
+Records = Mapping[str, Record]
+Say = Callable[[str], str]
+BENCHES = (
+    "ngram-kenlm", "nanogpt-cpu", "training-speed", "recurrent-speed", "encoder-speed", "translation-speed", "tokenizer-speed", "cli-start",
+)  # fmt: skip
+
+CHINESE = {
+    "what": "内容", "asked": "要求", "measured": "实测", "measured on": "测于", "given again by": "重做命令", "model": "模型",
+    "bits per byte": "每字节比特",
+    "perplexity": "困惑度", "parameters": "参数量", "time used": "所用时间", "training tokens/s": "训练词元/秒", "text": "文本",
+    "tokenizer": "分词器", "peer": "对照", "ratio": "比值", "characters": "字", "words": "词", "not measured yet": "尚未测量",
+    "of the bytes lost": "的字节丢失",
+    "Penn Treebank, 5-gram: test perplexity": "Penn Treebank，5-gram：测试困惑度",
+    "Penn Treebank, 3-gram: test perplexity": "Penn Treebank，3-gram：测试困惑度",
+    "Penn Treebank, LSTM, {} min: test perplexity": "Penn Treebank，LSTM，{} 分钟：测试困惑度",
+    "tinyshakespeare, decoder, {} min: nats a character": "tinyshakespeare，decoder，{} 分钟：每字符奈特",
+    "Multi30k, English to German, {} min: BLEU": "Multi30k，英译德，{} 分钟：BLEU",
+    "STS-B, English: Spearman by contrast over mean pooling": "STS-B 英文：对比学习较均值池化的 Spearman 增益",
+    "STS-B, Chinese: Spearman by contrast over mean pooling": "STS-B 中文：对比学习较均值池化的 Spearman 增益",
+    "the same, text tokens/s with each side's own loader": "同上，各用自己的装载器，文本词元/秒",
+    "killed runs that end with the same bits": "被杀后恢复、权重逐位相同的运行", "of which inside a save": "其中在保存途中被杀",
+    "the main job, from command to report": "主要任务：从命令到报告", "text to estimated 5-gram": "从文本到 5-gram 模型",
+    "memory for it above the imports": "所需内存（导入之外）", "scored words/s, one thread": "评分词/秒，单线程",
+    "scored words/s, two threads": "评分词/秒，双线程", "time to 1.88 nats a character": "达到每字符 1.88 奈特的时间",
+    "training step, 6 layers of 384": "训练一步，6 层宽 384", "training step, LSTM": "训练一步，LSTM",
+    "training step, encoder": "训练一步，编码器", "training step, encoder–decoder": "训练一步，编码器–解码器",
+    "share of the best matrix rate": "占最佳矩阵速率", "byte-level BPE, a text": "字节级 BPE，整篇",
+    "byte-level BPE, lines": "字节级 BPE，逐行",
+    "CPU recipe of nanoGPT": "nanoGPT 的 CPU 配方", "documents": "文档",
+    "test perplexity (95 %)": "测试困惑度（95 %）", "of each seed": "各种子",
+    "bound": "上界", "samples": "个样本", "seed": "种子", "negative ELBO": "负 ELBO", "latents exchanged": "交换潜变量",
+    "active units": "活跃维数",
+    "over the LSTM's nats": "与 LSTM 奈特之比",
+}  # fmt: skip
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table.
+
+    >>> print(table(["a", "b"], [["1", "2"]]))
+    | a | b |
+    |---|---|
+    | 1 | 2 |
+    """
+    lines = ["| " + " | ".join(row) + " |" for row in (heads, *rows)]
+    return "\n".join([lines[0], "|---" * len(heads) + "|", *lines[1:]])
+
+
+def missing(name: str, say: Say) -> str:
+    """What stands where a record is absent."""
+    return f"*{say('not measured yet')}: {again(name)}*"
+
+
+def again(name: str) -> str:
+    """The command that makes a record."""
+    return f"`make {'bench' if name in BENCHES else 'evidence'} ONLY={name}`"
+
+
+def dated(made: str, found: Records, names: Sequence[str], say: Say) -> str:
+    """A table, and below it on which day each of its records was made, and how to make it again."""
+    told = [f"{say('measured on')} {found[name]['date']}: {again(name)}" for name in names if name in found]
+    return f"{made}\n\n<sub>{'; '.join(told)}</sub>" if told else made

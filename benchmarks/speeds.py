@@ -1,0 +1,81 @@
+"""The table of speeds: Bimo beside public peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from benchmarks.shown import Records, Say, missing, table
+from bimo.evaluation import display
+
+
+def speed(found: Records, say: Say) -> str:
+    """Bimo beside public peers: medians of interleaved rounds."""
+    rows: list[list[str]] = []
+    for name, make in SPEEDS.items():
+        if name in found:
+            rows += [[*cells, found[name]["date"]] for cells in make(found[name]["figures"], say)]
+        else:
+            rows.append([missing(name, say), "", "", "", ""])
+    return table([say("what"), "Bimo", say("peer"), say("ratio"), say("measured on")], rows)
+
+
+def _kenlm(f: Mapping[str, Any], say: Say) -> list[list[str]]:
+    theirs = display.count(f.get("kenlm_words_per_s"))
+    scored = [
+        [say(f"scored words/s, {threads}"), display.count(f[f"ours_words_per_s_{n}"]), f"KenLM: {theirs}", _ratio(f.get(f"ratio_{n}"))]
+        for threads, n in (("one thread", "1"), ("two threads", "N"))
+    ]
+    return [
+        [say("text to estimated 5-gram"), display.seconds(f["seconds_to_model"]), "lmplz: 1.5 s", ""],
+        [say("memory for it above the imports"), f"{f['peak_mib_above_imports']:.0f} MiB", "lmplz: 230 MiB", ""],
+        *scored,
+    ]
+
+
+def _nanogpt(f: Mapping[str, Any], say: Say) -> list[list[str]]:
+    peer = f"{say('CPU recipe of nanoGPT')}: {display.seconds(f['theirs_seconds'])}"
+    sign = "≥ " if f["at_least"] else ""
+    return [[say("time to 1.88 nats a character"), display.seconds(f["ours_seconds"]), peer, sign + _ratio(f["ratio"])]]
+
+
+def _training(what: str, peer: str) -> Callable[[Mapping[str, Any], Say], list[list[str]]]:
+    def rows(f: Mapping[str, Any], say: Say) -> list[list[str]]:
+        ours, theirs = (f"{display.seconds(f[f'{side}_seconds_per_step'])}" for side in ("ours", "theirs"))
+        made = [[f"{say(what)} ({f['precision']})", ours, f"{peer}: {theirs}", _ratio(f["ratio"])]]
+        if "ours_share_of_matrix_rate" in f:
+            shares = (display.percent(f[f"{side}_share_of_matrix_rate"], 0) for side in ("ours", "theirs"))
+            made.append([say("share of the best matrix rate"), *shares, ""])
+        if "ratio_shuffled" in f:
+            made.append([say("the same, text tokens/s with each side's own loader"), "", "", _ratio(f["ratio_shuffled"])])
+        return made
+
+    return rows
+
+
+def _tokenizers(f: Mapping[str, Any], say: Say) -> list[list[str]]:
+    return [
+        [
+            f"{say(what)} ({name})",
+            f"{t[f'ours_{form}_megabytes_per_s']:.1f} MB/s",
+            f"tokenizers: {t[f'theirs_{form}_megabytes_per_s']:.1f} MB/s",
+            _ratio(t[f"ratio_{form}"]),
+        ]
+        for name, t in f.items()
+        for what, form in (("byte-level BPE, a text", "one"), ("byte-level BPE, lines", "lines"))
+    ]
+
+
+def _ratio(value: float | None) -> str:
+    return display.NONE if value is None else f"{value:.2f}×"
+
+
+SPEEDS: dict[str, Callable[[Mapping[str, Any], Say], list[list[str]]]] = {
+    "ngram-kenlm": _kenlm,
+    "nanogpt-cpu": _nanogpt,
+    "training-speed": _training("training step, 6 layers of 384", "transformers GPT-2"),
+    "recurrent-speed": _training("training step, LSTM", "torch.nn.LSTM"),
+    "encoder-speed": _training("training step, encoder", "transformers BERT"),
+    "translation-speed": _training("training step, encoder–decoder", "torch.nn.Transformer"),
+    "tokenizer-speed": _tokenizers,
+}
