@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import cli_start, interleave, recurrent_speed, tokenizer_speed, training_speed
+from benchmarks import bench, cli_start, interleave, recurrent_speed, tokenizer_speed, training_speed
+from benchmarks.record import Desk
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +32,12 @@ def test_medians_ratio_and_share() -> None:
     found = interleave.compared({"ours": [1.0, 2.0, 9.0], "theirs": [3.0, 3.0, 4.0]}, tokens=100, precision="fp32", flops=1e12)
     assert (found["ratio"], found["ratio_of_fastest"], found["ours_tokens_per_second"]) == (1.5, 3.0, 50.0)
     assert found["ours_share_of_matrix_rate"] == 0.5
+
+
+def test_what_is_asked_is_asked_of_the_same_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(tmp_path)
+    monkeypatch.setattr(desk, "module", lambda *_: {"ratio": 1.1, "ratio_shuffled": 1.7})
+    assert {e.name: e for e in bench.ENTRIES}["translation-speed"].work(desk)["reached"] is False
 
 
 def test_training_steps_are_of_one_function() -> None:

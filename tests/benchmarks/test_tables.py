@@ -41,7 +41,7 @@ def figures() -> dict[str, dict[str, Any]]:
     ptb = {**row, "documents": "stream", "tokens": 1000, "perplexity_low": 105.0, "perplexity_high": 115.0}
     use = {"documents": 50, "kl": 7.0, "exchanged": 4.2, "exchanged_error": 0.2, "active_units": 12, "units": 32, "bound": 101.5}
     vae = {**ptb, "label": "VAE", "documents": "line", "seed": 1, "latent": use, "bound_nats": 4800.0, "samples": 20, "over_the_lstm": 1.02}
-    step = {"precision": "fp32", "ours_seconds_per_step": 1.0, "theirs_seconds_per_step": 1.5, "ratio": 1.5}
+    step = {"precision": "fp32", "ours_seconds_per_step": 1.0, "theirs_seconds_per_step": 1.5, "ratio": 1.5, "target": 1.3}
     shares = {"ours_share_of_matrix_rate": 0.6, "theirs_share_of_matrix_rate": 0.4}
     speeds = {f"{side}_{form}_megabytes_per_s": 3.0 for side in ("ours", "theirs") for form in ("one", "lines")}
     found: dict[str, dict[str, Any]] = {
@@ -66,7 +66,7 @@ def figures() -> dict[str, dict[str, Any]]:
         },
         "cli-start": {"help_seconds": 0.3},
         "ngram-kenlm": {"seconds_to_model": 0.9, "peak_mib_above_imports": 300.0, "ours_words_per_s_1": 5e6, "ours_words_per_s_N": 1e7},
-        "nanogpt-cpu": {"theirs_seconds": 130.0, "ours_seconds": 32.5, "ratio": 4.0, "at_least": False},
+        "nanogpt-cpu": {"theirs_seconds": 130.0, "ours_seconds": 32.5, "ratio": 4.0, "at_least": False, "target": 3.5},
         "training-speed": {**step, **shares},
         "recurrent-speed": step,
         "encoder-speed": step,
@@ -91,7 +91,16 @@ def figures() -> dict[str, dict[str, Any]]:
                 "`make bench ONLY=cli-start`",
             ],
         ),
-        ("speed", ["| 32.5 s | CPU recipe of nanoGPT: 2 min 10 s | 4.00× |", "| 1.50× |", "| 1.75× |", "KenLM: – | – |", "60\u00a0%"]),
+        (
+            "speed",
+            [
+                "| 32.5 s | CPU recipe of nanoGPT: 2 min 10 s | 4.00× | ≥ 3.5× |",
+                "| 1.50× | ≥ 1.3× |",
+                "| 1.75× |",
+                "KenLM: – | – | ≥ 2× |",
+                "60\u00a0%",
+            ],
+        ),
         ("wikitext2", ["| LSTM | 1.500 | 100.0 | 5.00 M | 10.0 k | 9.00 s |"]),
         ("chinese", ["| lm-zh-wiki | characters | 1.500 |", "| lm-zh-wiki | words (12.5\u00a0% of the bytes lost) | – |"]),
         (
