@@ -102,4 +102,4 @@ ENTRIES = (
 )
 
 if __name__ == "__main__":
-    sys.exit(main("benchmarks.bench", ENTRIES, always=True, after=tables.rewrite_all))
+    sys.exit(main("benchmarks.bench", ENTRIES, always=True, after=tables.rewrite_all, patience=300))

@@ -29,6 +29,7 @@ from bimo.core import runtime, store
 from bimo.core.errors import MachineError, UserError, did_you_mean
 
 ROOT = Path(__file__).resolve().parents[1]
+BUSY = 0.5  # a load of the last minute beyond which a timing is not one of an idle machine
 
 
 def data_folder() -> Path:
@@ -165,14 +166,20 @@ def hashes_of(entry: Entry, root: Path = ROOT) -> dict[str, str | None]:
     return {"code_hash": hashlib.sha256(code.encode()).hexdigest()[:16], "recipe_hash": recipes}
 
 
-def make(entry: Entry, command: str, rounds: int | None = None, root: Path = ROOT) -> dict[str, Any]:
-    """Do the entry's work and write its record; hashes are those from before the work."""
+def make(entry: Entry, command: str, rounds: int | None = None, root: Path = ROOT, patience: float = 0) -> dict[str, Any]:
+    """Do the entry's work and write its record; hashes are those from before the work.
+
+    patience: seconds to wait, at most, for an idle machine (an earlier timing is a load too).
+    """
     files_of(entry.recipes, root)  # a recipe that is not there is told before the work, not after it
     hashes = hashes_of(entry, root)
     place = root / "runs" / "evidence" / entry.name
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     desk = Desk(place, entry.seed, rounds)
+    end = time.monotonic() + patience
+    while os.getloadavg()[0] > BUSY and time.monotonic() < end:
+        time.sleep(1)
     load, begin = os.getloadavg()[0], time.perf_counter()
     figures = entry.work(desk)
     record = {
@@ -206,8 +213,9 @@ def main(
     after: Callable[[], object],
     arguments: Sequence[str] | None = None,
     root: Path = ROOT,
+    patience: float = 0,
 ) -> int:
-    """`python -m MODULE [names…]`: make what is absent or no longer current (all that is named, with --force or `always`)."""
+    """`python -m MODULE [names…]`: make what is absent or no longer current (all that is named, with --force or `always`); see `make`."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=f"entries: {', '.join(e.name for e in entries)}")
     parser.add_argument("names", nargs="*", help="all of them if none is given")
     parser.add_argument("--force", action="store_true", help="make them again even where they are current")
@@ -224,14 +232,14 @@ def main(
         for entry in chosen:
             print(f"{entry.name:<20} {state_of(entry, root):<24} about {entry.minutes:g} min  {entry.shows}")
         return 0
-    failed = [e.name for e in chosen if not _made(e, module, asked.force or always, asked.runs, root)]
+    failed = [e.name for e in chosen if not _made(e, module, asked.force or always, asked.runs, root, patience)]
     after()
     if failed:
         print(f"{module}: not made: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _made(entry: Entry, module: str, force: bool, rounds: int | None, root: Path) -> bool:
+def _made(entry: Entry, module: str, force: bool, rounds: int | None, root: Path, patience: float) -> bool:
     state = state_of(entry, root)
     if state == "current" and not force:
         print(f"{entry.name}: current, skipped", file=sys.stderr)
@@ -239,7 +247,7 @@ def _made(entry: Entry, module: str, force: bool, rounds: int | None, root: Path
     print(f"{entry.name}: {state}; about {entry.minutes:g} minutes", file=sys.stderr, flush=True)
     command = f"python -m {module} {entry.name}" + (f" --runs {rounds}" if rounds else "")
     try:
-        record = make(entry, command, rounds, root)
+        record = make(entry, command, rounds, root, patience)
     except (UserError, MachineError) as error:
         print(f"{entry.name}: {error}", file=sys.stderr)
         return False

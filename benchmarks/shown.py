@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.record import BUSY
+
 Record = Mapping[str, Any]
 Records = Mapping[str, Record]
 Say = Callable[[str], str]
@@ -14,6 +16,7 @@ BENCHES = (
 
 CHINESE = {
     "what": "内容", "asked": "要求", "measured": "实测", "measured on": "测于", "given again by": "重做命令", "model": "模型",
+    "timed while the machine was at other work": "计时时机器另有工作",
     "bits per byte": "每字节比特",
     "perplexity": "困惑度", "parameters": "参数量", "time used": "所用时间", "training tokens/s": "训练词元/秒", "text": "文本",
     "tokenizer": "分词器", "peer": "对照", "ratio": "比值", "characters": "字", "words": "词", "not measured yet": "尚未测量",
@@ -62,6 +65,17 @@ def missing(name: str, say: Say) -> str:
 def again(name: str) -> str:
     """The command that makes a record."""
     return f"`make {'bench' if name in BENCHES else 'evidence'} ONLY={name}`"
+
+
+def day(found: Records, name: str) -> str:
+    """When a record was made; marked where it is a timing of a busy machine."""
+    busy = name in BENCHES and found[name]["machine"]["load_before"] > BUSY
+    return f"{found[name]['date']} †" if busy else found[name]["date"]
+
+
+def explained(made: str, say: Say) -> str:
+    """A table, and below it what its mark means."""
+    return f"{made}\n\n<sub>† {say('timed while the machine was at other work')}</sub>" if "†" in made else made
 
 
 def dated(made: str, found: Records, names: Sequence[str], say: Say) -> str:

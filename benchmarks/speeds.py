@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks.shown import Records, Say, missing, table
+from benchmarks.shown import Records, Say, day, explained, missing, table
 from bimo.evaluation import display
 
 
 def speed(found: Records, say: Say) -> str:
-    """Bimo beside public peers: medians of interleaved rounds."""
+    """Bimo beside public peers: medians of interleaved rounds, of steps also the ratio of each side's fastest."""
     rows: list[list[str]] = []
     for name, make in SPEEDS.items():
         if name in found:
-            rows += [[*cells, found[name]["date"]] for cells in make(found[name]["figures"], say)]
+            rows += [[*cells, day(found, name)] for cells in make(found[name]["figures"], say)]
         else:
             rows.append([missing(name, say), "", "", "", "", ""])
-    return table([say("what"), "Bimo", say("peer"), say("ratio"), say("asked"), say("measured on")], rows)
+    return explained(table([say("what"), "Bimo", say("peer"), say("ratio"), say("asked"), say("measured on")], rows), say)
 
 
 def _kenlm(f: Mapping[str, Any], say: Say) -> list[list[str]]:
@@ -48,7 +48,15 @@ def _nanogpt(f: Mapping[str, Any], say: Say) -> list[list[str]]:
 def _training(what: str, peer: str) -> Callable[[Mapping[str, Any], Say], list[list[str]]]:
     def rows(f: Mapping[str, Any], say: Say) -> list[list[str]]:
         ours, theirs = (f"{display.seconds(f[f'{side}_seconds_per_step'])}" for side in ("ours", "theirs"))
-        made = [[f"{say(what)} ({f['precision']})", ours, f"{peer}: {theirs}", _ratio(f["ratio"]), _asked(f)]]
+        made = [
+            [
+                f"{say(what)} ({f['precision']})",
+                ours,
+                f"{peer}: {theirs}",
+                f"{_ratio(f['ratio'])} ({_ratio(f['ratio_of_fastest'])})",
+                _asked(f),
+            ]
+        ]
         if "ours_share_of_matrix_rate" in f:
             shares = (display.percent(f[f"{side}_share_of_matrix_rate"], 0) for side in ("ours", "theirs"))
             made.append([say("share of the best matrix rate"), *shares, "", ""])

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.quality import budget_of
 from benchmarks.record import ROOT, read_all
-from benchmarks.shown import CHINESE, Records, Say, again, dated, missing, table
+from benchmarks.shown import CHINESE, Records, Say, again, dated, day, explained, missing, table
 from benchmarks.speeds import speed
 from bimo.core import store
 from bimo.core.budget import Budget
@@ -44,7 +44,7 @@ def quality(found: Records, say: Say) -> str:
     recipes = {"ptb-lstm": "ptb-lstm", "tinyshakespeare-147": "tinyshakespeare", "multi30k": "multi30k"}
     minutes = {name: _minutes(recipe) for name, recipe in recipes.items()}
     rows = [[say(what).format(minutes.get(name)), asked, *_measured(found, name, show, say)] for name, what, asked, show in lines]
-    return table([say(h) for h in ("what", "asked", "measured", "measured on", "given again by")], rows)
+    return explained(table([say(h) for h in ("what", "asked", "measured", "measured on", "given again by")], rows), say)
 
 
 def _minutes(recipe: str) -> str:
@@ -55,7 +55,7 @@ def _minutes(recipe: str) -> str:
 def _measured(found: Records, name: str, show: Callable[[Any], str], say: Say) -> list[str]:
     if name not in found:
         return [say("not measured yet"), "", again(name)]
-    return [show(found[name]["figures"]), found[name]["date"], again(name)]
+    return [show(found[name]["figures"]), day(found, name), again(name)]
 
 
 def _lstm(f: Mapping[str, Any]) -> str:

@@ -163,6 +163,17 @@ def test_the_command_skips_forces_lists_and_refuses(entry: Entry, house: Path, c
     assert "did you mean fake?" in capsys.readouterr().err
 
 
+def test_a_timing_waits_for_an_idle_machine(entry: Entry, house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = [3.0, 0.9, 0.4, 0.4]
+    waited: list[float] = []
+    monkeypatch.setattr(record.os, "getloadavg", lambda: (loads.pop(0), 0.0, 0.0))
+    monkeypatch.setattr(record.time, "sleep", waited.append)
+    assert record.make(entry, "again", root=house, patience=60)["machine"]["load_before"] == 0.4
+    assert len(waited) == 2
+    loads[:] = [3.0, 3.0]
+    assert record.make(entry, "again", root=house)["machine"]["load_before"] == 3.0
+
+
 def test_an_entry_that_fails_is_told_and_leaves_no_record(house: Path, entry: Entry) -> None:
     def fails(desk: Desk) -> dict[str, object]:
         raise UserError("no data")
