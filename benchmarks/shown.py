@@ -30,7 +30,7 @@ CHINESE = {
     "STS-B, Chinese: Spearman by contrast over mean pooling": "STS-B 中文：对比学习较均值池化的 Spearman 增益",
     "the same, text tokens/s with each side's own loader": "同上，各用自己的装载器，文本词元/秒",
     "killed runs that end with the same bits": "被杀后恢复、权重逐位相同的运行", "of which inside a save": "其中在保存途中被杀",
-    "the main job, from command to report": "主要任务：从命令到报告", "text to estimated 5-gram": "从文本到 5-gram 模型",
+    "the main job, from command to report": "主要任务：从命令到报告", "lines in memory to estimated 5-gram": "从内存中的文本行到 5-gram 模型",
     "memory for it above the imports": "所需内存（导入之外）", "scored words/s, one thread": "评分词/秒，单线程",
     "scored words/s, two threads": "评分词/秒，双线程", "time to 1.88 nats a character": "达到每字符 1.88 奈特的时间",
     "training step, 6 layers of 384": "训练一步，6 层宽 384", "training step, LSTM": "训练一步，LSTM",
