@@ -142,7 +142,11 @@ def _refuse_otherwise_prepared(recipe: Recipe, corpus: Corpus) -> None:
         **{name: files[0] if len(files) == 1 else f"a part of {recipe.text.sources[0]}" for name, files in read.items()},
     }  # fmt: skip
     asked = {name: getattr(recipe.text, name) for name in sorted(recipe.text.model_fields_set & set(holds))}
-    wrong = [f"text.{name} is {holds[name]} there, not {value}" for name, value in asked.items() if value not in (None, holds[name])]
+    wrong = [
+        f"text.{name} is {holds[name]} there, not {value}"
+        for name, value in asked.items()
+        if value is not None and holds[name] not in (value, store.printable(value))
+    ]
     if wrong:
         raise RecipeError(f"{recipe.text.sources[0]} is prepared already: {'; '.join(wrong)}; it can only be chosen in bimo prepare")
 
@@ -157,7 +161,7 @@ def _name(sources: Sequence[str]) -> str:
 def _title(corpus: Corpus) -> str:
     """What the report calls the text: the name of the file that was read, and how many others."""
     files = [Path(f["name"]).name for f in corpus.manifest["reading"]["train"]["files"]]
-    return f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else files[0] if files else corpus.folder.name
+    return f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else files[0] if files else store.printable(corpus.folder.name)
 
 
 def train(
@@ -188,6 +192,7 @@ def train(
 
 
 def _refuse_used(folder: Path) -> None:
+    store.refuse_odd_name(folder)
     if (folder / "recipe.yaml").exists():
         raise RecipeError(f"{folder}: holds a run already; go on with bimo train --resume {folder}, or choose another --out")
 
@@ -266,7 +271,7 @@ def _one_of(name: str, base: Recipe, shared: Mapping[str, Any], overrides: list[
 
 def _command() -> str:
     """The command line of this process, as one would type it."""
-    return shlex.join(["bimo", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("bimo", "__main__") else ""
+    return store.printable(shlex.join(["bimo", *sys.argv[1:]])) if Path(sys.argv[0]).stem in ("bimo", "__main__") else ""
 
 
 # -- models ---------------------------------------------------------------------------------------------------------------

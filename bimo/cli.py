@@ -6,7 +6,7 @@ Results go to standard output, progress to standard error. Exit codes: 0; 2 the 
 
 from __future__ import annotations
 
-import json
+import io
 import os
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from bimo.core import registry
+from bimo.core import registry, store
 from bimo.core.errors import BimoError, UserError
 
 app = typer.Typer(
@@ -49,7 +49,7 @@ def _split(words: list[str] | None) -> tuple[list[str], list[str]]:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+    print(store.json_text(value))
 
 
 @app.command()
@@ -284,6 +284,8 @@ def _version(
 
 def main() -> None:
     """Run the command line; every error is one line on standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":  # letters that cannot be printed are spelled out
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         sys.exit(app(standalone_mode=False))
     except typer.Abort:
@@ -316,7 +318,7 @@ def _fail_usage(error: Any) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print("bimo: " + " ".join(message.split()), file=sys.stderr)
+    print("bimo: " + " ".join(store.printable(message).split()), file=sys.stderr)
     sys.exit(code)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -277,7 +278,6 @@ def test_an_unwritable_folder_is_the_users_to_choose(bimo_cli: Cli, place: Path,
 
 
 def test_ctrl_c_ends_with_130(bimo_cli: Cli, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
     import signal
 
     from bimo.training import loop
@@ -367,6 +367,24 @@ def test_names_with_signs_blanks_and_chinese(bimo_cli: Cli, place: Path, tmp_pat
     assert f"'{out}'" in ran.out, "the command to go on with is quoted"
     assert bimo_cli("train", "a=b c 中文.txt", "--family", "ngram", "--tokenizer", "char", "model.order=2").code == 0
     assert [p.name for p in Path("runs").iterdir()] == ["a-b-c-中文-1"]
+
+
+def test_names_that_are_no_utf8(bimo_cli: Cli, place: Path, tmp_path: Path) -> None:
+    folder, odd = tmp_path / "zip", tmp_path / os.fsdecode("出去".encode("gb18030"))
+    folder.mkdir()
+    poem = folder / os.fsdecode("唐诗.txt".encode("gb18030"))
+    poem.write_bytes((place / "text.txt").read_bytes())
+    ran = bimo_cli("train", folder, "--family", "ngram", "--tokenizer", "char", "--out", tmp_path / "run", "model.order=2")
+    assert ran.code == 0, ran.err
+    assert r"\xcc\xc6" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert bimo_cli("evaluate", tmp_path / "run", poem).code == 0
+    ran = bimo_cli("prepare", poem, "--out", odd, "--valid", poem, "--json")
+    assert r"\xcc\xc6" in ran.json["reading"]["valid"]["files"][0]["name"]
+    told = bimo_cli("train", odd, "--family", "ngram", "--valid", poem, "--out", tmp_path / "odd", "--json")
+    assert told.code == 0, told.err
+    assert json.loads((tmp_path / "odd" / "run.json").read_text(encoding="utf-8"))["corpus"] == str(odd)
+    refused(bimo_cli("train", folder, "--out", odd), r"\xb3\xf6", "its name is not UTF-8")
+    refused(bimo_cli("train", os.fsdecode(b"\xff.txt")), r"\xff.txt: no such file")
 
 
 def test_a_line_of_ten_megabytes_and_gb18030(bimo_cli: Cli, place: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from bimo.core.errors import MachineError, ModelError, UserError
 
+_HALVES = re.compile("[\ud800-\udfff]")
 _STAGES: list[Callable[[str, Path], None]] = []  # told of each stage of a save: "write", "sync", "rename", "renamed"
 
 _UMASK = os.umask(0)
@@ -117,6 +118,15 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
+def printable(text: str | Path) -> str:
+    """`text` as UTF-8 can hold it: bytes of a file's name that are no UTF-8, which Python keeps as half surrogates, are spelled out.
+
+    >>> print(printable(b"\\xcc\\xc6.txt".decode("utf-8", "surrogateescape")))
+    \\xcc\\xc6.txt
+    """
+    return _HALVES.sub(lambda half: f"\\x{ord(half[0]) - 0xDC00:02x}" if half[0] >= "\udc80" else f"\\u{ord(half[0]):04x}", str(text))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     data = text.encode("utf-8")
@@ -127,9 +137,17 @@ def write_text(path: Path, text: str) -> None:
     write_beside(Path(path), write)
 
 
+def json_text(value: Any) -> str:
+    """`value` as JSON. Infinity and NaN must have been replaced by None before.
+
+    Half surrogates (names that are no UTF-8) become JSON's own escapes, so that they are read as they were.
+    """
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON, whole or not at all. Infinity and NaN must have been replaced by None before."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write `json_text`, whole or not at all."""
+    write_text(path, json_text(value) + "\n")
 
 
 def read_json(path: Path, error: type[UserError] = ModelError) -> Any:
@@ -145,11 +163,18 @@ def read_json(path: Path, error: type[UserError] = ModelError) -> Any:
         raise error(f"{path}: not valid JSON ({cause})") from None
 
 
+def refuse_odd_name(path: Path, error: type[UserError] = UserError) -> None:
+    """Raise `error` where a path is no UTF-8: safetensors opens no such file."""
+    if printable(path) != str(path):
+        raise error(f"{path}: its name is not UTF-8, under which a model cannot be opened; choose another name")
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
     """Write torch tensors as safetensors, whole or not at all."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    refuse_odd_name(path)
     contiguous = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
 
     def write(beside: Path) -> None:
@@ -172,6 +197,7 @@ def read_tensors(path: Path, error: type[UserError] = ModelError) -> dict[str, A
     path = Path(path)
     if not path.is_file():
         raise error(f"{path}: no such file")
+    refuse_odd_name(path, error)
     try:
         # Products of matrices that lie askew in the file differ in their last bits: what is saved and loaded must not.
         return {name: t if t.data_ptr() % 64 == 0 else t.clone() for name, t in load_file(path).items()}

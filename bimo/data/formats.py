@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from bimo.core.store import printable
 from bimo.data.encodings import Unreadable
 
 CHUNK = 1 << 20
@@ -39,7 +40,7 @@ def leaves(path: Path) -> Iterator[Leaf]:
         yield from _zip_leaves(path)
     else:
         size = path.stat().st_size if path.is_file() else 0
-        yield _leaf(str(path), path.name, lambda: open(path, "rb"), size)  # noqa: SIM115
+        yield _leaf(printable(path), path.name, lambda: open(path, "rb"), size)  # noqa: SIM115
 
 
 def _leaf(name: str, file_name: str, opened: Callable[[], BinaryIO], size: int) -> Leaf:
@@ -88,7 +89,7 @@ def _zip_leaves(path: Path) -> Iterator[Leaf]:
         if len(members) > MAX_MEMBERS:
             raise Unreadable(f"{len(members):,} members, more than {MAX_MEMBERS:,}; unpack it yourself")
         for member in members:
-            yield _member(archive, member, f"{path}:{member.filename}")
+            yield _member(archive, member, printable(f"{path}:{member.filename}"))
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Leaf:

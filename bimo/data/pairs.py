@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 
 from bimo.core.errors import SourceError
+from bimo.core.store import printable
 from bimo.data.documents import FileReport, ReadReport, lines_of, utf8_length
 from bimo.data.encodings import Found, decode_blocks
 from bimo.data.formats import Leaf, byte_chunks
@@ -32,16 +33,17 @@ def read_pairs(name: str, find: Callable[[str], Iterator[Leaf]], report: ReadRep
     assert sides is not None
     found = Found(), Found()
     given, text = (_lines(_the_leaf(side, find), into) for side, into in zip(sides, found, strict=True))
-    entry = FileReport(sides[1], "text", "utf-8", notes=[f"line by line what it is given: {sides[0]}"])
+    shown = printable(sides[0]), printable(sides[1])
+    entry = FileReport(shown[1], "text", "utf-8", notes=[f"line by line what it is given: {shown[0]}"])
     for number, (source, target) in enumerate(itertools.zip_longest(given, text), 1):
         if source is None or target is None:
             short, long = (sides[0], sides[1]) if source is None else (sides[1], sides[0])
             raise SourceError(f"{name}: {short} ends after {number - 1} lines, {long} goes on; they must have a line for each line")
         size = utf8_length(target) + 1
-        yield sides[1], (target, size, source)
+        yield shown[1], (target, size, source)
         entry.documents += 1
         entry.bytes += size
-    for side, into in zip(sides, found, strict=True):
+    for side, into in zip(shown, found, strict=True):
         if into.replaced:
             entry.notes.append(f"{side}: {into.replaced} byte sequences are not {into.encoding} and became U+FFFD")
     entry.encoding = found[1].encoding

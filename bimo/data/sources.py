@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from bimo.core.errors import RecipeError, SourceError, did_you_mean
+from bimo.core.store import printable
 from bimo.data.documents import (
     MODES,
     Document,
@@ -123,7 +124,7 @@ def _find_leaves(names: Iterable[str], report: ReadReport) -> Iterator[Leaf]:
             try:
                 yield from leaves(path)
             except Unreadable as cause:
-                report.skipped.append((str(path), str(cause)))
+                report.skipped.append((printable(path), str(cause)))
 
 
 def _find_files(name: str, report: ReadReport) -> Iterator[Path]:
@@ -147,15 +148,15 @@ def _walk(folder: Path, report: ReadReport) -> Iterator[Path]:
     """The files below a folder, sorted; hidden ones are listed as skipped."""
 
     def refused(error: OSError) -> None:
-        report.skipped.append((str(error.filename), f"cannot be read ({error.strerror})"))
+        report.skipped.append((printable(error.filename), f"cannot be read ({error.strerror})"))
 
     for root, folders, files in os.walk(folder, onerror=refused):
         for hidden in sorted(n for n in [*folders, *files] if n.startswith(".")):
-            report.skipped.append((str(Path(root) / hidden), "hidden"))
+            report.skipped.append((printable(Path(root) / hidden), "hidden"))
         folders[:] = sorted(n for n in folders if not n.startswith("."))
         for file in sorted(n for n in files if not n.startswith(".")):
             path = Path(root) / file
             if path.is_file():
                 yield path
             else:
-                report.skipped.append((str(path), "not a file, or a link to nothing"))
+                report.skipped.append((printable(path), "not a file, or a link to nothing"))

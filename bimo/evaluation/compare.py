@@ -133,6 +133,7 @@ def _work() -> int:
 
 
 def _told(folder: Path, job: dict[str, Any], why: str) -> int:
+    why = store.printable(why)
     print(f"{job['recipe']['family']}: {why}", file=sys.stderr)
     with contextlib.suppress(BimoError, OSError):
         store.write_json(folder / "error.json", {"error": why})

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bimo.core import runtime
+from bimo.core import runtime, store
 from bimo.data.corpus import Corpus
 from bimo.data.split import Split
 from bimo.evaluation.results import Machine, Point, SplitFacts, TextFacts, TokenizerFacts
@@ -38,7 +38,7 @@ def text_facts(corpus: Corpus, name: str, sources: Sequence[str] = ()) -> TextFa
     reading = manifest["reading"]
     return TextFacts(
         name=name,
-        sources=list(sources),
+        sources=[store.printable(source) for source in sources],
         language=guess_language(corpus.tokenizer.decode(beginning, stream=corpus.documents == "stream")),
         documents=corpus.documents,
         tokenizer=TokenizerFacts(
