@@ -186,15 +186,9 @@ def train(
     recipe = _recipe(_listed(sources), overrides, family=family, budget=budget, seed=seed, **text)
     name = _name(recipe.text.sources)
     folder = Path(out) if out is not None else store.next_run_folder(name)
-    _refuse_used(folder)
+    runs.refuse_used(folder)
     corpus = _corpus(recipe, folder / "corpus")
     return runs.run(recipe, corpus, folder, name=_title(corpus), command=_command())
-
-
-def _refuse_used(folder: Path) -> None:
-    store.refuse_odd_name(folder)
-    if (folder / "recipe.yaml").exists():
-        raise RecipeError(f"{folder}: holds a run already; go on with bimo train --resume {folder}, or choose another --out")
 
 
 def resume(folder: str | Path) -> Run:
@@ -254,6 +248,7 @@ def compare(
     recipes = [_one_of(name, base, shared, overrides) for name in names or ()]  # a wrong one is told before the text is read
     name = _name(base.text.sources)
     folder = Path(out) if out is not None else store.next_run_folder(f"{name}-comparison")
+    comparison.refuse_used(folder, [recipe.family for recipe in recipes] or registry.families())
     corpus = _corpus(base, folder / "corpus")
     if names is None:
         recipes = [_one_of(name, base, shared, overrides) for name in comparison.fitting(corpus)]

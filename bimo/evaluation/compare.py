@@ -16,10 +16,11 @@ from bimo.core import registry, store
 from bimo.core.errors import BimoError, Interrupted
 from bimo.core.recipe import Recipe
 from bimo.data.corpus import Corpus
+from bimo.evaluation import runs
 from bimo.evaluation.facts import machine_facts, text_facts
 from bimo.evaluation.report import write_report
 from bimo.evaluation.results import Comparison, Row
-from bimo.evaluation.runs import RESULT, run
+from bimo.evaluation.runs import RESULT
 from bimo.evaluation.tables import markdown_table
 from bimo.models.base import Kind
 from bimo.training.fit import refusal
@@ -35,17 +36,25 @@ def fitting(corpus: Corpus) -> list[str]:
     return [name for name in names if registry.family(name).load().kind in kinds]
 
 
+def refuse_used(out: Path, families: Sequence[str]) -> None:
+    """Raise `RecipeError` where a comparison of these in `out` would take away a run that no comparison made."""
+    runs.refuse_used(out)
+    for name in _names(families):
+        runs.refuse_used(out / name, compared=True)
+
+
 def compare(recipes: Sequence[Recipe], corpus: Corpus, out: Path, *, name: str, command: str = "", quiet: bool = False) -> Comparison:
     """Run each recipe on `corpus` in its own process, then write comparison.json, table.md and report.html to `out`.
 
     A recipe that fails is a row that says why; Ctrl-C stops the whole comparison.
     """
     out = Path(out)
-    for made in (FILE, "table.md", "report.html"):  # of an earlier comparison
+    for earlier in (FILE, "table.md", "report.html"):
         with store.machine_errors(out):
-            (out / made).unlink(missing_ok=True)
-    runs = [_run_apart(recipe, corpus, out / folder, name, quiet) for recipe, folder in zip(recipes, _names(recipes), strict=True)]
-    whole = next((r for r in runs if isinstance(r, Comparison)), None)
+            (out / earlier).unlink(missing_ok=True)
+    folders = [out / folder for folder in _names([recipe.family for recipe in recipes])]
+    made = [_run_apart(recipe, corpus, folder, name, quiet) for recipe, folder in zip(recipes, folders, strict=True)]
+    whole = next((r for r in made if isinstance(r, Comparison)), None)
     comparison = Comparison(
         text=whole.text if whole else text_facts(corpus, name, recipes[0].text.sources),
         machine=whole.machine if whole else machine_facts(),
@@ -54,7 +63,7 @@ def compare(recipes: Sequence[Recipe], corpus: Corpus, out: Path, *, name: str, 
         command=command,
         unit=whole.unit if whole else "document",
         unit_bytes=whole.unit_bytes if whole else [],
-        rows=[r.rows[0] if isinstance(r, Comparison) else r for r in runs],
+        rows=[r.rows[0] if isinstance(r, Comparison) else r for r in made],
     )
     store.write_json(out / FILE, comparison.to_dict())
     store.write_text(out / "table.md", markdown_table(comparison) + "\n")
@@ -62,13 +71,13 @@ def compare(recipes: Sequence[Recipe], corpus: Corpus, out: Path, *, name: str, 
     return comparison
 
 
-def _names(recipes: Sequence[Recipe]) -> list[str]:
-    """A folder for each recipe: its family, numbered where it comes again."""
+def _names(families: Sequence[str]) -> list[str]:
+    """A folder for each run: its family, numbered where it comes again."""
     seen: dict[str, int] = {}
     names = []
-    for recipe in recipes:
-        seen[recipe.family] = seen.get(recipe.family, 0) + 1
-        names.append(recipe.family if seen[recipe.family] == 1 else f"{recipe.family}-{seen[recipe.family]}")
+    for family in families:
+        seen[family] = seen.get(family, 0) + 1
+        names.append(family if seen[family] == 1 else f"{family}-{seen[family]}")
     return names
 
 
@@ -118,7 +127,7 @@ def _work() -> int:
     job = json.loads(sys.stdin.buffer.read())
     folder = Path(job["folder"])
     try:
-        run(Recipe(**job["recipe"]), Corpus.open(job["corpus"]), folder, name=job["name"], quiet=job["quiet"])
+        runs.run(Recipe(**job["recipe"]), Corpus.open(job["corpus"]), folder, name=job["name"], compared=True, quiet=job["quiet"])
     except (Interrupted, KeyboardInterrupt):
         return Interrupted.exit_code
     except BimoError as error:

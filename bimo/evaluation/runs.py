@@ -10,7 +10,7 @@ import torch
 
 from bimo.core import registry, runtime, store
 from bimo.core.budget import Budget
-from bimo.core.errors import CheckpointError
+from bimo.core.errors import CheckpointError, RecipeError
 from bimo.core.recipe import Recipe
 from bimo.data.corpus import Corpus
 from bimo.data.split import Split
@@ -46,15 +46,21 @@ class Run:
         return {"folder": str(self.folder), **self.row.model_dump(mode="json", exclude={"curve", "unit_nats", "recipe"})}
 
 
-def run(recipe: Recipe, corpus: Corpus, folder: Path, *, name: str, command: str = "", resume: bool = False, quiet: bool = False) -> Run:
-    """Fit `recipe` on `corpus` in `folder`; write the model, result.json and report.html there."""
+def run(
+    recipe: Recipe, corpus: Corpus, folder: Path, *,
+    name: str, command: str = "", compared: bool = False, resume: bool = False, quiet: bool = False,
+) -> Run:  # fmt: skip
+    """Fit `recipe` on `corpus` in `folder`; write the model, result.json and report.html there.
+
+    compared: the run is a comparison's, which may make it again.
+    """
     folder = Path(folder)
     store.clear_left(folder)
     before = _told(folder) if resume else {}
     if not resume:
         _begin(folder)
     told = {
-        **before, "status": "running", "name": name, "command": command, "sources": recipe.text.sources,
+        "compared": compared, **before, "status": "running", "name": name, "command": command, "sources": recipe.text.sources,
         "corpus": str(corpus.folder.resolve()), "corpus_fingerprint": _fingerprint(corpus),
     }  # fmt: skip
     store.write_json(folder / RUN, told)  # before the recipe: where that stands, the run can be resumed
@@ -74,6 +80,20 @@ def run(recipe: Recipe, corpus: Corpus, folder: Path, *, name: str, command: str
 
 
 _MADE_BY_A_RUN = (checkpoint.FILE, RUN, RESULT, "model.safetensors", "config.json", "report.html", "metrics.jsonl", "error.json")
+
+
+def refuse_used(folder: Path, compared: bool = False) -> None:
+    """Raise `RecipeError` where a folder holds a checkpoint or a model, which a new run would take away.
+
+    compared: a run that a comparison made may be taken away.
+    """
+    store.refuse_odd_name(folder)
+    used = any((folder / name).exists() for name in (RECIPE, checkpoint.FILE, "model.safetensors"))
+    if not used or (compared and _told(folder).get("compared")):
+        return
+    run = (folder / RECIPE).exists()
+    go_on = f"go on with bimo train --resume {folder}, or " if run else ""
+    raise RecipeError(f"{folder}: holds a {'run' if run else 'model'} already; {go_on}choose another --out")
 
 
 def _begin(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +52,7 @@ def test_a_failing_family_is_a_row(
             raise ZeroDivisionError("a bug")
         return true_run(recipe, *rest, **named)
 
-    monkeypatch.setattr(comparison, "run", broken)
+    monkeypatch.setattr(runs, "run", broken)
     found = compare(chosen, Corpus.open(place / "corpus"), tmp_path / "out", name="text", quiet=True)
     assert [row.family for row in found.rows] == ["ngram", "lstm", "lstm", "gru"]
     assert [row.error is None for row in found.rows] == [True, False, True, False]
@@ -99,3 +100,21 @@ def test_each_runs_in_a_process_of_its_own(place: Path, tmp_path: Path, bimo_cli
     assert (row["family"], row["label"], row["error"]) == ("ngram", "2-gram", None)
     assert {"bits_per_byte", "perplexity", "parameters", "peak_memory_bytes", "disk_bytes", "used_seconds"} <= set(row)
     assert "counting" in ran.err or "100%" in ran.err, "progress is told while it runs"
+
+
+@pytest.mark.usefixtures("here")
+def test_a_comparison_takes_away_no_run_but_its_own(place: Path, tmp_path: Path, bimo_cli: Any) -> None:
+    words = ["compare", place / "corpus", "--families", "ngram", "--out", tmp_path, "model.order=2"]
+    assert bimo_cli("train", place / "corpus", "--family", "ngram", "--out", tmp_path / "ngram", "model.order=2").code == 0
+    before = {p.name: p.read_bytes() for p in (tmp_path / "ngram").iterdir() if p.is_file()}
+    for asked in (words, ["compare", place / "text.txt", "--out", tmp_path], ["compare", place / "text.txt", "--out", tmp_path / "ngram"]):
+        refused: Ran = bimo_cli(*asked)
+        assert (refused.code, "ngram: holds a run already" in refused.err) == (2, True)
+    assert not (tmp_path / "corpus").exists()
+    assert {p.name: p.read_bytes() for p in (tmp_path / "ngram").iterdir() if p.is_file()} == before
+    (tmp_path / "ngram" / "recipe.yaml").unlink()
+    assert "holds a model already" in bimo_cli(*words).err
+    shutil.rmtree(tmp_path / "ngram")
+    assert bimo_cli(*words).code == 0
+    (tmp_path / "comparison.json").unlink()  # as if it had been stopped
+    assert bimo_cli(*words).code == 0
