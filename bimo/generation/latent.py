@@ -1,11 +1,11 @@
-"""Texts by way of a latent: written from the prior, written again, and written on the way from one to another.
+"""Texts by way of a latent: written again, and written on the way from one to another.
 
-For models with the capability `latent`; any other is a `CapabilityError`.
+For models with the capability `latent`; any other is a `CapabilityError`. Such a model writes from the prior where `generate` is given
+nothing.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 
 import torch
@@ -37,7 +37,7 @@ def write(bundle: Bundle, latents: Tensor, config: GenerationConfig | None = Non
         config,
         given=latents,
         eos=bundle.eos,
-        decoder=lambda prompt: bundle.tokenizer.stream_decoder(bundle.stream, after=prompt),
+        decoder=bundle.decoder,
     )
     return [row.text or "" for row in done.rows]
 
@@ -56,19 +56,3 @@ def interpolate(
     """
     ends = encode(bundle, [first, last])[0]
     return write(bundle, (arc if spherical else line)(ends[0], ends[1], steps), config)
-
-
-def prior(bundle: Bundle, number: int, seed: int) -> Tensor:
-    """Latents [N, Z] drawn from N(0, I): the same for a seed, and the first of many those that fewer would be."""
-    generator = torch.Generator().manual_seed(seed)
-    width = with_latent(bundle.model).latent_width
-    return torch.stack([torch.randn(width, generator=generator) for _ in range(number)])
-
-
-def sample(bundle: Bundle, number: int = 1, config: GenerationConfig | None = None) -> list[str]:
-    """Texts of the model's own: each from a latent that is drawn from the prior, its tokens drawn as the config says."""
-    if number < 1:
-        raise UserError(f"number: expected 1 or more texts, found {number}")
-    config = config or GenerationConfig.of()
-    seed = config.seed if config.seed is not None else secrets.randbits(32)
-    return write(bundle, prior(bundle, number, seed), config.model_copy(update={"seed": seed}))

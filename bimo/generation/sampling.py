@@ -69,8 +69,6 @@ class GenerationConfig(Section):
             for name in ("length_penalty", "early_stopping"):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise RecipeError(f"generation.{name}: is for beam search; set num_beams above 1 or leave it out")
-            if self.temperature == 0 and self.num_return_sequences > 1:
-                raise RecipeError("generation.num_return_sequences: temperature=0 has one text only; set temperature above 0 or num_beams")
         return self
 
     def _beams_agree(self) -> None:

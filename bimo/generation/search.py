@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from bimo.generation.reader import Reader, rereads
 from bimo.generation.sampling import GenerationConfig, process, row_generators, sample
 from bimo.generation.streaming import DecoderFactory, TextStream, written
 from bimo.models.base import LanguageModel
+from bimo.models.latent import from_prior, with_latent
 
 Finish = Literal["eos", "length", "stop", "blocked"]
 OnToken = Callable[[int, int], None]
@@ -78,9 +80,10 @@ def generate(
 ) -> Generated:
     """Continue each prompt (ids as they are: `Tokenizer.encode_document` puts <s> first, nothing is added here).
 
-    given: what the model's `start` takes, a row for each prompt: source texts (`Given`), latents [P, Z], or nothing. eos: the id or
-    ids that end a row; None: nothing does (stream documents). on_token(row, id) is told of each id as it
-    is chosen. decoder: gives a decoder of what follows a prompt (`Tokenizer.stream_decoder`); asked for by stop strings, fills `text`.
+    given: what the model's `start` takes, a row for each prompt: source texts (`Given`), latents [P, Z], or nothing; a model with a
+    latent then draws one for each row from the seed (the beams of a prompt share one). eos: the id or ids that end a row; None: nothing
+    does (stream documents). on_token(row, id) is told of each id as it is chosen. decoder: gives a decoder of what follows a prompt
+    (`Tokenizer.stream_decoder`); asked for by stop strings, fills `text`.
     Raises `UserError` for an empty prompt, ids out of range, or options that do not go together.
     """
     started = time.perf_counter()
@@ -90,10 +93,14 @@ def generate(
         raise UserError("prompts: none given; give a list of lists of ids")
     if config.stop and decoder is None:
         raise UserError("stop: stop strings need a decoder (Tokenizer.stream_decoder)")
+    if config.greedy and config.num_return_sequences > 1 and not _draws_latents(model, given):
+        raise UserError("num_return_sequences: temperature=0 has one text only; set temperature above 0 or num_beams")
     seed = config.seed if config.seed is not None else secrets.randbits(32)
     if config.num_beams > 1:
         if on_token is not None:
             raise UserError("num_beams: beam search has no text before its end and cannot stream; set num_beams=1")
+        if _draws_latents(model, given):
+            given = _latents(model, row_generators(prompts, 1, seed))
         rows = _beams(model, prompts, config, ends, decoder, given)
     else:
         writer = _Writer(model, prompts, config, ends, decoder, seed, given)
@@ -142,6 +149,15 @@ def ending_ids(model: LanguageModel, config: GenerationConfig, eos: int | Iterab
     return ends
 
 
+def _draws_latents(model: LanguageModel, given: Any) -> bool:
+    return given is None and "latent" in model.capabilities
+
+
+def _latents(model: LanguageModel, generators: Sequence[np.random.Generator]) -> Tensor:
+    """A latent of its own for each row [B, Z], drawn before anything else is; a row keeps it where it reads again."""
+    return from_prior(generators, with_latent(model).latent_width)
+
+
 class _Writer:
     """Rows that write together, one token a turn; a finished row leaves the batch."""
 
@@ -157,12 +173,16 @@ class _Writer:
     ) -> None:
         copies = config.num_return_sequences
         self.config, self.eos = config, eos
-        self.reader = Reader(model, prompts, given)
-        if copies > 1:
-            self.reader.select(torch.arange(len(prompts), device=model.device).repeat_interleave(copies))
+        generators = row_generators(prompts, copies, seed)
+        if _draws_latents(model, given):
+            self.reader = Reader(model, [prompt for prompt in prompts for _ in range(copies)], _latents(model, generators))
+        else:
+            self.reader = Reader(model, prompts, given)
+            if copies > 1:
+                self.reader.select(torch.arange(len(prompts), device=model.device).repeat_interleave(copies))
         self.rows = [Continuation(prompt=index // copies) for index in range(len(prompts) * copies)]
         self.streams = [TextStream(decoder(prompts[row.prompt]), config.stop) for row in self.rows] if decoder else None
-        self.generators = None if config.greedy else row_generators(prompts, copies, seed)
+        self.generators = None if config.greedy else generators
 
     def run(self) -> Iterator[tuple[int, int | None, str]]:
         """Write until every row has ended, yielding (row, id, text that can be shown) for each id (None: blocked)."""

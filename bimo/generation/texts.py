@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from bimo.generation import search
+from bimo.generation.latent import encode
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.search import Generated
-from bimo.generation.streaming import DecoderFactory
 from bimo.models.bundle import Bundle
 
 
 def continue_texts(bundle: Bundle, prompts: Sequence[str], config: GenerationConfig, given: Sequence[str] | None = None) -> Generated:
-    """Continue each prompt; `text` of each row is the continuation, without the prompt. given: a source text for each prompt."""
+    """Continue each prompt; `text` of each row is the continuation, without the prompt. given: a source text for each prompt.
+
+    A model with a latent is given the mean of its source's latent, or where there is no source one that it draws.
+    """
     ids = [bundle.prompt(prompt) for prompt in prompts]
-    sources = None if given is None else bundle.given(given)
-    return search.generate(bundle.model, ids, config, given=sources, eos=bundle.eos, decoder=_decoders(bundle))
+    return search.generate(bundle.model, ids, config, given=_sources(bundle, given), eos=bundle.eos, decoder=bundle.decoder)
 
 
 def stream_text(bundle: Bundle, prompt: str, config: GenerationConfig, given: str | None = None) -> Iterator[str]:
-    """Yield a prompt's continuation piece by piece, whole characters only. given: a source text."""
-    source = None if given is None else bundle.given([given])
-    return search.stream(bundle.model, bundle.prompt(prompt), config, given=source, eos=bundle.eos, decoder=_decoders(bundle))
+    """Yield a prompt's continuation piece by piece, whole characters only. given: as in `continue_texts`, one."""
+    source = _sources(bundle, None if given is None else [given])
+    return search.stream(bundle.model, bundle.prompt(prompt), config, given=source, eos=bundle.eos, decoder=bundle.decoder)
 
 
-def _decoders(bundle: Bundle) -> DecoderFactory:
-    return lambda prompt: bundle.tokenizer.stream_decoder(bundle.stream, after=prompt)
+def _sources(bundle: Bundle, texts: Sequence[str] | None) -> Any:
+    """Source texts as the model's `start` takes them."""
+    if texts is None:
+        return None
+    return encode(bundle, texts)[0] if "latent" in bundle.model.capabilities else bundle.given(texts)

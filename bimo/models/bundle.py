@@ -16,6 +16,7 @@ from bimo.core.recipe import DocumentMode
 from bimo.data.batches import Given
 from bimo.models.base import LanguageModel, load_model
 from bimo.models.vocabulary import generation_config
+from bimo.text.streaming import StreamDecoder
 from bimo.text.tokenizer import Tokenizer
 
 FILE = "bimo.json"
@@ -44,6 +45,10 @@ class Bundle:
         """Ids of a text that is to be continued: a document without its end."""
         ids = self.tokenizer.encode_document(text, stream=self.stream).tolist()
         return ids[:-1] if ids and ids[-1] == self.tokenizer.vocabulary.eos else ids
+
+    def decoder(self, after: Sequence[int]) -> StreamDecoder:
+        """What makes text of ids that follow the ids `after`, piece by piece."""
+        return self.tokenizer.stream_decoder(self.stream, after=after)
 
     def given(self, texts: Sequence[str]) -> Given:
         """Source texts as a model's `start` takes them: documents, their ends included."""

@@ -6,6 +6,7 @@ Shapes: B rows, T tokens, Z width of the latent, K samples. Source: Kingma & Wel
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Protocol, cast
 
 import numpy as np
@@ -62,6 +63,15 @@ def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
 def log_ratio(z: Tensor, noise: Tensor, log_variance: Tensor) -> Tensor:
     """log p(z) − log q(z | x) [...] of z = μ + σ ⊙ ε [..., Z]: ½ Σ (ε² + log σ² − z²); its mean is −KL."""
     return 0.5 * (noise.square() + log_variance - z.square()).sum(-1)
+
+
+def from_prior(generators: Sequence[np.random.Generator], width: int) -> Tensor:
+    """Latents [N, Z] drawn from N(0, I), each by a generator of its own.
+
+    >>> from_prior([np.random.default_rng(seed) for seed in (1, 2)], 3).shape
+    torch.Size([2, 3])
+    """
+    return torch.from_numpy(np.stack([generator.standard_normal(width) for generator in generators])).float()
 
 
 def fixed_noise(tokens: Tensor, lengths: Tensor, samples: int, width: int) -> Tensor:

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from bimo.core.errors import CapabilityError, UserError
-from bimo.generation.latent import encode, interpolate, prior, reconstruct, sample, write
+from bimo.generation import search
+from bimo.generation.latent import encode, interpolate, reconstruct, write
 from bimo.generation.sampling import GenerationConfig
+from bimo.generation.texts import continue_texts, stream_text
 from bimo.models.bundle import Bundle
 from bimo.models.vae import VAE, VAEConfig
 from bimo.text.tokenizer import Tokenizer
@@ -54,20 +56,63 @@ def test_between_two_texts(bundle):
 
 
 def test_from_the_prior(bundle):
-    config = GenerationConfig.of(seed=3, max_new_tokens=30)
-    found = sample(bundle, 12, config)
-    assert sample(bundle, 12, config) == found
-    assert sample(bundle, 5, config) == found[:5], "the first of many are those that fewer would be"
-    assert len(set(found)) > 3
-    assert sample(bundle, 12, GenerationConfig.of(seed=4, max_new_tokens=30)) != found
-    assert len(sample(bundle)) == 1
+    """Given nothing, a latent of its own for each row, from the seed alone."""
+    config = GenerationConfig.of(seed=3, max_new_tokens=30, num_return_sequences=12)
+    state = torch.get_rng_state()
+    found = continue_texts(bundle, [""], config)
+    texts = [row.text for row in found.rows]
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(7)
+    assert continue_texts(bundle, [""], config).ids == found.ids
+    assert continue_texts(bundle, [""] * 5, config.model_copy(update={"num_return_sequences": 1})).ids == found.ids[:5]
+    one = config.model_copy(update={"num_return_sequences": 1})
+    assert "".join(stream_text(bundle, "", one)) == texts[0]
+    assert len(set(texts)) > 3
+    assert continue_texts(bundle, [""], config.model_copy(update={"seed": 4})).ids != found.ids
+
+
+def test_from_the_prior_without_drawing_tokens(bundle):
+    """The likeliest text of each latent, and the best beams: what is drawn is the latent alone, one for each prompt of a search."""
+    greedy = GenerationConfig.of(seed=3, max_new_tokens=30, num_return_sequences=12, temperature=0)
+    texts = [row.text for row in continue_texts(bundle, [""], greedy).rows]
+    assert len(set(texts)) > 3
+    beams = GenerationConfig.of(seed=3, max_new_tokens=30, num_beams=3)
+    torch.manual_seed(8)
+    found = continue_texts(bundle, [""] * 12, beams)
+    torch.manual_seed(9)
+    assert continue_texts(bundle, [""] * 12, beams).ids == found.ids
+    assert len({row.text for row in found.rows}) > 3
+    assert len({row.text for row in continue_texts(bundle, [""], beams.model_copy(update={"num_return_sequences": 3})).rows}) == 3
+    means = encode(bundle, TEXTS)[0]
+    with pytest.raises(UserError, match="temperature=0 has one text"):
+        search.generate(bundle.model, [bundle.prompt("")], greedy, given=means[:1])
+
+
+def test_a_row_that_reads_again_keeps_its_latent(monkeypatch):
+    """In a context of 8 tokens, 40 are written: each reading starts from the row's own latent."""
+    tokenizer = Tokenizer.train("char", TEXTS)
     torch.manual_seed(0)
-    before = torch.get_rng_state()
-    latents = prior(bundle, 500, 1)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert latents.shape == (500, 8)
-    assert latents.mean(0).abs().max() < 0.25
-    assert (latents.std(0) - 1).abs().max() < 0.25
+    made = Bundle(VAE.build(VAEConfig(body="transformer", width=16, latent=4, heads=2, context=8), tokenizer.vocabulary).eval(), tokenizer)
+    given: list[torch.Tensor] = []
+    start = VAE.start
+    monkeypatch.setattr(VAE, "start", lambda model, batch, z=None: given.append(z) or start(model, batch, z))
+    config = GenerationConfig.of(seed=1, max_new_tokens=40, min_new_tokens=40, num_return_sequences=3)
+    assert continue_texts(made, [""], config).rereads > 3
+    first, *again = given
+    assert len(again) > 3
+    assert len(first.unique(dim=0)) == 3
+    for z in again:
+        assert all(bool((row == first).all(1).any()) for row in z)
+    assert all(torch.equal(z, first) for z in again if len(z) == 3)
+
+
+def test_texts_that_are_given_are_written_again(bundle):
+    greedy = GenerationConfig.of(temperature=0, max_new_tokens=40)
+    found = continue_texts(bundle, [""] * len(TEXTS), greedy, TEXTS)
+    assert [row.text for row in found.rows] == TEXTS == reconstruct(bundle, TEXTS)
+    assert "".join(stream_text(bundle, "", greedy, TEXTS[3])) == TEXTS[3]
+    begun = continue_texts(bundle, ["a "], greedy, [TEXTS[1]]).rows[0]
+    assert begun.text == TEXTS[1].removeprefix("a ")
 
 
 def test_a_latent_is_what_decides(bundle):
@@ -78,13 +123,11 @@ def test_a_latent_is_what_decides(bundle):
 
 
 def test_what_cannot_be_done_is_refused(bundle):
-    with pytest.raises(UserError, match="number"):
-        sample(bundle, 0)
     with pytest.raises(UserError, match="num_return_sequences"):
-        sample(bundle, 1, GenerationConfig.of(num_return_sequences=2))
+        reconstruct(bundle, TEXTS, GenerationConfig.of(num_return_sequences=2))
     with pytest.raises(UserError, match=r"given: expected latents \[1, 8\]"):
         write(bundle, torch.zeros(1, 7))
     other = Bundle(FakeModel.of(), bundle.tokenizer)
-    for attempt in (lambda: sample(other), lambda: reconstruct(other, ["a"]), lambda: interpolate(other, "a", "b")):
+    for attempt in (lambda: reconstruct(other, ["a"]), lambda: interpolate(other, "a", "b")):
         with pytest.raises(CapabilityError, match="latent"):
             attempt()

@@ -26,7 +26,6 @@ from bimo.generation.sampling import GenerationConfig, row_generators
         ({"num_beams": 2, "temperature": 0.5}, "generation.temperature: beam search does not draw"),
         ({"length_penalty": 2.0}, "generation.length_penalty: is for beam search"),
         ({"early_stopping": True}, "generation.early_stopping: is for beam search"),
-        ({"temperature": 0, "num_return_sequences": 2}, "temperature=0 has one text"),
         ({"early_stopping": "maybe", "num_beams": 2}, "generation.early_stopping"),
     ],
 )

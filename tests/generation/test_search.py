@@ -194,6 +194,7 @@ def test_tokens_are_told_as_they_come():
         ([[0]], {}, {"eos": 12}, "eos: ids must lie in 0…11, found 12"),
         ([[0]], {"stop": ["a"]}, {}, "stop strings need a decoder"),
         ([[0]], {"bad_words_ids": [[40]]}, {}, "bad_words_ids"),
+        ([[0]], {"temperature": 0, "num_return_sequences": 2}, {}, "temperature=0 has one text"),
         ([[0]], {"num_beams": 2}, {"on_token": lambda *_: None}, "cannot stream"),
     ],
 )
