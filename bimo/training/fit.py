@@ -166,10 +166,7 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
     notices = list(source.notes)
     _check_room(model, training.optimizer, folder, standing=saved is not None)
     if saved is None:
-        if recipe.start is None:
-            model.begin_from(torch.from_numpy(corpus.splits["train"].frequencies(model.vocab_size)).float())
-        else:
-            _take_weights(model, recipe.start, corpus)
+        _begin(model, recipe, corpus)
         used = time.perf_counter() - begin
         timed = Budget.parse(training.budget).seconds is not None
         plan = make_plan(model, objective, training, used, 10.0 if timed else 0.3)
@@ -202,6 +199,14 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
         model.eval(), recipe, progress.seconds, progress.tokens, progress.step, _read_run(folder).get("plan"),
         outcome.capped, outcome.stopped_early, progress.best_step if loop.best is not None else progress.step, notices,
     )  # fmt: skip
+
+
+def _begin(model: NeuralLanguageModel, recipe: Recipe, corpus: Corpus) -> None:
+    """Before step 0: the output bias from the text, or all weights from the model that the run starts from."""
+    if recipe.start is None:
+        model.begin_from(torch.from_numpy(corpus.splits["train"].frequencies(model.vocab_size)).float())
+    else:
+        _take_weights(model, recipe.start, corpus)
 
 
 def _take_weights(model: NeuralLanguageModel, start: str, corpus: Corpus) -> None:
@@ -278,6 +283,7 @@ def plan_ahead(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
     model = build(recipe, corpus)
     if isinstance(model, NeuralLanguageModel):
         model = model.to(runtime.pick_device(recipe.training.device))
+        _begin(model, recipe, corpus)
         return make_plan(model, make_objective(recipe, model, corpus), recipe.training).to_dict()
     dictation = _dictation(recipe, corpus)
     plan = plan_counted(lambda: build(recipe, corpus), corpus.splits["train"], 200_000)

@@ -6,6 +6,7 @@ import copy
 import itertools
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,13 +22,13 @@ from bimo.training.objectives.base import Objective, training_step
 
 @dataclass
 class Probe:
-    """Measured over `steps`: seconds of a training step in one precision on so many threads, and the memory held at its peak."""
+    """Measured over `rounds`: seconds of a training step in one precision on so many threads, and the memory held at its peak."""
 
     precision: Precision
     threads: int
     seconds_per_step: float
     peak_bytes: int
-    steps: int
+    rounds: int
 
 
 def bf16_is_native(device: torch.device) -> bool:
@@ -37,7 +38,7 @@ def bf16_is_native(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-_STEADY = 6  # steps that the choice made is timed for, the first of which counts for nothing
+_ROUNDS = 6  # of steps that the choice made is timed for; the first counts for nothing
 
 
 def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSection, seconds: float, most: float = math.inf) -> Probe:
@@ -68,15 +69,15 @@ def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSe
             best = found
     assert best is not None
     runtime.set_threads(best.threads)
-    if best.steps < _STEADY and math.isfinite(most) and not timer.late():
-        best = timer.time(best.precision, 0.0, least=_STEADY)
+    if best.rounds < _ROUNDS and math.isfinite(most) and not timer.late():
+        best = timer.time(best.precision, 0.0, least=_ROUNDS)
     checkpoint.set_generator_states(generators)
     return best
 
 
 @dataclass
 class _Timer:
-    """Training steps on copies of a model; after `end`, a moment of `time.perf_counter`, none but a first one is begun."""
+    """Training steps on copies of a model; after `end`, a moment of `time.perf_counter`, none but a first round is begun."""
 
     model: NeuralLanguageModel
     objective: Objective
@@ -88,23 +89,36 @@ class _Timer:
         return time.perf_counter() > self.end
 
     def time(self, precision: Precision, seconds: float, *, least: int = 2, limit: float = math.inf) -> Probe:
-        """Steps for about `seconds`, `least` of them at least, or one where it took longer than `limit`."""
+        """Rounds of a step of each kind for about `seconds`, `least` of them at least, or one where its mean step took longer than `limit`."""
         model, training = copy.deepcopy(self.model).train(), self.training
-        optimizers = self.objective.optimizers(model, training)
-        end, times, carry = time.perf_counter() + seconds, [], None
-        while len(times) < least or (time.perf_counter() < end and len(times) < 50):
-            begin = time.perf_counter()
-            carry = training_step(partial(self.objective.loss, done=0.5), model, self.batches, carry, precision).carry
-            torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip or math.inf)
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-            if model.device.type == "cuda":
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - begin)
-            if times[0] > limit or self.late():
+        optimizers, moments = self.objective.optimizers(model, training), self.objective.moments()
+        end, carry = time.perf_counter() + seconds, None
+        rounds: list[list[float]] = []  # seconds of a step of each kind
+        while len(rounds) < least or (time.perf_counter() < end and len(rounds) < 50):
+            rounds.append([])
+            for done, _ in moments:
+                begin = time.perf_counter()
+                carry = training_step(partial(self.objective.loss, done=done), model, self.batches, carry, precision).carry
+                torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip or math.inf)
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
+                if model.device.type == "cuda":
+                    torch.cuda.synchronize()
+                rounds[-1].append(time.perf_counter() - begin)
+            if self.late() or sum(share * took for (_, share), took in zip(moments, rounds[0], strict=True)) > limit:
                 break
-        steady = sorted(times[1:] or times)
-        middle = steady[: max(1, (len(steady) * 3 + 3) // 4)]  # the slowest quarter is somebody else's work
+        kinds = zip(moments, zip(*(rounds[1:] or rounds), strict=True), strict=True)
+        mean = sum(share * _steady(times) for (_, share), times in kinds)
         peak = torch.cuda.max_memory_allocated(model.device) if model.device.type == "cuda" else runtime.peak_memory_bytes()
-        return Probe(precision, torch.get_num_threads(), sum(middle) / len(middle), peak, len(times))
+        return Probe(precision, torch.get_num_threads(), mean, peak, len(rounds))
+
+
+def _steady(times: Sequence[float]) -> float:
+    """The mean of `times` without their slowest quarter, which is somebody else's work.
+
+    >>> _steady([1.0, 3.0, 2.0, 90.0])
+    2.0
+    """
+    kept = sorted(times)[: max(1, (len(times) * 3 + 3) // 4)]
+    return sum(kept) / len(kept)

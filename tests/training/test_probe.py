@@ -24,6 +24,26 @@ def source() -> WindowBatches:
     return WindowBatches(text(), 4, 8, 0)
 
 
+class Turns(Likelihood):
+    """Two kinds of step, the second of which takes ten times as long on a clock of its own."""
+
+    clock = 0.0
+
+    def moments(self) -> list[tuple[float, float]]:
+        return [(0.0, 0.75), (0.75, 0.25)]
+
+    def loss(self, model: Any, batch: Any, carry: Any, done: float) -> Any:
+        self.clock += 0.02 if done < 0.75 else 0.2
+        return super().loss(model, batch, carry, done)
+
+
+def test_kinds_of_step_count_by_their_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = Turns(source())
+    monkeypatch.setattr(probing.time, "perf_counter", lambda: turns.clock)
+    found = probing.probe(Toy(), turns, training(precision="fp32", threads=1), 0.0)
+    assert found.seconds_per_step == pytest.approx(0.75 * 0.02 + 0.25 * 0.2)
+
+
 def test_what_is_open_is_tried_and_the_fastest_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     cost = {("fp32", 1): 3.0, ("fp32", 4): 2.0, ("bf16", 1): 5.0, ("bf16", 4): 1.0}
     tried = pretend(monkeypatch, cost)
@@ -55,15 +75,15 @@ def pretend(monkeypatch: pytest.MonkeyPatch, cost: dict[tuple[str, int], float],
 def test_few_steps_are_made_more_where_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = pretend(monkeypatch, {("fp32", 1): 3.0, ("fp32", 4): 2.0}, steps=2)
     section = training(precision="fp32", threads=None)
-    assert probing.probe(Toy(), Likelihood(source()), section, 1.0, most=60.0).steps == probing._STEADY
+    assert probing.probe(Toy(), Likelihood(source()), section, 1.0, most=60.0).rounds == probing._ROUNDS
     assert tried == [("fp32", 1), ("fp32", 4), ("fp32", 4)]
     tried.clear()
-    assert probing.probe(Toy(), Likelihood(source()), section, 1.0).steps == 2, "no time is to be filled"
+    assert probing.probe(Toy(), Likelihood(source()), section, 1.0).rounds == 2, "no time is to be filled"
     tried.clear()
-    assert probing.probe(Toy(), Likelihood(source()), section, 1.0, most=-1.0).steps == 2
+    assert probing.probe(Toy(), Likelihood(source()), section, 1.0, most=-1.0).rounds == 2
     assert tried == [("fp32", 1)], "nothing new is begun when the time is over"
 
 
 def test_a_probe_ends_when_its_time_does() -> None:
     found = probing.probe(Toy(), Likelihood(source()), training(threads=1), 60.0, most=-1.0)
-    assert found.steps == 1
+    assert found.rounds == 1

@@ -64,6 +64,9 @@ class AdversarialConfig(ObjectiveConfig):
         return self
 
 
+_UNPLANNED = 1000  # steps that are counted with until a plan says how many there are
+
+
 class Turn(StrEnum):
     """Whose step it is."""
 
@@ -125,40 +128,25 @@ class Adversarial(Objective):
 
     def loss(self, model: NeuralLanguageModel, batch: Batch, carry: Any, done: float) -> Loss:
         """The loss of the player whose turn it is."""
-        if self.training.steps is None:
-            return self._mean_step(model, batch)
-        step = round(done * self.training.steps)
+        steps = self.training.steps or _UNPLANNED
+        step = round(done * steps)
         if int(cast(Players, model).stopped) >= 0:
             return Loss(causal_likelihood(model, batch).nats, told={"stopped": float(batch.count)})
-        turn = turn_of(step, self.training.steps, self.config)
+        turn = turn_of(step, steps, self.config)
         if turn is Turn.LIKELIHOOD:
             return Loss(causal_likelihood(model, batch).nats)
         share = self.config.pretraining + self.config.discriminator_pretraining
         game = Game(self.config, model, batch, self.source.context)
         loss = game.discriminator_turn() if turn is Turn.DISCRIMINATOR else game.generator_turn((done - share) / max(1e-9, 1 - share))
-        game.watch(step)
+        if self.training.steps is not None:
+            game.watch(step)
         return Loss(loss, told={name: value * batch.count for name, value in game.told.items()})
 
-    def _mean_step(self, model: NeuralLanguageModel, batch: Batch) -> Loss:
-        """A step of a run whose number of steps is still to be planned: a little of each turn, as much as it has of the run.
-
-        The turns take very different times, and a probe that met one of them alone would plan too many steps or too few. Fewer rows and
-        shorter texts do not save the calls that a turn is made of: short runs of small models are planned too short.
-        """
-        total = 1000
-        nats, turns = torch.zeros((), device=model.device), [turn_of(step, total, self.config) for step in range(total)]
-        for turn in Turn:
-            share = turns.count(turn) / total
-            rows = math.ceil(share * len(batch.tokens))
-            if not rows:
-                continue
-            part = Batch(batch.tokens[:rows], batch.boundaries[:rows], batch.targets_scored[:rows], fresh=True)
-            game = Game(self.config, model, part, max(2, math.ceil(share**0.5 * self.source.context)))
-            if turn is Turn.LIKELIHOOD:
-                nats = nats + causal_likelihood(model, part).nats
-            else:
-                nats = nats + (game.discriminator_turn() if turn is Turn.DISCRIMINATOR else game.generator_turn(0.5))
-        return Loss(nats)
+    def moments(self) -> list[tuple[float, float]]:
+        """A step of each turn: they differ about tenfold in cost."""
+        steps = self.training.steps or _UNPLANNED
+        turns = [turn_of(step, steps, self.config) for step in range(steps)]
+        return [(turns.index(turn) / steps, turns.count(turn) / steps) for turn in Turn if turn in turns]
 
 
 class MixedDocuments(DocumentBatches):

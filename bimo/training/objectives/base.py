@@ -73,6 +73,10 @@ class Objective(ABC):
     def loss(self, model: NeuralLanguageModel, batch: Any, carry: Any, done: float) -> Loss:
         """The loss of one batch; `done`: the share of the run's steps that were made, 0 at the first."""
 
+    def moments(self) -> list[tuple[float, float]]:
+        """(done, share of the run's steps) of a step of each kind, where kinds of different cost take turns: what a probe is to time."""
+        return [(0.5, 1.0)]
+
     @classmethod
     def dictation(cls, config: Any, recipe: Recipe, corpus: Corpus) -> Any:
         """What a family that counts is to count beside the text (`bimo/training/dictation.py`)."""

@@ -115,17 +115,27 @@ def test_a_resumed_game_is_the_uninterrupted_one(tmp_path: Path, dies: int, fiel
 _EXACT = ("step", "loss", "gradient_norm", "reward", "discriminator_loss", "discriminator_accuracy", "distinct_2")
 
 
-def test_the_probe_meets_a_little_of_every_turn():
+def test_a_probe_meets_every_turn(caplog: pytest.LogCaptureFixture):
     model = players()
-    task = objective(model, steps=None, **GAME)
-    assert task.training.steps is None
-    loss = task.loss(model, task.source.batch(0, 0), None, 0.5)
-    loss.nats.backward()
-    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+    task = objective(model, steps=None, least_variety=1.0, **GAME)
+    assert [share for _, share in task.moments()] == pytest.approx([0.2, 0.1 + 0.7 * 2 / 3, 0.7 / 3], abs=0.002)
+    moved = []
+    for done, _ in task.moments():
+        task.loss(model, task.source.batch(0, 0), None, done).nats.backward()
+        players_of = (model.generator, model.discriminator)
+        moved.append(tuple(any(p.grad is not None and bool(p.grad.any()) for p in player.parameters()) for player in players_of))
+        model.zero_grad()
+    assert moved == [(True, False), (False, True), (True, False)]
     before, buffers = weights(model), {n: b.clone() for n, b in model.named_buffers()}
     assert probe(model, task, task.training, 0.0).seconds_per_step > 0
     assert torch.equal(weights(model), before)
     assert all(torch.equal(b, buffers[n]) for n, b in model.named_buffers())
+    assert not caplog.records, "the texts of a model that has not learned yet are not watched"
+
+
+def test_turns_that_never_come_are_not_probed():
+    assert len(objective(players(), steps=None, pretraining=1.0, discriminator_pretraining=0.0).moments()) == 1
+    assert [round(20 * done) for done, _ in objective(players(), steps=20, **GAME).moments()] == [0, 4, 6]
 
 
 def test_batches_hold_all_documents_long_and_short_together():
