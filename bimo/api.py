@@ -277,14 +277,27 @@ def load(folder: str | Path) -> Model:
     return Model(Bundle.load(folder))
 
 
-def evaluate(model: str | Path, sources: Sources, *, documents: str | None = None, stride: int | None = None) -> Evaluation:
-    """Perplexity and bits per byte of a model folder on a text."""
-    return load(model).evaluate(sources, documents=documents, stride=stride)
+def evaluate(
+    model: str | Path,
+    sources: Sources,
+    *,
+    documents: str | None = None,
+    stride: int | None = None,
+    samples: int | None = None,
+    latent: bool = False,
+) -> Evaluation:
+    """Perplexity and bits per byte of a model folder on a text; samples, latent: see `Model.evaluate`."""
+    return load(model).evaluate(sources, documents=documents, stride=stride, samples=samples, latent=latent)
 
 
 def generate(model: str | Path, prompt: str = "", given: str | None = None, **options: Any) -> str:
-    """Continue `prompt` with the model of a folder; given: a source text, for a model that is given one."""
+    """Continue `prompt` with the model of a folder; given: a source text, for a model that is given one or has a latent."""
     return load(model).generate(prompt, given, **options)
+
+
+def interpolate(model: str | Path, first: str, last: str, steps: int = 5, spherical: bool = False, **options: Any) -> list[str]:
+    """`steps` texts on the way from `first` to `last` by the model of a folder, which must have a latent."""
+    return load(model).interpolate(first, last, steps, spherical, **options)
 
 
 def fill(model: str | Path, text: str, top_k: int = 5) -> list[list[Candidate]]:

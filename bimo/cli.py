@@ -121,7 +121,9 @@ def train(
 def generate(
     model: Annotated[str, typer.Argument(help="a model or run folder")],
     prompt: Annotated[str, typer.Argument(help="the beginning of the text; - reads it from standard input")] = "",
-    given: Annotated[str | None, typer.Option("--given", help="the source text, for a model that is given one; - reads it")] = None,
+    given: Annotated[
+        str | None, typer.Option("--given", help="the source text, for a model that is given one or has a latent; - reads it")
+    ] = None,
     max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", help="most tokens to write")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", help="0: always the likeliest token")] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", help="keep the k likeliest tokens; 0: all")] = None,
@@ -148,7 +150,7 @@ def generate(
         return
     if chosen.get("num_beams", 1) == 1 and chosen.get("num_return_sequences", 1) == 1:
         pieces = writer.stream(text or "", source, **chosen)  # says what is wrong before anything is printed
-        _tell(writer.notices(text or "", chosen))
+        _tell(writer.notices(text or "", chosen, source))
         print(text or "", end="", flush=True)
         for piece in pieces:
             print(piece, end="", flush=True)
@@ -158,6 +160,31 @@ def generate(
         _tell(written.notices)
         for number, continuation in enumerate(written.texts, 1):
             print(f"[{number}] {text or ''}{continuation}")
+
+
+@app.command()
+def interpolate(
+    model: Annotated[str, typer.Argument(help="the folder of a model with a latent")],
+    first: Annotated[str, typer.Argument(help="the text to begin with")],
+    last: Annotated[str, typer.Argument(help="the text to end with")],
+    steps: Annotated[int, typer.Option("--steps", help="texts to write, both ends among them")] = 5,
+    spherical: Annotated[bool, typer.Option("--spherical", help="along an arc instead of a straight line")] = False,
+    options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="options of generation, such as num_beams=4")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write texts on the way from one text to another."""
+    from bimo import api
+    from bimo.model import generation_options
+
+    chosen = generation_options({}, options or [])
+    writer = api.load(model)
+    texts = writer.interpolate(first, last, steps, spherical, **chosen)
+    if as_json:
+        _print_json({"texts": texts})
+        return
+    _tell(list(dict.fromkeys(notice for end in (first, last) for notice in writer.notices("", chosen, end))))
+    for number, text in enumerate(texts, 1):
+        print(f"[{number}] {text}")
 
 
 @app.command()
@@ -193,12 +220,14 @@ def evaluate(
     sources: Sources,
     documents: Documents = None,
     stride: Annotated[int | None, typer.Option("--stride", help="windows overlap, each scoring so many new tokens")] = None,
+    samples: Annotated[int | None, typer.Option("--samples", help="of a bound: samples a document; more tighten it")] = None,
+    latent: Annotated[bool, typer.Option("--latent", help="tell also how the model's latent is used")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure perplexity and bits per byte on a text."""
     from bimo import api
 
-    result = api.evaluate(model, sources or [], documents=documents, stride=stride)
+    result = api.evaluate(model, sources or [], documents=documents, stride=stride, samples=samples, latent=latent)
     _print_json(result.to_dict()) if as_json else print(result.describe())
 
 

@@ -13,11 +13,14 @@ from bimo.data import corpus as corpora
 from bimo.data.documents import Document, ReadReport
 from bimo.data.sources import Sources, read_documents
 from bimo.evaluation import perplexity
+from bimo.evaluation.latents import latent_use
 from bimo.evaluation.perplexity import Evaluation
 from bimo.generation.filling import Candidate, fill_text
+from bimo.generation.latent import interpolate, reconstruct
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.texts import continue_texts, stream_text
 from bimo.models.bundle import Bundle
+from bimo.models.latent import scored_with, with_latent
 from bimo.text.runners import utf8
 
 
@@ -55,28 +58,31 @@ class Model:
     def write(self, prompt: str | Sequence[str] = "", given: str | Sequence[str] | None = None, **options: Any) -> Writing:
         """Continue one prompt or several; num_return_sequences texts for each.
 
-        given: the source text, or one for each prompt, for a model that is given one (a translator's sentence, say).
+        given: the source text, or one for each prompt, for a model that is given one (a translator's sentence, say). A model with a
+        latent writes the source again, from the mean of its latent; `temperature` bends its tokens alone.
         """
         sources = [given] if isinstance(given, str) else None if given is None else list(given)
         prompts = [prompt] * len(sources or [1]) if isinstance(prompt, str) else list(prompt)
         done = continue_texts(self.bundle, prompts, GenerationConfig.of(**options), sources)
-        told = [notice for prompt in dict.fromkeys(prompts) for notice in self.notices(prompt, options)]
+        pairs = zip(prompts, sources or [None] * len(prompts), strict=True)
+        told = [notice for prompt, source in dict.fromkeys(pairs) for notice in self.notices(prompt, options, source)]
         return Writing(
             [row.text or "" for row in done.rows], list(done.finishes), done.prompt_tokens, done.generated_tokens,
             done.seconds, done.seed, done.rereads, list(dict.fromkeys(told)),
         )  # fmt: skip
 
-    def notices(self, prompt: str, options: Mapping[str, Any] | None = None) -> list[str]:
+    def notices(self, prompt: str, options: Mapping[str, Any] | None = None, given: str | None = None) -> list[str]:
         """What one should know before `prompt` is continued: tokens that are unknown, a context that will not hold it all."""
         config = GenerationConfig.of(**(options or {}))
         ids, unk = self.bundle.prompt(prompt), self.bundle.tokenizer.vocabulary.unk
         told: list[str] = []
         context = self.bundle.model.context
-        unknown = 0 if unk is None else ids.count(unk)
-        if unknown:
-            told.append(
-                f"{unknown:,} of the prompt's {len(ids):,} tokens are unknown to the model's {self.bundle.tokenizer.kind} tokenizer"
-            )
+        source: Any = [] if given is None else self.bundle.tokenizer.encode_document(given).tolist()
+        for name, read in (("prompt", ids), ("source", source)):
+            if unk is not None and (unknown := read.count(unk)):
+                told.append(
+                    f"{unknown:,} of the {name}'s {len(read):,} tokens are unknown to the model's {self.bundle.tokenizer.kind} tokenizer"
+                )
         if context is not None and len(ids) + config.max_new_tokens - 1 > context:
             told.append(f"the model sees {context:,} tokens at most; where they are full it goes on from their last half")
         return told
@@ -84,6 +90,20 @@ class Model:
     def stream(self, prompt: str = "", given: str | None = None, **options: Any) -> Iterator[str]:
         """Yield the continuation piece by piece, in whole characters. given: as in `write`."""
         return stream_text(self.bundle, prompt, GenerationConfig.of(**options), given)
+
+    def reconstruct(self, texts: str | Sequence[str], **options: Any) -> list[str]:
+        """Each text written again from the mean of its latent alone, of a model that has one.
+
+        The likeliest token by token, if the options of `generate` do not say otherwise.
+        """
+        return reconstruct(self.bundle, [texts] if isinstance(texts, str) else list(texts), _likeliest(options))
+
+    def interpolate(self, first: str, last: str, steps: int = 5, spherical: bool = False, **options: Any) -> list[str]:
+        """`steps` texts on the way from `first` to `last`, both written again among them, of a model with a latent.
+
+        spherical: along an arc instead of a straight line. Options as in `reconstruct`.
+        """
+        return interpolate(self.bundle, first, last, steps, _likeliest(options), spherical)
 
     def fill(self, text: str, top_k: int = 5) -> list[list[Candidate]]:
         """What may stand in each gap of `text` (`<mask>` or `[MASK]`), the likeliest first; of a model that has seen both sides of gaps."""
@@ -98,12 +118,20 @@ class Model:
         split = corpora.encode_documents(documents, self.bundle.tokenizer, cast(Any, self.bundle.documents))
         return [float(x) for x in perplexity.document_nats(self.bundle.model, split, self.bundle.context)]
 
-    def evaluate(self, sources: Sources, *, documents: str | None = None, stride: int | None = None) -> Evaluation:
-        """Perplexity and bits per byte on a text; `documents` as the model learned if not given."""
+    def evaluate(
+        self, sources: Sources, *, documents: str | None = None, stride: int | None = None, samples: int | None = None, latent: bool = False
+    ) -> Evaluation:
+        """Perplexity and bits per byte on a text; `documents` as the model learned if not given.
+
+        Of a model with a latent, samples: how many the bound of each document is made of, and latent: tell also how the latent is used.
+        """
         mode = cast(Any, documents or self.bundle.documents)
         report = ReadReport()
         split = corpora.encode_documents(read_documents(sources, mode, report), self.bundle.tokenizer, mode)
-        result = perplexity.evaluate(self.bundle.model, split, self.bundle.context, stride)
+        used = latent_use(self.bundle.model, split) if latent else None
+        with scored_with(self.bundle.model, samples):
+            result = perplexity.evaluate(self.bundle.model, split, self.bundle.context, stride)
+        result.latent = used
         result.notices = [*report.summary(), *result.notices]
         return result
 
@@ -120,8 +148,12 @@ class Model:
             "family": row.name, "model_type": config["model_type"], "kind": str(model.kind), "learning": row.learning,
             "parameters": model.parameter_count(), "vocab_size": model.vocab_size, "tokenizer": tokenizer.kind,
             "documents": self.bundle.documents, "context": self.bundle.context, "capabilities": sorted(model.capabilities),
-            "config": config,
+            **({"latent_width": with_latent(model).latent_width} if "latent" in model.capabilities else {}), "config": config,
         }  # fmt: skip
+
+
+def _likeliest(options: Mapping[str, Any]) -> GenerationConfig:
+    return GenerationConfig.of(**{"temperature": 0, **options})
 
 
 def generation_options(named: Mapping[str, Any], words: Iterable[str]) -> dict[str, Any]:

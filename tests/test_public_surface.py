@@ -11,8 +11,8 @@ import typer
 import bimo
 from bimo import cli
 
-NAMES = ["BimoError", "Model", "UserError", "compare", "env", "evaluate", "families", "fill", "generate", "info", "load", "plan",
-         "prepare", "resume", "train"]  # fmt: skip
+NAMES = ["BimoError", "Model", "UserError", "compare", "env", "evaluate", "families", "fill", "generate", "info", "interpolate", "load",
+         "plan", "prepare", "resume", "train"]  # fmt: skip
 
 _TEXT = ["--valid", "--test", "--tokenizer", "--vocab-size", "--documents"]
 COMMANDS = {
@@ -21,8 +21,9 @@ COMMANDS = {
     "train": ["sources", "--family", "--out", *_TEXT, "--budget", "--seed", "--resume", "--json"],
     "generate": ["model", "prompt", "options", "--given", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--num-beams",
                  "--num-return-sequences", "--seed", "--json"],
+    "interpolate": ["model", "first", "last", "options", "--steps", "--spherical", "--json"],
     "fill": ["model", "text", "--top-k", "--json"],
-    "evaluate": ["model", "sources", "--documents", "--stride", "--json"],
+    "evaluate": ["model", "sources", "--documents", "--stride", "--samples", "--latent", "--json"],
     "compare": ["sources", *_TEXT, "--families", "--budget", "--seed", "--out", "--json"],
     "plan": ["sources", "--family", *_TEXT, "--budget", "--seed", "--json"],
     "info": ["model", "--json"],
@@ -36,15 +37,16 @@ FUNCTIONS = {
     "resume": ["folder"],
     "plan": ["sources", "family", *_PYTHON, "budget", "seed", "overrides"],
     "compare": ["sources", *_PYTHON, "families", "budget", "seed", "out", "overrides"],
-    "evaluate": ["model", "sources", "documents", "stride"],
+    "evaluate": ["model", "sources", "documents", "stride", "samples", "latent"],
     "generate": ["model", "prompt", "given", "options"],
+    "interpolate": ["model", "first", "last", "steps", "spherical", "options"],
     "fill": ["model", "text", "top_k"],
     "load": ["folder"],
     "info": ["folder"],
     "env": [],
     "families": [],
 }
-MODEL = ["evaluate", "fill", "generate", "info", "notices", "save", "score", "stream", "write"]
+MODEL = ["evaluate", "fill", "generate", "info", "interpolate", "notices", "reconstruct", "save", "score", "stream", "write"]
 
 
 def test_the_names_of_the_package() -> None:

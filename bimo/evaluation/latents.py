@@ -65,9 +65,9 @@ def latent_use(model: LanguageModel, split: Split, seed: int = 0) -> LatentUse:
 
     The noise is what `score` draws, so that `bound` is the model's score of the text with one sample.
     """
+    width = with_latent(model).latent_width
     if split.documents < 2:
         raise UserError(f"{split.name}: latents are exchanged between documents, and there are fewer than two (--documents line?)")
-    width = with_latent(model).latent_width
     means, latents, kls = (np.zeros((split.documents, n)) for n in (width, width, 1))
     for tokens, lengths, documents in _documents(split, model.device):
         mean, log_variance = with_latent(model).encode(tokens, lengths)

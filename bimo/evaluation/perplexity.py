@@ -19,7 +19,9 @@ from bimo.data.rows import given_of
 from bimo.data.split import Split
 from bimo.data.windows import EvaluationBatch, evaluation_streams, evaluation_windows
 from bimo.evaluation import metrics
+from bimo.evaluation.latents import LatentUse
 from bimo.models.base import Kind, LanguageModel
+from bimo.models.latent import with_latent
 
 _BATCH_TOKENS = 1 << 14  # tokens scored together
 _DOCUMENT_ROWS = 64  # whole documents scored together
@@ -29,7 +31,10 @@ _FEWEST_DOCUMENTS = 30
 
 @dataclass
 class Evaluation:
-    """How well a model predicts a text. unit_nats and unit_bytes [U]: of each document, or of equal blocks of tokens."""
+    """How well a model predicts a text. unit_nats and unit_bytes [U]: of each document, or of equal blocks of tokens.
+
+    samples: of a bound, how many each document's is made of; latent: how the model's latent is used, where that was asked for.
+    """
 
     nats: float
     tokens: int
@@ -41,6 +46,8 @@ class Evaluation:
     impossible_tokens: int = 0
     context: int | None = None
     stride: int | None = None
+    samples: int | None = None
+    latent: LatentUse | None = None
     notices: list[str] = field(default_factory=list)
     unit: str = "document"
     unit_nats: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
@@ -73,8 +80,9 @@ class Evaluation:
         """Plain JSON values; infinity becomes None."""
         real = {"perplexity": self.perplexity, "bits_per_byte": self.bits_per_byte, "nats": self.nats}
         counts = ("tokens", "bytes", "kind", "documents", "unknown_tokens", "lost_bytes", "impossible_tokens")
-        plain = (*counts, "context", "stride", "notices")
-        return {**{k: v if math.isfinite(v) else None for k, v in real.items()}, **{k: getattr(self, k) for k in plain}}
+        plain = (*counts, "context", "stride", "samples", "notices")
+        latent = {} if self.latent is None else {"latent": self.latent.to_dict()}
+        return {**{k: v if math.isfinite(v) else None for k, v in real.items()}, **{k: getattr(self, k) for k in plain}, **latent}
 
     def describe(self) -> str:
         """A few lines for a person."""
@@ -87,6 +95,7 @@ class Evaluation:
             lines.append(f"lost          {self.unknown_tokens:,} unknown tokens, {self.lost_bytes:,} bytes the tokenizer cannot give back")
         if self.impossible_tokens:
             lines.append(f"impossible    {self.impossible_tokens:,} tokens have probability zero")
+        lines += [] if self.latent is None else [self.latent.describe()]
         return "\n".join(lines + self.notices)
 
 
@@ -152,7 +161,12 @@ def _put(nats: NDArray[np.float64], batch: EvaluationBatch, found: NDArray[np.fl
 
 def _summed(model: LanguageModel, split: Split, nats: NDArray[np.float64], context: int | None, stride: int | None) -> Evaluation:
     impossible = int(np.isinf(nats).sum())
+    samples = with_latent(model).score_samples if "latent" in model.capabilities else None
     notices = [] if stride is None else [f"windows overlap: {stride} new tokens each, {context} at most in sight"]
+    if samples is not None:
+        notices.append(
+            f"a bound: at most so many nats, on average; of {samples:,} sample{'s' * (samples > 1)} a document, and more tighten it"
+        )
     if split.given is not None and model.kind is not Kind.CONDITIONAL:
         notices.append("what each text is given was left out: this model reads texts alone")
     if split.documents >= _FEWEST_DOCUMENTS:
@@ -164,7 +178,7 @@ def _summed(model: LanguageModel, split: Split, nats: NDArray[np.float64], conte
         unit_bytes = np.diff(np.append(edges, split.tokens) * split.bytes // split.tokens)
     return Evaluation(
         float(nats.sum()), split.scored_tokens, split.bytes, str(model.kind), split.documents, split.unknown_tokens,
-        split.lost_bytes, impossible, context, stride, notices, unit, unit_nats, np.asarray(unit_bytes),
+        split.lost_bytes, impossible, context, stride, samples, None, notices, unit, unit_nats, np.asarray(unit_bytes),
     )  # fmt: skip
 
 

@@ -134,6 +134,7 @@ class Row(_Result):
     unknown_tokens: int = 0
     lost_bytes: int = 0
     impossible_tokens: int = Field(default=0, description="scored tokens of probability zero; with any, nats and its kin are infinite")
+    score_samples: int | None = Field(default=None, description="of a bound: how many samples each document's is made of")
     unit_nats: list[Real] | None = Field(default=None, description="nats of each unit of Comparison.unit, for the intervals")
 
     parameters: int | None = None

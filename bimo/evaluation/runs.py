@@ -221,7 +221,7 @@ def _score_fields(e: Evaluation | None) -> dict[str, Any]:
     if e is None:
         return {}
     names = ("bits_per_byte", "perplexity", "nats", "tokens", "bytes", "unknown_tokens", "lost_bytes", "impossible_tokens")
-    return {**{n: getattr(e, n) for n in names}, "unit_nats": e.unit_nats.tolist()}
+    return {**{n: getattr(e, n) for n in names}, "score_samples": e.samples, "unit_nats": e.unit_nats.tolist()}
 
 
 def _seconds_given(recipe: Recipe) -> float | None:

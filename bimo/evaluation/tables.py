@@ -101,13 +101,19 @@ def _best_rows(comparison: Comparison, ranking: Ranking, column: Column) -> set[
 def _reason(row: Row, why: str, t: Callable[..., str]) -> str:
     if why == "asked":
         return display.visible(row.apart or "")
-    return t("apart_kind", kind=t(f"kind_{row.kind}")) if why == "kind" else t(f"apart_{why}")
+    return t("apart_kind", kind=_kind(row, t)) if why == "kind" else t(f"apart_{why}")
+
+
+def _kind(row: Row, t: Callable[..., str]) -> str:
+    """What its score is; an ELBO is a bound of one sample."""
+    more = row.score_samples is not None and row.score_samples > 1
+    return t("kind_samples", n=f"{row.score_samples:,}") if more else t(f"kind_{row.kind}")
 
 
 def _marks(row: Row, mixed: bool, kind_said: set[int], t: Callable[..., str]) -> tuple[str, ...]:
     marks = []
     if row.kind != "exact" and row.error is None and id(row) not in kind_said:
-        marks.append(t(f"kind_{row.kind}"))
+        marks.append(_kind(row, t))
     if row.budgeted and mixed:
         marks.append(t("budgeted"))
     if row.capped:

@@ -96,6 +96,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "kind_exact": ("exact", "精确"),
     "kind_conditional": ("conditional, given a source", "给定原文的条件得分"),
     "kind_bound": ("bound, an ELBO", "下界（ELBO）"),
+    "kind_samples": ("bound, of {n} samples", "界，取自 {n} 个样本"),
     "kind_pseudo": ("pseudo-likelihood", "伪似然"),
     "kind_unnormalised": ("unnormalised", "未归一化"),
     "figures": ("The figures", "各项指标"),

@@ -6,7 +6,8 @@ Shapes: B rows, T tokens, Z width of the latent, K samples. Source: Kingma & Wel
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol, cast
 
 import numpy as np
@@ -19,6 +20,8 @@ from bimo.models.base import LanguageModel
 
 class LatentModel(Protocol):
     """What a model with the capability `latent` has beside the interface: a text's place among all texts, which `start` takes back."""
+
+    score_samples: int  # latents drawn for each document's bound; more tighten it
 
     @property
     def latent_width(self) -> int:
@@ -37,6 +40,22 @@ def with_latent(model: LanguageModel) -> LatentModel:
             f"{type(model).__name__} has no latent: only a model trained as one that has (bimo train --family vae) can do this"
         )
     return cast(LatentModel, model)
+
+
+@contextmanager
+def scored_with(model: LanguageModel, samples: int | None) -> Iterator[None]:
+    """Inside, the model's bound is made of so many samples a document (as many as it says itself, if None)."""
+    if samples is None:
+        yield
+        return
+    latent = with_latent(model)
+    if samples < 1:
+        raise UserError(f"samples: must be 1 or more, found {samples}")
+    before, latent.score_samples = latent.score_samples, samples
+    try:
+        yield
+    finally:
+        latent.score_samples = before
 
 
 def drawn(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:

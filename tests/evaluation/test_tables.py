@@ -58,6 +58,18 @@ def test_failed_capped_and_lossy_rows_say_so():
     assert lines(c)[-1].row is failed
 
 
+def test_a_bound_says_of_how_many_samples():
+    c = comparison()
+    c.rows[0].kind, c.rows[0].score_samples = "bound", 1
+    assert "bound, an ELBO" in markdown_table(c)
+    c.rows[0].score_samples = 20
+    assert "bound, of 20 samples" in shown(c, 120)
+    assert "20 个样本" in shown(c, 120, "zh")
+    for other in c.rows[1:]:
+        other.error = "it failed"
+    assert "bound, of 20 samples" in markdown_table(c), "where nothing else is ranked, too"
+
+
 def test_terminal_is_safe_from_escape_codes_and_markup():
     said = shown(comparison([row("x", "[red]\x1b[31mX", 2.0, 3, 1), row("y", "Y", 2.5, 3, 2)]), 120)
     assert "\x1b" not in said

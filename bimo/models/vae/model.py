@@ -77,9 +77,18 @@ class VAE(NeuralLanguageModel):
         return self.config.latent
 
     @property
+    def score_samples(self) -> int:
+        """Importance samples of a bound."""
+        return self.config.score_samples
+
+    @score_samples.setter
+    def score_samples(self, samples: int) -> None:
+        self.config.score_samples = samples
+
+    @property
     def scoring_passes(self) -> int:
         """The encoder's, and one for each sample."""
-        return 1 + self.config.score_samples
+        return 1 + self.score_samples
 
     # -- making one ---------------------------------------------------------------------------------------------------
 
@@ -213,7 +222,7 @@ class VAE(NeuralLanguageModel):
         return replace(super().score(tokens, lengths, given, state), kind=Kind.CONDITIONAL)
 
     def _bound(self, tokens: Tensor, lengths: Tensor) -> Score:
-        samples = self.config.score_samples
+        samples = self.score_samples
         mean, log_variance = self.encode(tokens, lengths)  # [B, Z]
         noise = fixed_noise(tokens, lengths, samples, self.latent_width).to(mean).transpose(0, 1)  # [K, B, Z]
         z = drawn(mean, log_variance, noise)
