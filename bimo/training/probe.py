@@ -89,7 +89,7 @@ class _Timer:
         return time.perf_counter() > self.end
 
     def time(self, precision: Precision, seconds: float, *, least: int = 2, limit: float = math.inf) -> Probe:
-        """Rounds of a step of each kind for about `seconds`, `least` of them at least, or one where its mean step took longer than `limit`."""
+        """Rounds of a step of each kind for about `seconds`, at least `least`, or one where its mean step took longer than `limit`."""
         model, training = copy.deepcopy(self.model).train(), self.training
         optimizers, moments = self.objective.optimizers(model, training), self.objective.moments()
         end, carry = time.perf_counter() + seconds, None
