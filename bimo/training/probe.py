@@ -77,7 +77,7 @@ def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSe
 
 @dataclass
 class _Timer:
-    """Training steps on copies of a model; after `end`, a moment of `time.perf_counter`, none but a first round is begun."""
+    """Training steps on copies of a model; after `end`, a moment of `time.perf_counter`, none but the first two rounds are begun."""
 
     model: NeuralLanguageModel
     objective: Objective
@@ -106,7 +106,7 @@ class _Timer:
                 if model.device.type == "cuda":
                     torch.cuda.synchronize()
                 rounds[-1].append(time.perf_counter() - begin)
-            if self.late() or sum(share * took for (_, share), took in zip(moments, rounds[0], strict=True)) > limit:
+            if (self.late() and len(rounds) > 1) or sum(share * took for (_, share), took in zip(moments, rounds[0], strict=True)) > limit:
                 break
         kinds = zip(moments, zip(*(rounds[1:] or rounds), strict=True), strict=True)
         mean = sum(share * _steady(times) for (_, share), times in kinds)

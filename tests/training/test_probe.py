@@ -86,4 +86,4 @@ def test_few_steps_are_made_more_where_there_is_time(monkeypatch: pytest.MonkeyP
 
 def test_a_probe_ends_when_its_time_does() -> None:
     found = probing.probe(Toy(), Likelihood(source()), training(threads=1), 60.0, most=-1.0)
-    assert found.rounds == 1
+    assert found.rounds == 2, "a first step loads and compiles, and says nothing of the speed"
