@@ -28,7 +28,7 @@ MARKED = re.compile(r"(<!-- evidence:([\w-]+) -->\n).*?(<!-- /evidence -->)", re
 
 def quality(found: Records, say: Say) -> str:
     """What was asked of quality and robustness, and what was measured."""
-    lines: list[tuple[str, str, str, Callable[[Any], str]]] = [
+    lines: list[tuple[str, str, str, Callable[[Any], Any]]] = [
         ("ptb-ngram", "Penn Treebank, 5-gram: test perplexity", "141.19 ± 0.1 %", lambda f: f"{f['5-gram']['perplexity']:.2f}"),
         ("ptb-ngram", "Penn Treebank, 3-gram: test perplexity", "148.28 ± 0.1 %", lambda f: f"{f['3-gram']['perplexity']:.2f}"),
         ("ptb-lstm", "Penn Treebank, LSTM, {} min: test perplexity", "≤ 114.5", lambda f: f"{f['perplexity']:.2f}"),
@@ -42,7 +42,7 @@ def quality(found: Records, say: Say) -> str:
         ("contrast", "STS-B, English: Spearman by contrast over mean pooling", "≥ 0.05", lambda f: _gain(f["en"])),
         ("contrast", "STS-B, Chinese: Spearman by contrast over mean pooling", "≥ 0.05", lambda f: _gain(f["zh"])),
         ("kills", "killed runs that end with the same bits", "100 / 100", lambda f: f"{f['bit_equal']} / {f['runs']}"),
-        ("kills", "of which inside a save", "≥ 30", lambda f: str(f["inside_a_save"])),
+        ("kills", "of which inside a save", "≥ 30", lambda f: f.get("part_files_left")),
         ("quickstart", "the main job, from command to report", "< 240 s", lambda f: f"{f['seconds']:.0f} s"),
         ("cli-start", "bimo --help", "< 0.5 s", lambda f: f"{f['help_seconds']:.2f} s"),
     ]
@@ -57,11 +57,12 @@ def _minutes(recipe: str) -> str:
     return f"{(Budget.parse(budget_of(recipe)).seconds or 0) / 60:g}"
 
 
-def _measured(found: Records, name: str, show: Callable[[Any], str], say: Say) -> list[str]:
-    if name not in found:
+def _measured(found: Records, name: str, show: Callable[[Any], Any], say: Say) -> list[str]:
+    figures = found[name]["figures"] if name in found else {}
+    shown = show(figures) if figures else None
+    if shown is None:
         return [say("not measured yet"), "", again(name)]
-    figures = found[name]["figures"]
-    return [show(figures) + _how(figures, say), day(found, name), again(name)]
+    return [f"{shown}{_how(figures, say)}", day(found, name), again(name)]
 
 
 def _how(f: Mapping[str, Any], say: Say) -> str:
