@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bimo.core.registry import Kind
 from bimo.quickstart import built_in_text
 from tests.shown import GUIDE, ROOT, blocks, broken_links, check_bimo, commands
 from tests.taught import CHAPTER, taught, written
@@ -69,6 +70,21 @@ def test_every_description_has_its_chinese() -> None:
 @every
 def test_links_lead_somewhere(page: Path) -> None:
     assert broken_links(page) == []
+
+
+@pytest.mark.parametrize("folder", ["en", "zh"])
+def test_messages_that_the_guide_explains_are_those_of_the_code(folder: str) -> None:
+    text = (GUIDE / folder / "7-when-something-goes-wrong.md").read_text(encoding="utf-8")
+    shown = [message for cell in re.findall(r"^\| (.*?) \|", text, re.M) for message in re.findall(r"\*(.+?)\*", cell)]
+    code = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "bimo").rglob("*.py"))
+    assert len(shown) > 6
+    assert [part for message in shown for part in re.split("…", message) if part.strip(" :") not in code] == []
+
+
+def test_kinds_of_scores_are_all_told() -> None:
+    for page in (GUIDE / "en" / "5-measuring.md", GUIDE / "zh" / "5-measuring.md"):
+        text = page.read_text(encoding="utf-8")
+        assert [kind.value for kind in Kind if f"`{kind}`" not in text] == []
 
 
 def test_both_languages_show_the_same() -> None:
