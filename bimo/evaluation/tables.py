@@ -211,10 +211,3 @@ def markdown_table(comparison: Comparison, lang: str = "en") -> str:
             notes.append(f"{label}{t('colon')}{_markdown_cell('; '.join(said))}")
     notes += [_markdown_cell(note) for note in footnotes(comparison, lang)]
     return "\n".join([*out, "", *(f"- {note}" for note in notes)]).rstrip() + "\n"
-
-
-def json_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """The rows as JSON values (infinity is None), in the table's order, with `rank` (1 is best, None where not ranked)."""
-    ranking = rank(comparison)
-    ranks = {id(row): place for place, row in enumerate(ranking.ranked, start=1)}
-    return [{**line.row.model_dump(mode="json"), "rank": ranks.get(id(line.row))} for line in lines(comparison)]

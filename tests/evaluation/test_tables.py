@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 
 import pytest
@@ -11,7 +10,7 @@ from rich.console import Console
 
 from bimo.evaluation import display
 from bimo.evaluation.results import Row
-from bimo.evaluation.tables import COLUMNS, footnotes, json_rows, lines, markdown_table, terminal_table
+from bimo.evaluation.tables import COLUMNS, footnotes, lines, markdown_table, terminal_table
 from bimo.evaluation.wording import WORDS
 from tests.evaluation.example import comparison, row
 
@@ -85,15 +84,6 @@ def test_markdown_is_a_table_that_nothing_breaks():
     assert "**2.222**" in text
     assert "a\\|b&lt;i&gt; \\`c\\`" in text
     assert "<b>" not in text
-
-
-def test_json_rows_hold_no_infinity_and_say_the_rank():
-    c = comparison(
-        [*comparison().rows, row("m", "M", 2.0, 3, 9, bits_per_byte=math.inf, kind="exact"), row("p", "P", 1.0, 3, 8, kind="pseudo")]
-    )
-    rows = json.loads(json.dumps(json_rows(c), allow_nan=False))
-    assert [r["rank"] for r in rows] == [1, 2, 3, 4, None]
-    assert rows[3]["bits_per_byte"] is None
 
 
 def test_every_column_has_a_wide_and_a_short_header():
