@@ -111,6 +111,15 @@ def test_folders_in_the_way(bimo_cli: Cli, place: Path, tmp_path: Path) -> None:
     assert (tmp_path / "mine.doc").read_text() == "precious"
 
 
+def test_a_run_that_failed_before_its_first_checkpoint_is_in_nobodys_way(bimo_cli: Cli, place: Path, tmp_path: Path) -> None:
+    words = ["train", place / "corpus", "--out", tmp_path / "run", "--budget", "2steps", "--family"]
+    refused(bimo_cli(*words, "seq2seq"), "prepare with --documents line")
+    assert (tmp_path / "run" / "recipe.yaml").exists()
+    refused(bimo_cli(*words, "lstm", *small("lstm"), "training.device=nowhere"), "training.device")
+    assert bimo_cli(*words, "lstm", *small("lstm")).code == 0
+    refused(bimo_cli(*words, "lstm", *small("lstm")), "holds a run already")
+
+
 @pytest.mark.parametrize("content", ["family: [", "- 3", "modle: {}", "family: decoder\ntext: 3", "family: decoder\nmodel: x", "\x00"])
 def test_recipes_that_are_none(bimo_cli: Cli, tmp_path: Path, content: str) -> None:
     path = tmp_path / "recipe.yaml"

@@ -83,12 +83,12 @@ _MADE_BY_A_RUN = (checkpoint.FILE, RUN, RESULT, "model.safetensors", "config.jso
 
 
 def refuse_used(folder: Path, compared: bool = False) -> None:
-    """Raise `RecipeError` where a folder holds a checkpoint or a model, which a new run would take away.
+    """Raise `RecipeError` where a folder holds a checkpoint or a model, which a new run would take away; a failed start holds neither.
 
     compared: a run that a comparison made may be taken away.
     """
     store.refuse_odd_name(folder)
-    used = any((folder / name).exists() for name in (RECIPE, checkpoint.FILE, "model.safetensors"))
+    used = any((folder / name).exists() for name in (checkpoint.FILE, "model.safetensors"))
     if not used or (compared and _told(folder).get("compared")):
         return
     run = (folder / RECIPE).exists()

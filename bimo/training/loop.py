@@ -231,7 +231,8 @@ class Loop:
         first = f"first in {wrong[-1]}" if wrong else "in the loss alone"
         raise DivergedError(
             f"step {self.progress.step + 1}: the loss is {nats} or its gradient is not finite ({first}; {len(wrong)} parameters); "
-            f"the batch is in {path}; the checkpoint before it stands: lower training.learning_rate or set training.precision=fp32"
+            f"the batch is in {path}; --resume would meet it again: start anew with a lower training.learning_rate "
+            f"(here {self.training.learning_rate:g}) or training.precision=fp32, in another folder (--out)"
         )
 
     @contextmanager

@@ -120,7 +120,7 @@ def test_nan_stops_and_the_batch_is_saved(tmp_path: Path) -> None:
         step()
 
     loop._step = poisoned  # type: ignore[method-assign]
-    with pytest.raises(DivergedError, match=r"step 3: .*diverged-step-3\.safetensors") as found:
+    with pytest.raises(DivergedError, match=r"step 3: .*diverged-step-3\.safetensors.*start anew .*--out") as found:
         loop.run()
     assert found.value.exit_code == 1
     saved = store.read_tensors(tmp_path / "diverged-step-3.safetensors")
