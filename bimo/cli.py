@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from bimo.core import registry, store
-from bimo.core.errors import BimoError, UserError
+from bimo.core.errors import BimoError, UserError, memory_errors
 
 app = typer.Typer(
     name="bimo",
@@ -316,7 +316,8 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":  # letters that cannot be printed are spelled out
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(app(standalone_mode=False))
+        with memory_errors():
+            sys.exit(app(standalone_mode=False))
     except typer.Abort:
         _fail("interrupted", 130)
     except BimoError as error:
@@ -328,8 +329,6 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         _fail(f"{error.filename or 'the machine'}: {error.strerror or error}", 1)
-    except MemoryError:
-        _fail("not enough memory; bimo plan tells what a run needs", 1)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own, which some releases of typer carry inside
             _fail_usage(error)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from bimo.core import store
 from tests.conftest import Ran, small
@@ -302,6 +303,15 @@ def test_ctrl_c_ends_with_130(bimo_cli: Cli, place: Path, tmp_path: Path, monkey
     ran = bimo_cli("train", place / "corpus", "--family", "lstm", "--out", tmp_path / "run", "--budget", "9steps", *small("lstm"))
     assert ran.code == 130
     assert ran.err.splitlines()[-1].endswith(f"bimo train --resume {tmp_path / 'run'}")
+
+
+def test_want_of_memory_is_no_bug(bimo_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bimo import api
+
+    monkeypatch.setattr(api, "env", lambda: torch.empty(1 << 50))
+    ran = bimo_cli("env")
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+    assert "not enough memory" in ran.err
 
 
 def test_a_bug_is_called_one(bimo_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

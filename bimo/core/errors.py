@@ -6,8 +6,9 @@ Ctrl-C (exit code 130). A message names the file or field, says what was found, 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class BimoError(Exception):
@@ -62,6 +63,18 @@ class Interrupted(BimoError):
     """Ctrl-C; the message says how to go on."""
 
     exit_code = 130
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn want of memory, in each of the ways that Python, numpy and torch have to tell it, into a `MachineError`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        by_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+        if isinstance(error, RuntimeError) and not by_torch:
+            raise
+        raise MachineError("not enough memory; bimo plan tells what a run needs, a smaller training.batch_size needs less") from error
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

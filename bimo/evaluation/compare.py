@@ -132,8 +132,6 @@ def _work() -> int:
         return Interrupted.exit_code
     except BimoError as error:
         return _told(folder, job, str(error))
-    except MemoryError:
-        return _told(folder, job, "not enough memory")
     except Exception as error:  # one family's bug must not take the others' results with it
         if os.environ.get("BIMO_DEBUG"):
             traceback.print_exc()

@@ -10,7 +10,7 @@ import torch
 
 from bimo.core import registry, runtime, store
 from bimo.core.budget import Budget
-from bimo.core.errors import CheckpointError, RecipeError
+from bimo.core.errors import CheckpointError, RecipeError, memory_errors
 from bimo.core.recipe import Recipe
 from bimo.data.corpus import Corpus
 from bimo.data.split import Split
@@ -46,6 +46,7 @@ class Run:
         return {"folder": str(self.folder), **self.row.model_dump(mode="json", exclude={"curve", "unit_nats", "recipe"})}
 
 
+@memory_errors()
 def run(
     recipe: Recipe, corpus: Corpus, folder: Path, *,
     name: str, command: str = "", compared: bool = False, resume: bool = False, quiet: bool = False,
