@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bimo.core.errors import CorpusError, RecipeError, SourceError
+from bimo.data import formats
 from bimo.data.corpus import Corpus, prepare
 from bimo.data.documents import ReadReport
 from bimo.data.rows import DocumentBatches, given_of
@@ -50,6 +51,27 @@ def test_a_side_is_one_text_file(tmp_path: Path) -> None:
         list(read_documents(f"{tmp_path / 'a.en'}::{tmp_path / 'none'}"))
     with pytest.raises(RecipeError, match="line by line"):
         list(read_documents(f"{tmp_path / 'a.en'}::{tmp_path / 'a.de.gz'}", "stream"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(bytes(range(256)) * 9, "binary"), (b"%PDF-1.7", "a PDF"), (None, "cannot be read"), (b"\x1f\x8bcut", "damaged")]
+)
+@pytest.mark.parametrize("side", ["given", "text"])
+def test_a_side_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, said: str, side: str
+) -> None:
+    good, bad = tmp_path / "a.en", tmp_path / ("b.gz" if said == "damaged" else "b")
+    side_by_side(tmp_path)
+    bad.write_bytes(content or b"text\n")
+
+    def denied(path: Path, *rest: str) -> object:
+        if content is None and path == bad:
+            raise PermissionError(13, "Permission denied")
+        return open(path, *rest)
+
+    monkeypatch.setattr(formats, "open", denied, raising=False)
+    with pytest.raises(SourceError, match=f"{bad}: .*{said}"):
+        list(read_documents(f"{bad}::{good}" if side == "given" else f"{good}::{bad}"))
 
 
 @pytest.mark.parametrize("fields", [("prompt", "completion"), ("source", "target"), ("given", "text"), ("src", "tgt")])
