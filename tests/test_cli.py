@@ -210,6 +210,20 @@ def test_a_corrupt_run(bimo_cli: Cli, place: Path, tmp_path: Path, harm: str) ->
     refused(bimo_cli("train", "--resume", folder))
 
 
+@pytest.mark.parametrize("harm", ["gone", "empty", "cut"])
+def test_a_run_goes_on_without_its_curve(bimo_cli: Cli, place: Path, tmp_path: Path, harm: str) -> None:
+    folder = _unfinished(place, tmp_path)
+    metrics = folder / "metrics.jsonl"
+    first, second, *_ = metrics.read_bytes().splitlines(keepends=True)
+    metrics.write_bytes(first + second[:20] if harm == "cut" else b"")
+    if harm == "gone":
+        metrics.unlink()
+    ran = bimo_cli("train", "--resume", folder, "--json")
+    assert ran.code == 0, ran.err
+    assert any("metrics.jsonl" in notice for notice in ran.json["notices"])
+    assert metrics.read_bytes() == (first if harm == "cut" else b"")
+
+
 def test_an_unfinished_run_says_how_to_go_on(bimo_cli: Cli, place: Path, tmp_path: Path) -> None:
     folder = _unfinished(place, tmp_path)
     refused(bimo_cli("generate", folder, "x"), f"bimo train --resume {folder}")

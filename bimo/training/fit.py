@@ -192,6 +192,8 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
     if loop.best is not None and training.keep == "best":
         model.load_state_dict(loop.best)
     progress = outcome.progress
+    if loop.metrics.lost:
+        notices.append("metrics.jsonl was cut short or taken away before the run was resumed; the curve lacks what stood there")
     cap = Budget.parse(training.budget).seconds
     if cap is not None and progress.seconds > 1.1 * cap:
         notices.append(f"took {progress.seconds:.1f} s of a budget of {cap:g} s: a step took longer than the budget could tell")

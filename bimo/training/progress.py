@@ -19,12 +19,19 @@ from bimo.core import store
 
 
 class Metrics:
-    """Appends lines to metrics.jsonl; on resume the file is cut where the checkpoint left it."""
+    """Appends lines to metrics.jsonl; on resume the file is cut where the checkpoint left it.
+
+    lost: whether the file was shorter than that, or gone; its whole lines are kept.
+    """
 
     def __init__(self, folder: Path, keep_bytes: int = 0) -> None:
         self.path = Path(folder) / "metrics.jsonl"
         with store.machine_errors(self.path):
-            self._file = open(self.path, "ab")  # noqa: SIM115 — closed by close()
+            self._file = open(self.path, "a+b")  # noqa: SIM115 — closed by close()
+            self.lost = self._file.tell() < keep_bytes
+            if self.lost:
+                self._file.seek(0)
+                keep_bytes = self._file.read().rfind(b"\n") + 1
             self._file.truncate(keep_bytes)
         self._board = _tensorboard(folder)
 
