@@ -251,7 +251,7 @@ def compare(
     comparison.refuse_used(folder, [recipe.family for recipe in recipes] or registry.families())
     corpus = _corpus(base, folder / "corpus")
     if names is None:
-        recipes = [_one_of(name, base, shared, overrides) for name in comparison.fitting(corpus)]
+        recipes = comparison.fitting(corpus, lambda name: _one_of(name, base, shared, overrides))
     for recipe in recipes:  # a prepared corpus has documents and a tokenizer of its own
         recipe.text = base.text.model_copy()
     return comparison.compare(recipes, corpus, folder, name=_title(corpus), command=_command())

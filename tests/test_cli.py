@@ -272,6 +272,11 @@ def test_empty_text_cannot_be_evaluated(bimo_cli: Cli, place: Path, tmp_path: Pa
     refused(bimo_cli("evaluate", place / "decoder", tmp_path / "empty.txt"), "empty")
     refused(bimo_cli("info", tmp_path), "neither a model")
     refused(bimo_cli("compare", place / "text.txt", "--families", "ngram,lsmt", "--out", tmp_path / "c"), "did you mean lstm?")
+    for family, said in (("vae", "vae reads each document whole"), ("gan", "judges whole texts would never see it")):
+        for verb in ("train", "plan"):
+            out = ["--out", tmp_path / "run"] if verb == "train" else []
+            refused(bimo_cli(verb, place / "text.txt", "--tokenizer", "char", "--family", family, *out, "text.documents=file"), said)
+            shutil.rmtree(tmp_path / "run", ignore_errors=True)
     refused(bimo_cli("compare", place / "text.txt", "--families", ","), "families: none given")
 
 

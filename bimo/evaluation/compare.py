@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,15 @@ from bimo.training.fit import refusal
 FILE = "comparison.json"
 
 
-def fitting(corpus: Corpus) -> list[str]:
-    """The families that can learn from this corpus and whose scores are of its text as it runs."""
-    names = [name for name in registry.families() if refusal(name, corpus) is None]
+def fitting(corpus: Corpus, recipe_of: Callable[[str], Recipe]) -> list[Recipe]:
+    """Recipes of the families that can learn from this corpus and whose scores are of its text as it runs.
+
+    recipe_of: the recipe of a family of that name.
+    """
     pairs = corpus.splits["train"].given is not None
     kinds = (Kind.CONDITIONAL,) if pairs else (Kind.EXACT, Kind.BOUND)
-    return [name for name in names if registry.family(name).load().kind in kinds]
+    recipes = [recipe_of(name) for name in registry.families() if registry.family(name).load().kind in kinds]
+    return [recipe for recipe in recipes if refusal(recipe, corpus) is None]
 
 
 def refuse_used(out: Path, families: Sequence[str]) -> None:
@@ -98,7 +101,7 @@ def _run_apart(recipe: Recipe, corpus: Corpus, folder: Path, name: str, quiet: b
     if (folder / RESULT).exists():
         return Comparison.from_dict(store.read_json(folder / RESULT))
     why = store.read_json(folder / "error.json")["error"] if (folder / "error.json").exists() else _ended(code)
-    label = registry.family(recipe.family).label.format_map(_Shown(recipe.model))
+    label = registry.family(recipe.family).label.format(**recipe.model_section().model_dump())
     return Row(family=recipe.family, label=label, error=why)
 
 
@@ -115,11 +118,6 @@ def _in_a_process(job: bytes) -> int:
     except KeyboardInterrupt:
         process.wait()
         return Interrupted.exit_code
-
-
-class _Shown(dict[str, Any]):
-    def __missing__(self, key: str) -> str:
-        return "?"
 
 
 def _work() -> int:

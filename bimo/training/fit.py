@@ -60,9 +60,10 @@ def build(recipe: Recipe, corpus: Corpus) -> LanguageModel:
 LONGEST_DOCUMENT = 4096  # tokens, for a model that reads whole documents
 
 
-def refusal(family: str, corpus: Corpus) -> str | None:
-    """Why a family cannot learn from this corpus; None where it can."""
-    kind, train = registry.family(family).load(), corpus.splits["train"]
+def refusal(recipe: Recipe, corpus: Corpus) -> str | None:
+    """Why the recipe's family cannot learn from this corpus, or not by its objective; None where it can."""
+    family, train = recipe.family, corpus.splits["train"]
+    kind, objective = registry.family(family).load(), recipe.objective_section()
     conditional, pairs = kind.kind is Kind.CONDITIONAL, train.given is not None
     if pairs and not conditional:
         return f"each text is given another one, which {family} would not read; leave what is given out, or take a family that reads it"
@@ -72,7 +73,7 @@ def refusal(family: str, corpus: Corpus) -> str | None:
             f"{family} reads each document whole, and one has {longest:,} tokens (at most {LONGEST_DOCUMENT:,}); "
             "prepare with --documents line or paragraph"
         )
-    return None
+    return None if objective is None else registry.load_objective(objective.name).refusal(recipe, corpus)
 
 
 def make_objective(recipe: Recipe, model: NeuralLanguageModel, corpus: Corpus) -> Objective:
@@ -88,7 +89,7 @@ def fit(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks | None = None
     """
     folder = Path(folder)
     way = Learning(registry.family(recipe.family).learning)
-    if why := refusal(recipe.family, corpus):
+    if why := refusal(recipe, corpus):
         raise RecipeError(why)
     with store.machine_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -281,6 +282,8 @@ def _read_run(folder: Path) -> dict[str, Any]:
 
 def plan_ahead(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
     """What `fit` would need, as plain data."""
+    if why := refusal(recipe, corpus):
+        raise RecipeError(why)
     runtime.set_threads(recipe.training.threads)
     model = build(recipe, corpus)
     if isinstance(model, NeuralLanguageModel):

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+import bimo
 from bimo.core.errors import Interrupted
-from bimo.core.recipe import Recipe, make_recipe
+from bimo.core.recipe import Recipe, make_recipe, parse_overrides
 from bimo.data.corpus import Corpus
 from bimo.evaluation import compare as comparison
 from bimo.evaluation import runs
@@ -24,8 +25,6 @@ from tests.conftest import Ran, small
 
 
 def recipe(family: str, *overrides: str) -> Recipe:
-    from bimo.core.recipe import parse_overrides
-
     return make_recipe({"family": family, "training": {"budget": "3steps"}}, parse_overrides([*small(family), *overrides]))
 
 
@@ -76,6 +75,36 @@ def test_rows_of_a_comparison_before_are_not_taken_for_new_ones(place: Path, tmp
     )
     assert again.rows[0].error
     assert not (tmp_path / "ngram" / "model.safetensors").exists()
+
+
+def test_what_fits_a_text_is_what_can_learn_it_and_score_it_as_it_runs(place: Path, tmp_path: Path) -> None:
+    def fitting(corpus: Corpus, *overrides: str) -> set[str]:
+        return {r.family for r in comparison.fitting(corpus, lambda name: make_recipe({"family": name}, parse_overrides(overrides)))}
+
+    long = Corpus.open(place / "corpus")  # a file of many lines: one text, of which a judge of whole texts would see the beginning
+    assert {"ngram", "lstm", "decoder"} <= fitting(long)
+    assert not {"gan", "vae", "seq2seq", "encoder"} & fitting(long)
+    lines = bimo.prepare(place / "text.txt", tmp_path / "lines", tokenizer="char", documents="line")
+    assert {"ngram", "lstm", "decoder", "gan", "vae"} <= fitting(lines)
+    assert "gan" not in fitting(lines, "training.context=4")
+    sides = [tmp_path / "source.txt", tmp_path / "target.txt"]
+    for side, words in zip(sides, ("one two", "zwei eins"), strict=True):
+        side.write_text("".join(f"{words} {i}\n" for i in range(300)))
+    pairs = bimo.prepare("::".join(map(str, sides)), tmp_path / "pairs", tokenizer="char")
+    assert fitting(pairs) == {"seq2seq"}
+
+
+@pytest.mark.usefixtures("here")
+def test_a_family_that_refuses_pairs_is_a_row_that_says_so(tmp_path: Path) -> None:
+    sides = [tmp_path / "source.txt", tmp_path / "target.txt"]
+    for side in sides:
+        side.write_text("".join(f"one two {i}\n" for i in range(300)))
+    corpus = bimo.prepare("::".join(map(str, sides)), tmp_path / "pairs", tokenizer="char")
+    chosen = [make_recipe({"family": name, "training": {"budget": "1steps"}}) for name in ("ngram", "vae", "gan", "encoder")]
+    found = compare(chosen, corpus, tmp_path / "out", name="pairs", quiet=True)
+    assert [row.label for row in found.rows] == ["5-gram", "VAE", "GAN", "Encoder"]
+    assert all("which" in str(row.error) and "would not read" in str(row.error) for row in found.rows)
+    assert "would not read" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 def test_all_rows_failed_is_an_error_of_the_machine(bimo_cli: Any, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

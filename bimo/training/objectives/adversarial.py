@@ -107,15 +107,22 @@ class Adversarial(Objective):
         super().__init__(config, model, recipe, corpus)
         self.training = recipe.training  # its number of steps is set between the making of an objective and the first step
 
+    @classmethod
+    def refusal(cls, recipe: Recipe, corpus: Corpus) -> str | None:
+        """Texts that would mostly be cut: what judges whole texts would never see them."""
+        source = _source(recipe, corpus)
+        if source.lost <= 0.5:
+            return None
+        return (
+            f"training.context: {source.lost:.0%} of the text lies behind token {source.context} of its documents, and an objective that "
+            "judges whole texts would never see it; choose --documents line or paragraph, or a longer training.context"
+        )
+
     def batches(self, model: NeuralLanguageModel, recipe: Recipe, corpus: Corpus) -> Batches:
         """Whole documents, shuffled without regard to their lengths."""
-        source = MixedDocuments(corpus.splits["train"], recipe.training.batch_size, recipe.training.context, recipe.training.seed)
-        if source.lost > 0.5:
-            raise RecipeError(
-                f"training.context: {source.lost:.0%} of the text lies behind token {source.context} of its documents, and an objective "
-                "that judges whole texts would never see it; choose --documents line or paragraph, or a longer training.context"
-            )
-        return source
+        if why := self.refusal(recipe, corpus):
+            raise RecipeError(why)
+        return _source(recipe, corpus)
 
     def optimizers(self, model: NeuralLanguageModel, training: TrainingSection) -> list[torch.optim.Optimizer]:
         """Each player has its own; the one whose turn it is not has no gradient, and nothing of it moves."""
@@ -162,3 +169,8 @@ class MixedDocuments(DocumentBatches):
     def _order(self, epoch: int) -> NDArray[np.int64]:
         shuffled = epoch_generator(self.seed, epoch).permutation(len(self._documents))
         return np.resize(shuffled, (self.steps_per_epoch, self.batch_size))
+
+
+def _source(recipe: Recipe, corpus: Corpus) -> MixedDocuments:
+    training = recipe.training
+    return MixedDocuments(corpus.splits["train"], training.batch_size, training.context, training.seed)

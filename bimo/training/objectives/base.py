@@ -73,6 +73,11 @@ class Objective(ABC):
     def loss(self, model: NeuralLanguageModel, batch: Any, carry: Any, done: float) -> Loss:
         """The loss of one batch; `done`: the share of the run's steps that were made, 0 at the first."""
 
+    @classmethod
+    def refusal(cls, recipe: Recipe, corpus: Corpus) -> str | None:
+        """Why nothing can be learned in this way from this corpus; None where it can."""
+        return None
+
     def moments(self) -> list[tuple[float, float]]:
         """(done, share of the run's steps) of a step of each kind, where kinds of different cost take turns: what a probe is to time."""
         return [(0.5, 1.0)]
