@@ -20,6 +20,7 @@ from bimo.core.errors import ModelError, RecipeError, SourceError
 from bimo.core.recipe import Recipe, TokenizerKind, going_on_from, make_recipe, merge, parse_overrides, read_recipe
 from bimo.data import corpus as corpora
 from bimo.data.corpus import Corpus
+from bimo.data.lexicon import read_lexicon
 from bimo.evaluation import compare as comparison
 from bimo.evaluation import runs
 from bimo.evaluation.perplexity import Evaluation
@@ -98,7 +99,14 @@ def _recipe(sources: list[str], overrides: Iterable[str] = (), **options: Any) -
     asked: dict[str, Any] = {}
     for layer in (*layers, named, parse_overrides(overrides)):
         asked = merge(asked, layer)
-    return make_recipe(asked) if asked.get("start") is None else _going_on(asked)
+    return _with_tags(make_recipe(asked) if asked.get("start") is None else _going_on(asked))
+
+
+def _with_tags(recipe: Recipe) -> Recipe:
+    """The recipe; a wrong file of tagged text is told before the text is read."""
+    if recipe.text.tags is not None:
+        read_lexicon(recipe.text.tags)
+    return recipe
 
 
 def _going_on(asked: dict[str, Any]) -> Recipe:
@@ -107,7 +115,7 @@ def _going_on(asked: dict[str, Any]) -> Recipe:
     if asked.get("family", before["family"]) != before["family"]:
         raise RecipeError(f"start: {asked['start']} is of family {before['family']}, not {asked['family']}; leave --family out")
     text = asked.get("text", {})
-    if chosen := [name for name in ("tokenizer", "vocab_size") if text.get(name) is not None]:
+    if chosen := [name for name in ("tokenizer", "vocab_size", "tags") if text.get(name) is not None]:
         raise RecipeError(f"text.{chosen[0]}: a run with a start reads text as {asked['start']} does; leave it out")
     return make_recipe(before, asked)
 
@@ -253,14 +261,15 @@ def compare(
     if names is None:
         recipes = comparison.fitting(corpus, lambda name: _one_of(name, base, shared, overrides))
     for recipe in recipes:  # a prepared corpus has documents and a tokenizer of its own
-        recipe.text = base.text.model_copy()
+        recipe.text = base.text.model_copy(update={"tags": recipe.text.tags})
     return comparison.compare(recipes, corpus, folder, name=_title(corpus), command=_command())
 
 
 def _one_of(name: str, base: Recipe, shared: Mapping[str, Any], overrides: list[str]) -> Recipe:
     """The recipe of one family, or of a recipe file, under the comparison's text and budget."""
     own = read_recipe(Path(name)) if name.endswith((".yaml", ".yml")) else {"family": name.strip()}
-    fixed = {"text": base.text.model_dump(), "training": {k: v for k, v in shared.items() if v is not None}}
+    text = base.text.model_dump(exclude={"tags"} if base.text.tags is None else None)  # what a recipe's model reads beside it is its own
+    fixed = {"text": text, "training": {k: v for k, v in shared.items() if v is not None}}
     return make_recipe(own, fixed, parse_overrides(overrides))
 
 

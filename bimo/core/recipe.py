@@ -44,6 +44,12 @@ class TextSection(Section):
         default=None, description="kind of tokenizer, trained on the training text; char for Chinese, bpe otherwise, if not given"
     )
     vocab_size: int | None = Field(default=None, ge=1, description="most tokens in the vocabulary; by the amount of text if not given")
+    tags: str | None = Field(
+        default=None,
+        min_length=1,
+        description="part-of-speech tags that a neural model reads beside its tokens, each by the token alone: "
+        "a file of tagged text (CoNLL-U, or word/tag), or jieba",
+    )
 
 
 class TrainingSection(Section):

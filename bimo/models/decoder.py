@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from bimo.core.errors import CapabilityError
 from bimo.models import cache
 from bimo.models.base import Kind, ModelConfig, NeuralLanguageModel
+from bimo.models.embedding import TokenEmbedding
 from bimo.models.interop import huggingface
 from bimo.models.layers import (
     Activation,
@@ -101,7 +102,7 @@ class Decoder(NeuralLanguageModel):
         c = config
         self.cos: Tensor
         self.sin: Tensor
-        self.embedding = nn.Embedding(vocabulary.size, c.width)
+        self.embedding = TokenEmbedding(vocabulary, c.width)
         self.places = nn.Embedding(c.context, c.width) if c.positions == "learned" else None
         self.blocks = nn.ModuleList(self._block() for _ in range(c.layers))
         self.norm = make_norm(c.norm, c.width, c.norm_epsilon, c.bias is True)
@@ -143,12 +144,12 @@ class Decoder(NeuralLanguageModel):
         return model
 
     def config_dict(self) -> dict[str, Any]:
-        """GPT-2's, Llama's or Qwen3's `config.json` where the shape is theirs, ours otherwise."""
+        """GPT-2's, Llama's or Qwen3's `config.json` where the shape is theirs and no tags are read, ours otherwise."""
         return huggingface.write_config(self.config, self.vocabulary)
 
     def tensors(self) -> dict[str, Tensor]:
         """Tensors under the names that `config_dict`'s model type has for them; tied ones once."""
-        return huggingface.write_tensors(self.config, self.state_dict())
+        return huggingface.write_tensors(self.config, self.vocabulary, self.state_dict())
 
     @classmethod
     def from_tensors(cls, config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Self:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from bimo.core.errors import ContextError
 from bimo.models.base import ModelConfig, length_mask
+from bimo.models.embedding import TokenEmbedding
 from bimo.models.interop import bert
 from bimo.models.layers import (
     Activation,
@@ -122,7 +123,7 @@ class Encoder(MaskedModel):
         c = config
         self.cos: Tensor
         self.sin: Tensor
-        self.embedding = nn.Embedding(vocabulary.size, c.width)
+        self.embedding = TokenEmbedding(vocabulary, c.width)
         self.places = nn.Embedding(c.context, c.width) if c.positions == "learned" else None
         self.types = nn.Embedding(c.token_types, c.width) if c.token_types else None
         self.embedding_norm = make_norm(c.norm, c.width, c.norm_epsilon, c.bias) if c.embedding_norm else None
@@ -164,12 +165,12 @@ class Encoder(MaskedModel):
         return model
 
     def config_dict(self) -> dict[str, Any]:
-        """BERT's `config.json` where the shape is BERT's, ours otherwise."""
+        """BERT's `config.json` where the shape is BERT's and no tags are read, ours otherwise."""
         return bert.write_config(self.config, self.vocabulary)
 
     def tensors(self) -> dict[str, Tensor]:
         """Tensors under the names that `config_dict`'s model type has for them; tied ones once."""
-        return bert.write_tensors(self.config, self.state_dict())
+        return bert.write_tensors(self.config, self.vocabulary, self.state_dict())
 
     @classmethod
     def from_tensors(cls, config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Self:

@@ -144,8 +144,9 @@ class GAN(NeuralLanguageModel):
         return {"model_type": "bimo-gan", **vocabulary, **self.config.model_dump(), "discriminator_parameters": judges}
 
     def tensors(self) -> dict[str, Tensor]:
-        """The parameters of both players by name, after "generator." and "discriminator."."""
-        return {name: p.detach() for name, p in self.named_parameters()}
+        """What both players are made of, by name, after "generator." and "discriminator."."""
+        players = {"generator.": self.generator, "discriminator.": self.discriminator}
+        return {prefix + name: tensor for prefix, player in players.items() for name, tensor in player.state_dict().items()}
 
     @classmethod
     def from_tensors(cls, config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Self:
@@ -235,7 +236,7 @@ class GAN(NeuralLanguageModel):
     def _read_relaxed(self, weights: Tensor, state: States) -> tuple[Tensor, States]:
         """The generator reads one token of each row, weights [B, V]: hidden states [B, D] and the new state, gradients kept."""
         own = self.generator
-        x, values = weights @ own.embedding.weight, []
+        x, values = weights @ own.embedding.every(), []
         for number, part in enumerate(own.layers):
             assert isinstance(part, RecurrentLayer)
             h, c = state[0][number], state[1][number] if len(state) == 2 else None

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from bimo.core.errors import CapabilityError
 from bimo.models.base import Kind, ModelConfig, NeuralLanguageModel
+from bimo.models.embedding import TokenEmbedding
 from bimo.models.kernels.recurrent import GATES, Cell, layer
 from bimo.models.saved import load_tensors
 from bimo.models.vocabulary import read_vocabulary, write_vocabulary
@@ -75,7 +76,7 @@ class Recurrent(NeuralLanguageModel):
         self.config, self.vocabulary = config, vocabulary
         self.context: int | None = None
         c = config
-        self.embedding = nn.Embedding(vocabulary.size, c.input_width)
+        self.embedding = TokenEmbedding(vocabulary, c.input_width)
         widths = [c.input_width] + [c.width] * (c.layers - 1)
         self.layers = nn.ModuleList(RecurrentLayer(c.cell, width, c.width) for width in widths)
         joined = c.tied and c.input_width != c.width

@@ -18,6 +18,7 @@ from bimo.core.errors import ContextError, UserError
 from bimo.data.batches import Given
 from bimo.models import cache
 from bimo.models.base import Kind, ModelConfig, NeuralLanguageModel, length_mask
+from bimo.models.embedding import TokenEmbedding
 from bimo.models.layers import (
     Activation,
     Attention,
@@ -114,8 +115,8 @@ class Seq2Seq(NeuralLanguageModel):
         self.context: int | None = config.context
         c = config
         self.waves: Tensor
-        self.embedding = nn.Embedding(vocabulary.size, c.width)
-        self.source_embedding = None if c.shared else nn.Embedding(vocabulary.size, c.width)
+        self.embedding = TokenEmbedding(vocabulary, c.width)
+        self.source_embedding = None if c.shared else TokenEmbedding(vocabulary, c.width)
         if c.positions == "learned":
             self.places, self.source_places = nn.Embedding(c.context, c.width), nn.Embedding(c.context, c.width)
         else:

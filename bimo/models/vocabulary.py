@@ -18,7 +18,8 @@ def write_vocabulary(vocabulary: Vocabulary) -> dict[str, Any]:
     [0]
     """
     ids = {key: getattr(vocabulary, name) for key, name in _SPECIAL.items()}
-    return {"vocab_size": vocabulary.size, **ids, "suppress_tokens": list(vocabulary.suppressed)}
+    tags = {"tag_names": list(vocabulary.tags)} if vocabulary.tags else {}
+    return {"vocab_size": vocabulary.size, **ids, "suppress_tokens": list(vocabulary.suppressed), **tags}
 
 
 def read_vocabulary(config: Mapping[str, Any]) -> Vocabulary:
@@ -26,7 +27,7 @@ def read_vocabulary(config: Mapping[str, Any]) -> Vocabulary:
     size = config.get("vocab_size")
     if not isinstance(size, int) or size < 1:
         raise ModelError(f"config.json: vocab_size must be a positive integer, found {size!r}")
-    ids: dict[str, int | None] = {}
+    ids: dict[str, Any] = {}
     for key, name in _SPECIAL.items():
         value = config.get(key)
         value = value[0] if isinstance(value, list) and value else value
@@ -34,10 +35,13 @@ def read_vocabulary(config: Mapping[str, Any]) -> Vocabulary:
     suppressed = config.get("suppress_tokens") or []
     if not all(isinstance(i, int) and 0 <= i < size for i in suppressed):
         raise ModelError(f"config.json: suppress_tokens must be ids below {size}, found {suppressed!r}")
-    return Vocabulary(size, suppressed=tuple(suppressed), **ids)
+    tags = config.get("tag_names") or []
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise ModelError(f"config.json: tag_names must be a list of names, found {tags!r}")
+    return Vocabulary(size, suppressed=tuple(suppressed), tags=tuple(tags), **ids)
 
 
 def generation_config(vocabulary: Vocabulary) -> dict[str, Any]:
     """What `generation_config.json` holds, as transformers reads it: special ids, and the ids that are never written."""
-    ids = {key: value for key, value in write_vocabulary(vocabulary).items() if key not in ("vocab_size", "unk_token_id")}
+    ids = {key: value for key, value in write_vocabulary(vocabulary).items() if key not in ("vocab_size", "unk_token_id", "tag_names")}
     return {"_from_model_config": False, **{key: value for key, value in ids.items() if value is not None and value != []}}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,11 +20,13 @@ from bimo.core.recipe import Recipe, make_recipe, read_recipe
 from bimo.data.corpus import Corpus
 from bimo.models.base import Kind, LanguageModel, Learning, NeuralLanguageModel
 from bimo.models.bundle import Bundle
+from bimo.models.embedding import reads_tags
 from bimo.training import checkpoint
 from bimo.training.loop import Hooks, Loop
 from bimo.training.objectives.base import Objective
 from bimo.training.plan import Plan, make_plan, plan_counted
 from bimo.training.progress import Metrics, Reporter
+from bimo.training.tagging import model_vocabulary, tags_told
 
 RECIPE, RUN = "recipe.yaml", "run.json"
 
@@ -51,10 +54,17 @@ class Fitted:
         }  # fmt: skip
 
 
-def build(recipe: Recipe, corpus: Corpus) -> LanguageModel:
-    """A fresh model of the recipe's family for the corpus' vocabulary, seeded by the recipe."""
+def build(recipe: Recipe, corpus: Corpus, tags: Sequence[str] | None = None) -> LanguageModel:
+    """A fresh model of the recipe's family for the corpus' vocabulary, seeded by the recipe.
+
+    tags: names of those that it reads, where its weights come from a checkpoint, which holds which token has which.
+    """
+    vocabulary = model_vocabulary(recipe, corpus) if tags is None else replace(corpus.tokenizer.vocabulary, tags=tuple(tags))
     torch.manual_seed(recipe.training.seed)
-    return registry.family(recipe.family).load().build(recipe.model_section(), corpus.tokenizer.vocabulary)
+    model = registry.family(recipe.family).load().build(recipe.model_section(), vocabulary)
+    if vocabulary.tags and not reads_tags(model):
+        raise RecipeError(f"text.tags: {recipe.family} reads no tags; leave text.tags out, or take a family that is learned by gradient")
+    return model
 
 
 LONGEST_DOCUMENT = 4096  # tokens, for a model that reads whole documents
@@ -160,11 +170,13 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
     training = recipe.training
     runtime.set_threads(training.threads)
     device = runtime.pick_device(training.device)
-    model: NeuralLanguageModel = build(recipe, corpus).to(device)  # type: ignore[union-attr]
+    saved = checkpoint.Checkpoint.load(folder) if resume and (folder / checkpoint.FILE).exists() else None
+    tags = None if saved is None else _read_run(folder).get("tags", {"names": [], "told": []})
+    model: NeuralLanguageModel = build(recipe, corpus, None if tags is None else tags["names"]).to(device)  # type: ignore[union-attr]
     objective = make_objective(recipe, model, corpus)
     source = objective.source
-    saved = checkpoint.Checkpoint.load(folder) if resume and (folder / checkpoint.FILE).exists() else None
-    notices = list(source.notes)
+    tags = tags or {"names": list(model.vocabulary.tags), "told": tags_told(model.vocabulary, corpus)}
+    notices = [*source.notes, *tags["told"]]
     _check_room(model, training.optimizer, folder, standing=saved is not None)
     if saved is None:
         _begin(model, recipe, corpus)
@@ -179,7 +191,7 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
         recipe.model = model.config.model_dump(mode="json")  # type: ignore[union-attr]
         recipe.objective = objective.config.model_dump(mode="json")
         recipe.save(folder / RECIPE)
-        store.write_json(folder / RUN, {**_read_run(folder), "plan": plan.to_dict()})
+        store.write_json(folder / RUN, {**_read_run(folder), "plan": plan.to_dict(), **({"tags": tags} if tags["names"] else {})})
     rate = (_read_run(folder).get("plan") or {}).get("matrix_rate", 0.0)
     if training.compile:
         notices += _compile(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from bimo.text.vocabulary import Vocabulary
 SIZE = 11
 VOCABULARY = Vocabulary(SIZE, bos=0, eos=1, pad=9, unk=10, suppressed=(0, 9))
 OPEN = Vocabulary(SIZE, bos=0, eos=0)  # a loaded model's: one id begins and ends, all logits are kept
+TAGGED = replace(VOCABULARY, tags=("<special>", "<unknown>", "NOUN", "VERB"), tag_of=(0, 0, 2, 3, 2, 3, 1, 1, 2, 0, 1))
 
 _SMOOTHINGS = ("kneser-ney", "witten-bell", "add-k", "mle", "stupid-backoff")
 _COUNTED = {f"{smoothing}-{order}": {"smoothing": smoothing, "order": order} for smoothing in _SMOOTHINGS for order in (1, 2, 5)}
@@ -26,6 +28,7 @@ _CELL: dict[str, dict[str, Any]] = {
     "untied": {"layers": 2, "width": 8, "embedding": 6, "tied": False},
     "dropout": {"layers": 2, "width": 8, **{f"{place}_dropout": 0.5 for place in _DROPOUTS}},
     "variational": {"layers": 2, "width": 8, **{f"{place}_dropout": 0.5 for place in _DROPOUTS}, "variational": True},
+    "tags": {"layers": 1, "width": 8},
 }
 _BLOCKS = {"layers": 2, "heads": 4, "width": 16, "context": 8}
 _GPT2 = {"norm": "layer", "positions": "learned", "activation": "gelu_tanh", "qk_norm": False, "bias": True}
@@ -48,6 +51,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "untied": {**_BLOCKS, **_QWEN3, "tied": False, "activation": "relu2"},
         "dropout": {**_BLOCKS, **_GPT2, "dropout": 0.5, "attention_dropout": 0.5},
         "open": {**_BLOCKS, **_QWEN3},
+        "tags": {**_BLOCKS, **_QWEN3},
     },
     "encoder": {
         "bert": {**_BLOCKS, **_BERT},
@@ -55,6 +59,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "untied": {**_BLOCKS, "norm": "layer", "norm_first": False, "activation": "relu2", "tied": False},
         "dropout": {**_BLOCKS, **_BERT, "dropout": 0.5, "attention_dropout": 0.5},
         "open": {**_BLOCKS, **_BERT, "mask_token_id": 3},
+        "tags": {**_BLOCKS, **_BERT},
     },
     "seq2seq": {
         "pre-norm": _TWO_STACKS,
@@ -69,6 +74,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "bias": False,
         },
         "dropout": {**_TWO_STACKS, "norm_first": False, "final_norm": True, "dropout": 0.5, "attention_dropout": 0.5},
+        "tags": {**_TWO_STACKS, "shared": False},
     },
     "vae": {
         "lstm": {"width": 8, "latent": 4, "layers": 2, "encoder_layers": 2},
@@ -79,11 +85,13 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "transformer-dropout": {**_BETWEEN, "tied": False, "dropout": 0.5},
         "samples": {"width": 8, "latent": 4, "score_samples": 5},
         "transformer-samples": {**_BETWEEN, "score_samples": 3, "pooling": "mean"},
+        "tags": {"width": 8, "latent": 4, "embedding": 6},
     },
     "gan": {
         "cnn": {**_JUDGED, "layers": 2, "kernels": [1, 3]},
         "recurrent": {**_JUDGED, "cell": "gru", "embedding": 6, "discriminator": "recurrent"},
         "dropout": {**_JUDGED, "tied": False, **{f"{place}_dropout": 0.5 for place in _DROPOUTS}, "discriminator_dropout": 0.5},
+        "tags": _JUDGED,
     },
 }
 
@@ -100,7 +108,7 @@ def make(name: str) -> LanguageModel:
     row: Family = family(first)
     kind = row.load()
     config = validated(kind.Config, {**VARIANTS[first][variant], **row.preset}, "model")
-    vocabulary = OPEN if variant == "open" else VOCABULARY
+    vocabulary = {"open": OPEN, "tags": TAGGED}.get(variant, VOCABULARY)
     torch.manual_seed(0)
     model = kind.build(config, vocabulary)
     if row.learning == Learning.COUNTED:

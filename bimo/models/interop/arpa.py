@@ -252,7 +252,7 @@ def _model(lines: _Lines, sections: list[_Section], words: list[str]) -> NGram:
         logprob.append(logs)
         if k < len(sections):
             backoff.append(weights)
-    vocabulary = Vocabulary(size, **special, suppressed=() if bos is None else (bos,))
+    vocabulary = Vocabulary(size, bos, special["eos"], unk=special["unk"], suppressed=() if bos is None else (bos,))
     model = NGram(NGramConfig(order=len(sections), smoothing="arpa"), vocabulary)
     model.trie = Trie.from_tables(sizes, tables, children, logprob, backoff)
     return model

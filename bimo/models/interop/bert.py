@@ -29,9 +29,11 @@ _OTHER_HEADS = re.compile(r"(bert\.)?pooler\.|cls\.seq_relationship\.|.*\.positi
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 
-def model_type(config: EncoderConfig) -> str:
-    """bert where the shape is BERT's, otherwise bimo-encoder."""
+def model_type(config: EncoderConfig, vocabulary: Vocabulary) -> str:
+    """bert where the shape is BERT's, otherwise bimo-encoder: also where tags are read, which BERT does not know."""
     c = config
+    if vocabulary.tags:
+        return OURS
     shape = (c.norm, c.norm_first, c.embedding_norm, c.positions, c.bias, c.qk_norm)
     return "bert" if shape == ("layer", False, True, "learned", True, False) and c.token_types and c.activation in _WRITTEN else OURS
 
@@ -39,7 +41,7 @@ def model_type(config: EncoderConfig) -> str:
 def write_config(config: EncoderConfig, vocabulary: Vocabulary) -> dict[str, Any]:
     """The `config.json` of an encoder."""
     c = config
-    if model_type(c) == OURS:
+    if model_type(c, vocabulary) == OURS:
         return {"model_type": OURS, **write_vocabulary(vocabulary), **c.model_dump()}
     return {
         "architectures": ["BertForMaskedLM" if c.fills else "BertModel"],
@@ -136,9 +138,9 @@ def _names(config: EncoderConfig) -> dict[str, tuple[str, ...]]:
     return names | _HEAD
 
 
-def write_tensors(config: EncoderConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def write_tensors(config: EncoderConfig, vocabulary: Vocabulary, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our state dictionary under the names of the model type."""
-    if model_type(config) == OURS:
+    if model_type(config, vocabulary) == OURS:
         return dict(state)
     names, found = _names(config), dict[str, Tensor]()
     for name, tensor in state.items():

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 
-def model_type(config: DecoderConfig) -> str:
-    """gpt2, llama or qwen3 where the shape is theirs, otherwise bimo-decoder."""
+def model_type(config: DecoderConfig, vocabulary: Vocabulary) -> str:
+    """gpt2, llama or qwen3 where the shape is theirs, otherwise bimo-decoder: also where tags are read, which none of them knows."""
     c = config
+    if vocabulary.tags:
+        return "bimo-decoder"
     plain = c.head_width is None and c.groups == c.heads
     if (c.norm, c.positions, c.bias, c.qk_norm) == ("layer", "learned", True, False) and plain and c.activation in _GPT2_ACTIVATIONS:
         return "gpt2"
@@ -42,7 +44,7 @@ _CLASSES = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "qwen3": "Qw
 
 def write_config(config: DecoderConfig, vocabulary: Vocabulary) -> dict[str, Any]:
     """The `config.json` of a decoder."""
-    kind = model_type(config)
+    kind = model_type(config, vocabulary)
     head = {"model_type": kind, **write_vocabulary(vocabulary)}
     if kind == "bimo-decoder":
         return {**head, **config.model_dump()}
@@ -223,9 +225,9 @@ def _transposed(kind: str, name: str) -> bool:
     return kind == "gpt2" and name.startswith("blocks.") and "norm" not in name and name.endswith(".weight")
 
 
-def write_tensors(config: DecoderConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def write_tensors(config: DecoderConfig, vocabulary: Vocabulary, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our state dictionary under the names of the model type."""
-    kind = model_type(config)
+    kind = model_type(config, vocabulary)
     if kind == "bimo-decoder":
         return dict(state)
     names, found = _names(config, kind), {}

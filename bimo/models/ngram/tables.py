@@ -44,7 +44,7 @@ def read_config(config: Mapping[str, Any]) -> tuple[NGramConfig, Vocabulary]:
     """The choices and the vocabulary that `config_dict` wrote."""
     try:
         choices = NGramConfig(**{name: config[name] for name in NGramConfig.model_fields if name in config})
-        specials = {name: config.get(f"{name}_token_id") for name in _SPECIALS}
+        specials: dict[str, Any] = {name: config.get(f"{name}_token_id") for name in _SPECIALS}
         vocabulary = Vocabulary(int(config["vocab_size"]), **specials, suppressed=tuple(config.get("suppress_tokens") or ()))
     except KeyError as cause:
         raise ModelError(f"config.json: no {cause.args[0]}; is this an n-gram model?") from None

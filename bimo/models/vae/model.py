@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bimo.core.errors import CapabilityError, UserError
 from bimo.models.base import Kind, ModelConfig, NeuralLanguageModel, Score
+from bimo.models.embedding import TokenEmbedding
 from bimo.models.latent import drawn, fixed_noise, importance_bound, kl_to_prior, log_ratio
 from bimo.models.layers import document_positions
 from bimo.models.saved import load_tensors
@@ -62,7 +63,7 @@ class VAE(NeuralLanguageModel):
         self.config, self.vocabulary = config, vocabulary
         recurrent = config.body == "recurrent"
         self.context: int | None = None if recurrent else config.context
-        self.embedding = nn.Embedding(vocabulary.size, config.input_width)  # of what is read and of what is written
+        self.embedding = TokenEmbedding(vocabulary, config.input_width)  # of what is read and of what is written
         self.encoder = RecurrentEncoder(config) if recurrent else TransformerEncoder(config)
         self.posterior = nn.Linear(config.width, 2 * config.latent)
         self.decoder = RecurrentDecoder(config) if recurrent else TransformerDecoder(config)
