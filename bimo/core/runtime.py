@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import resource
@@ -51,9 +52,15 @@ def set_threads(threads: int | None) -> int:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory this process has held so far, in bytes."""
+    """The most memory this process has held so far, or since `forget_peak_memory`, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def forget_peak_memory() -> None:
+    """Let `peak_memory_bytes` begin anew from what is held now, where the system can (Linux)."""
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")  # proc(5): resets the peak resident set
 
 
 def memory_bytes() -> int:

@@ -68,6 +68,7 @@ def run(
     if not resume:
         recipe.save(folder / RECIPE)
     bundle_of = _bundler(recipe, corpus)
+    runtime.forget_peak_memory()  # what preparing the text took is not the model's
     fitted = fit(recipe, corpus, folder, _hooks(corpus, bundle_of, recipe), resume=resume, quiet=quiet)
     peak = _peak_memory(fitted.model)
     bundle = bundle_of(fitted.model)

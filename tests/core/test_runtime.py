@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+import numpy as np
 import pytest
 import torch
 
@@ -31,3 +34,13 @@ def test_cores_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for odd in ("", "0", "many"):
         monkeypatch.setenv("OMP_NUM_THREADS", odd)
         assert runtime.cores() >= 1
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="only Linux can forget a peak")
+def test_a_peak_is_forgotten_with_what_made_it() -> None:
+    large = np.ones(1 << 26)
+    held = runtime.peak_memory_bytes()
+    del large
+    assert runtime.peak_memory_bytes() >= held
+    runtime.forget_peak_memory()
+    assert runtime.peak_memory_bytes() < held - (1 << 28)
