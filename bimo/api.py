@@ -294,9 +294,10 @@ def evaluate(
     stride: int | None = None,
     samples: int | None = None,
     latent: bool = False,
+    translate: bool = False,
 ) -> Evaluation:
-    """Perplexity and bits per byte of a model folder on a text; samples, latent: see `Model.evaluate`."""
-    return load(model).evaluate(sources, documents=documents, stride=stride, samples=samples, latent=latent)
+    """Perplexity and bits per byte of a model folder on a text; samples, latent, translate: see `Model.evaluate`."""
+    return load(model).evaluate(sources, documents=documents, stride=stride, samples=samples, latent=latent, translate=translate)
 
 
 def generate(model: str | Path, prompt: str = "", given: str | None = None, **options: Any) -> str:

@@ -222,12 +222,13 @@ def evaluate(
     stride: Annotated[int | None, typer.Option("--stride", help="windows overlap, each scoring so many new tokens")] = None,
     samples: Annotated[int | None, typer.Option("--samples", help="of a bound: samples a document; more tighten it")] = None,
     latent: Annotated[bool, typer.Option("--latent", help="tell also how the model's latent is used")] = False,
+    translate: Annotated[bool, typer.Option("--translate", help="of SOURCE::TARGET: write each text, too; tell BLEU and chrF")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure perplexity and bits per byte on a text."""
     from bimo import api
 
-    result = api.evaluate(model, sources or [], documents=documents, stride=stride, samples=samples, latent=latent)
+    result = api.evaluate(model, sources or [], documents=documents, stride=stride, samples=samples, latent=latent, translate=translate)
     _print_json(result.to_dict()) if as_json else print(result.describe())
 
 

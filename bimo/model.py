@@ -15,6 +15,7 @@ from bimo.data.sources import Sources, read_documents
 from bimo.evaluation import perplexity
 from bimo.evaluation.latents import latent_use
 from bimo.evaluation.perplexity import Evaluation
+from bimo.evaluation.translation import evaluate_translation
 from bimo.generation.filling import Candidate, fill_text
 from bimo.generation.latent import interpolate, reconstruct
 from bimo.generation.sampling import GenerationConfig
@@ -119,19 +120,30 @@ class Model:
         return [float(x) for x in perplexity.document_nats(self.bundle.model, split, self.bundle.context)]
 
     def evaluate(
-        self, sources: Sources, *, documents: str | None = None, stride: int | None = None, samples: int | None = None, latent: bool = False
+        self,
+        sources: Sources,
+        *,
+        documents: str | None = None,
+        stride: int | None = None,
+        samples: int | None = None,
+        latent: bool = False,
+        translate: bool = False,
     ) -> Evaluation:
         """Perplexity and bits per byte on a text; `documents` as the model learned if not given.
 
         Of a model with a latent, samples: how many the bound of each document is made of, and latent: tell also how the latent is used.
+        translate: of pairs, write also a text for each source, and tell BLEU and chrF.
         """
         mode = cast(Any, documents or self.bundle.documents)
         report = ReadReport()
-        split = corpora.encode_documents(read_documents(sources, mode, report), self.bundle.tokenizer, mode)
+        read = read_documents(sources, mode, report)
+        pairs = list(read) if translate else []
+        split = corpora.encode_documents(pairs or read, self.bundle.tokenizer, mode)
+        written = evaluate_translation(self.bundle, pairs) if translate else None
         used = latent_use(self.bundle.model, split) if latent else None
         with scored_with(self.bundle.model, samples):
             result = perplexity.evaluate(self.bundle.model, split, self.bundle.context, stride)
-        result.latent = used
+        result.latent, result.translation = used, written
         result.notices = [*report.summary(), *result.notices]
         return result
 

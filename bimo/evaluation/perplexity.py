@@ -20,6 +20,7 @@ from bimo.data.split import Split
 from bimo.data.windows import EvaluationBatch, evaluation_streams, evaluation_windows
 from bimo.evaluation import metrics
 from bimo.evaluation.latents import LatentUse
+from bimo.evaluation.translation import Translation
 from bimo.models.base import Kind, LanguageModel
 from bimo.models.latent import with_latent
 
@@ -33,7 +34,8 @@ _FEWEST_DOCUMENTS = 30
 class Evaluation:
     """How well a model predicts a text. unit_nats and unit_bytes [U]: of each document, or of equal blocks of tokens.
 
-    samples: of a bound, how many each document's is made of; latent: how the model's latent is used, where that was asked for.
+    samples: of a bound, how many each document's is made of. Where that was asked for, latent: how the model's latent is used,
+    and translation: how near what it writes for each source comes to the text.
     """
 
     nats: float
@@ -52,6 +54,7 @@ class Evaluation:
     unit: str = "document"
     unit_nats: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
     unit_bytes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
+    translation: Translation | None = None
 
     @property
     def nats_per_token(self) -> float:
@@ -81,8 +84,8 @@ class Evaluation:
         real = {"perplexity": self.perplexity, "bits_per_byte": self.bits_per_byte, "nats": self.nats}
         counts = ("tokens", "bytes", "kind", "documents", "unknown_tokens", "lost_bytes", "impossible_tokens")
         plain = (*counts, "context", "stride", "samples", "notices")
-        latent = {} if self.latent is None else {"latent": self.latent.to_dict()}
-        return {**{k: v if math.isfinite(v) else None for k, v in real.items()}, **{k: getattr(self, k) for k in plain}, **latent}
+        asked = {k: told.to_dict() for k in ("latent", "translation") if (told := getattr(self, k)) is not None}
+        return {**{k: v if math.isfinite(v) else None for k, v in real.items()}, **{k: getattr(self, k) for k in plain}, **asked}
 
     def describe(self) -> str:
         """A few lines for a person."""
@@ -95,7 +98,7 @@ class Evaluation:
             lines.append(f"lost          {self.unknown_tokens:,} unknown tokens, {self.lost_bytes:,} bytes the tokenizer cannot give back")
         if self.impossible_tokens:
             lines.append(f"impossible    {self.impossible_tokens:,} tokens have probability zero")
-        lines += [] if self.latent is None else [self.latent.describe()]
+        lines += [told.describe() for told in (self.latent, self.translation) if told is not None]
         return "\n".join(lines + self.notices)
 
 

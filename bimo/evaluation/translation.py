@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
-from bimo.core.errors import UserError, did_you_mean
+from bimo.core.errors import CapabilityError, UserError, did_you_mean
+from bimo.core.registry import Kind
 from bimo.data.batches import Given
-from bimo.data.split import Split
+from bimo.data.documents import Document
 from bimo.evaluation.metrics import Interval
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.search import generate
@@ -40,7 +41,7 @@ class Quality:
 
     def __str__(self) -> str:
         i = self.interval
-        return f"{self.name} {i.estimate:.2f} ({i.low:.2f} to {i.high:.2f})"
+        return f"{self.name:<13} {i.estimate:.2f} ({i.low:.2f} to {i.high:.2f})"
 
 
 @dataclass
@@ -53,22 +54,21 @@ class Translation:
     seconds: float
     beams: int
     length_penalty: float
-    notices: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, the texts left out."""
         plain = {"texts": len(self.hypotheses), "seconds": self.seconds, "beams": self.beams, "length_penalty": self.length_penalty}
         found = {q.name: {**asdict(q.interval), "signature": q.signature} for q in self.qualities}
-        return {**found, **plain, "notices": self.notices}
+        return {**found, **plain}
 
     def describe(self) -> str:
         """A few lines for a person."""
-        return "\n".join([*map(str, self.qualities), f"{len(self.hypotheses):,} texts, {self.beams} beams", *self.notices])
+        return "\n".join([*map(str, self.qualities), f"written       {len(self.hypotheses):,} texts by {self.beams} beams"])
 
 
 def evaluate_translation(
     bundle: Bundle,
-    split: Split,
+    documents: Sequence[Document],
     metrics: Sequence[str] = METRICS,
     *,
     beams: int = 4,
@@ -76,22 +76,21 @@ def evaluate_translation(
     batch_size: int = 32,
     told: Told | None = None,
 ) -> Translation:
-    """Write a text for each source of a split of pairs, and compare it with the pair's own. told(done, all): called after each batch.
+    """Write a text for what each document is given, and compare it with the document's own. told(done, all): called after each batch.
 
-    What is compared is text. The split holds what its tokenizer keeps of it; where that is less than the text, a notice says so, and
-    `translate` with `score_texts` on the files themselves gives the figure.
+    What is compared is text, whatever the tokenizer loses of it. Raises `CapabilityError` for a model that reads no source.
     """
-    if split.given is None:
-        raise UserError(f"{split.name}: these documents are no pairs; give SOURCE::TARGET")
+    if bundle.model.kind is not Kind.CONDITIONAL:
+        raise CapabilityError("translation: this model reads no source; train one on pairs (SOURCE::TARGET)")
+    if not documents or any(document.given is None for document in documents):
+        raise UserError("translation: these documents are no pairs; give SOURCE::TARGET, or records with prompt and completion")
     _score_of(metrics)
     begin = time.perf_counter()
-    sources = [split.given.document(i) for i in range(split.documents)]
+    sources = [bundle.tokenizer.encode_document(str(document.given)) for document in documents]
     found = _written(bundle, sources, beams, length_penalty, batch_size, told)
     seconds = time.perf_counter() - begin
-    references = [bundle.tokenizer.decode(split.document(i)) for i in range(split.documents)]
-    lost = split.unknown_tokens + split.lost_bytes
-    notices = [] if not lost else [f"{split.name}: the tokenizer loses something of these texts; what was meant is taken as it keeps it"]
-    return Translation(found, references, score_texts(found, references, metrics), seconds, beams, length_penalty, notices)
+    references = [document.text for document in documents]
+    return Translation(found, references, score_texts(found, references, metrics), seconds, beams, length_penalty)
 
 
 def translate(bundle: Bundle, sources: Sequence[str], *, beams: int = 4, length_penalty: float = 1.0, batch_size: int = 32) -> list[str]:
@@ -135,7 +134,7 @@ def score_texts(
     """Each metric of texts against one reference each, with a 95 % percentile bootstrap over the texts.
 
     >>> [str(q) for q in score_texts(["a b c d e"], ["a b c d f"], ["bleu"])]  # (4/5 · 3/4 · 2/3 · 1/2)^(1/4)
-    ['bleu 66.87 (66.87 to 66.87)']
+    ['bleu          66.87 (66.87 to 66.87)']
     """
     weights = _draws(len(hypotheses), resamples, seed)
     found = []

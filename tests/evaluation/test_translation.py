@@ -5,18 +5,23 @@ from __future__ import annotations
 import builtins
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from bimo.core.errors import UserError
+import bimo
+from bimo.core.errors import CapabilityError, UserError
 from bimo.core.recipe import make_recipe
 from bimo.data.corpus import Corpus, prepare
+from bimo.data.documents import Document
 from bimo.evaluation import translation
 from bimo.evaluation.perplexity import evaluate
 from bimo.models.bundle import Bundle
+from bimo.models.ngram import NGram, NGramConfig
+from bimo.text.vocabulary import Vocabulary
 from bimo.training.fit import fit
 
 WORDS = [f"w{i}" for i in range(10)]
@@ -56,24 +61,49 @@ def test_it_learns_pairs(learned: tuple[Bundle, Corpus]) -> None:
     assert translation.translate(bundle, ["w3 w9 w0", "w1"]) == ["w4 w0 w1", "w2"]
 
 
-def test_a_split_of_pairs_is_translated_and_scored(learned: tuple[Bundle, Corpus]) -> None:
-    bundle, corpus = learned
+def pairs(count: int) -> list[Document]:
+    """Texts that are given another one."""
+    places = [np.random.default_rng(7).integers(0, 10, 1 + i % 5) for i in range(count)]
+    sides = [[" ".join(WORDS[(i + shift) % 10] for i in line) for line in places] for shift in (0, 1)]
+    return [Document(text, "pairs", len(text), source) for source, text in zip(*sides, strict=True)]
+
+
+def test_pairs_are_translated_and_scored(learned: tuple[Bundle, Corpus]) -> None:
+    bundle, _ = learned
     seen: list[tuple[int, int]] = []
-    split = corpus.splits["test"]
-    found = translation.evaluate_translation(bundle, split, batch_size=16, told=lambda done, whole: seen.append((done, whole)))
-    assert found.references == [bundle.tokenizer.decode(split.document(i)) for i in range(split.documents)]
+    found = translation.evaluate_translation(bundle, pairs(50), batch_size=16, told=lambda done, whole: seen.append((done, whole)))
+    assert found.references == [document.text for document in pairs(50)]
     right = [h == r for h, r in zip(found.hypotheses, found.references, strict=True)]
     assert np.mean(right) > 0.9
-    assert seen[-1] == (split.documents, split.documents)
-    assert len(seen) == -(-split.documents // 16)
+    assert seen == [(16, 50), (32, 50), (48, 50), (50, 50)]
     bleu, chrf = found.qualities
     assert bleu.interval.low <= bleu.interval.estimate <= bleu.interval.high <= 100.0001
     assert chrf.interval.estimate > 90
     told = json.loads(json.dumps(found.to_dict()))
-    assert (told["texts"], told["beams"]) == (split.documents, 4)
+    assert (told["texts"], told["beams"]) == (50, 4)
     assert told["bleu"]["estimate"] == bleu.interval.estimate
     assert "tok:13a" in told["bleu"]["signature"]
     assert "4 beams" in found.describe()
+
+
+def test_what_the_tokenizer_loses_is_still_asked_for(learned: tuple[Bundle, Corpus]) -> None:
+    lost = [Document("w2 gone", "pairs", 7, "w1")]
+    assert translation.evaluate_translation(learned[0], lost).references == ["w2 gone"]
+
+
+def test_evaluate_tells_of_pairs_what_is_asked(learned: tuple[Bundle, Corpus], tmp_path: Path) -> None:
+    learned[0].save(tmp_path / "model")
+    for name, texts in (("source", [str(d.given) for d in pairs(20)]), ("target", [d.text for d in pairs(20)])):
+        (tmp_path / name).write_text("\n".join(texts) + "\n")
+    given = f"{tmp_path / 'source'}::{tmp_path / 'target'}"
+    plain, found = (bimo.evaluate(tmp_path / "model", given, translate=asked) for asked in (False, True))
+    assert found.perplexity == plain.perplexity
+    assert "translation" not in plain.to_dict()
+    told = found.to_dict()["translation"]
+    assert told["bleu"]["low"] <= told["bleu"]["estimate"] <= told["bleu"]["high"]
+    assert "chrf" in found.describe()
+    with pytest.raises(UserError, match="no pairs"):
+        bimo.evaluate(tmp_path / "model", tmp_path / "target", translate=True)
 
 
 @pytest.mark.parametrize("beams", [1, 4])
@@ -126,13 +156,14 @@ def test_pairs_of_systems_are_drawn_together() -> None:
 
 
 def test_mistakes_are_told(learned: tuple[Bundle, Corpus], monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle, corpus = learned
-    test = corpus.splits["test"]
-    assert test.given is not None
+    bundle, _ = learned
     with pytest.raises(UserError, match="no pairs"):
-        translation.evaluate_translation(bundle, test.given)
+        translation.evaluate_translation(bundle, [Document("w2", "text", 2)])
     with pytest.raises(UserError, match="metrics: unknown name 'blue'"):
-        translation.evaluate_translation(bundle, test, ["blue"])
+        translation.evaluate_translation(bundle, pairs(2), ["blue"])
+    alone = NGram.build(NGramConfig(order=1), Vocabulary(5))
+    with pytest.raises(CapabilityError, match="reads no source"):
+        translation.evaluate_translation(Bundle(alone, bundle.tokenizer, "line"), pairs(2))
     with pytest.raises(UserError, match="1 written and 2 meant"):
         translation.score_texts(["a"], ["a", "b"])
     whole = builtins.__import__
