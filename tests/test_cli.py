@@ -159,6 +159,8 @@ CORRUPTIONS: dict[str, Callable[[Path], object]] = {
     "config a list": _with("config.json", b"[]"),
     "config binary": _with("config.json", bytes(range(256))),
     "config empty": _with("config.json", b"{}"),
+    "config nested without end": _with("config.json", b"[" * 200_000),
+    "layers without end": _config(num_hidden_layers=10**7, layers=10**7),
     "unknown model type": _config(model_type="bert-like"),
     "wrong shapes": _config(vocab_size=77),
     "huge vocabulary": _config(vocab_size=10**9),

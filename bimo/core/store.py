@@ -159,7 +159,7 @@ def read_json(path: Path, error: type[UserError] = ModelError) -> Any:
         raise error(f"{path}: no such file") from None
     except OSError as cause:
         raise error(f"{path}: cannot be read ({cause.strerror})") from None
-    except ValueError as cause:
+    except (ValueError, RecursionError) as cause:
         raise error(f"{path}: not valid JSON ({cause})") from None
 
 

@@ -316,6 +316,9 @@ class NeuralLanguageModel(LanguageModel, nn.Module):
         return sum(p.numel() for p in self.parameters())
 
 
+_LAYERS = ("layers", "encoder_layers", "decoder_layers", "num_hidden_layers", "n_layer")  # in config.json, ours and others'
+
+
 def load_model(folder: Path) -> LanguageModel:
     """Open a model folder of any family by its `config.json`."""
     folder = Path(folder)
@@ -328,6 +331,9 @@ def load_model(folder: Path) -> LanguageModel:
         raise ModelError(f"{folder / 'config.json'}: no model_type; is this a model folder?")
     row: Family = family_of_model_type(config["model_type"])
     tensors = store.read_tensors(folder / "model.safetensors")
+    for name, value in config.items():  # before anything is made: each layer has a tensor of its own
+        if name in _LAYERS and isinstance(value, int) and value > len(tensors):
+            raise ModelError(f"{folder / 'config.json'}: {name} is {value}, but model.safetensors holds {len(tensors)} tensors")
     try:
         return row.load().from_tensors(config, tensors)
     except (KeyError, ValueError, TypeError, RuntimeError) as cause:

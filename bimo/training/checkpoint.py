@@ -67,7 +67,7 @@ class Checkpoint:
                 Progress(**head["progress"]),
                 *(_restore(head[part], tensors) for part in ("model", "optimizers", "carry", "generators", "best")),
             )
-        except (KeyError, ValueError, TypeError, IndexError) as cause:
+        except (KeyError, ValueError, TypeError, IndexError, RecursionError) as cause:
             raise CheckpointError(f"{path}: damaged checkpoint ({cause!r}); start again from the run's recipe.yaml") from None
 
 
