@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -25,10 +25,13 @@ TokenizerKind = Literal["byte", "char", "word", "bpe", "wordpiece", "unigram"]
 DocumentMode = Literal["file", "line", "paragraph", "stream"]
 
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Section(BaseModel):
     """A part of a recipe; unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 class TextSection(Section):
@@ -68,7 +71,7 @@ class TrainingSection(Section):
     optimizer: Literal["adamw", "adam", "muon", "sgd"] = Field(default="adamw", description="muon: matrices by Muon, the rest by AdamW")
     learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate (of the AdamW part under muon)")
     matrix_learning_rate: float = Field(default=0.02, gt=0, description="peak learning rate of Muon's matrices")
-    betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW's moments")
+    betas: tuple[Share, Share] = Field(default=(0.9, 0.95), description="AdamW's moments")
     momentum: float = Field(default=0.95, ge=0, lt=1, description="of SGD and Muon")
     weight_decay: float = Field(default=0.1, ge=0, description="on matrices only; decoupled under adamw and muon")
     schedule: Literal["cosine", "linear", "wsd", "constant"] = Field(default="cosine", description="learning rate over the steps")
@@ -188,6 +191,7 @@ _SAID = {  # by pydantic's types of error
     "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",
     "int_type": "must be a whole number",
+    "finite_number": "must be a finite number",
     "float_parsing": "must be a number",
     "float_type": "must be a number",
     "bool_parsing": "must be true or false",

@@ -23,19 +23,19 @@ class GenerationConfig(Section):
 
     max_new_tokens: int = Field(256, ge=1, description="most tokens that are written after the prompt")
     min_new_tokens: int = Field(0, ge=0, description="no end of text before so many new tokens")
-    temperature: float = Field(1.0, ge=0, allow_inf_nan=False, description="below 1 is safer, above 1 wilder; 0: always the likeliest")
+    temperature: float = Field(1.0, ge=0, description="below 1 is safer, above 1 wilder; 0: always the likeliest")
     top_k: int | None = Field(None, ge=0, description="draw from the k likeliest tokens; 0: from all")
     top_p: float | None = Field(None, ge=0, le=1, description="draw from the likeliest tokens that reach this probability together")
     min_p: float | None = Field(None, ge=0, le=1, description="draw from tokens at least this share as likely as the likeliest")
     typical_p: float | None = Field(None, gt=0, le=1, description="draw from the most typical tokens that reach this probability together")
-    repetition_penalty: float = Field(1.0, gt=0, allow_inf_nan=False, description="above 1: tokens of the text so far become less likely")
+    repetition_penalty: float = Field(1.0, gt=0, description="above 1: tokens of the text so far become less likely")
     frequency_penalty: float = Field(0.0, ge=-2, le=2, description="subtracted from a token's logit each time it was written")
     presence_penalty: float = Field(0.0, ge=-2, le=2, description="subtracted from a token's logit once it was written")
     no_repeat_ngram_size: int = Field(0, ge=0, description="no run of so many tokens occurs twice; 0: off")
     bad_words_ids: list[Ids] = Field([], description="runs of ids that are never written")
     num_return_sequences: int = Field(1, ge=1, description="texts for each prompt")
     num_beams: int = Field(1, ge=1, description="beams of beam search; 1: no search")
-    length_penalty: float = Field(1.0, allow_inf_nan=False, description="beam search: scores are divided by length to this power")
+    length_penalty: float = Field(1.0, description="beam search: scores are divided by length to this power")
     early_stopping: bool | Literal["never"] = Field(
         False, description="beam search: true: stop at num_beams finished texts; never: only when no better one can come"
     )

@@ -36,7 +36,7 @@ class Learning(StrEnum):
 class ModelConfig(BaseModel):
     """The model section of a recipe: each family derives its own, with a description at every field."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

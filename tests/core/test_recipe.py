@@ -63,6 +63,23 @@ def test_a_saved_recipe_reads_back_as_it_was(tmp_path: Path, family: str) -> Non
     assert make_recipe(read_recipe(tmp_path / "recipe.yaml")).model_dump() == recipe.model_dump()
 
 
+@pytest.mark.parametrize(
+    ("family", "word"),
+    [
+        ("lstm", "training.learning_rate=inf"),
+        ("lstm", "training.weight_decay=nan"),
+        ("lstm", "training.betas=[2, 3]"),
+        ("lstm", "training.betas=[0.9, 1]"),
+        ("lstm", "training.betas=[-0.1, 0.9]"),
+        ("decoder", "model.rope_theta=inf"),
+        ("vae", "objective.free_bits=inf"),
+    ],
+)
+def test_numbers_lie_in_their_range_and_are_finite(family: str, word: str) -> None:
+    with pytest.raises(RecipeError, match=word.partition("=")[0].replace(".", r"\.")):
+        make_recipe({"family": family}, parse_overrides([word]))
+
+
 def test_overrides_are_read_as_yaml() -> None:
     words = ["model.order=5", "training.learning_rate=1e-3", "training.betas=[0.8, 0.9]", "text.valid=a=b.txt", "training.compile=true"]
     assert parse_overrides(words) == {

@@ -21,7 +21,7 @@ from bimo.training.optimizers import make_optimizers
 class ObjectiveConfig(BaseModel):
     """The objective section of a recipe: each objective derives its own, with a description at every field."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
     name: str = Field(description="a name of bimo.core.registry.objectives()")
 
