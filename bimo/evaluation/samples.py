@@ -40,14 +40,17 @@ def prompt_for(bundle: Bundle, corpus: Corpus) -> Prompt:
 
 
 def _first_prose(corpus: Corpus, length: int = 40) -> str:
-    """The first line of prose in the held-out text, up to about `length` characters."""
+    """The first line of prose in the held-out text, up to about `length` characters; nothing where that is a whole document."""
     split = corpus.splits.get("test") or corpus.splits.get("valid") or corpus.splits["train"]
-    text = corpus.tokenizer.decode(split.read(0, min(split.tokens, 4000)).tolist(), stream=corpus.documents == "stream")
+    stop = min(split.tokens, 4000)
+    edges = [*split.starts[split.starts < stop].tolist(), stop]
+    parts = (split.read(*ends).tolist() for ends in itertools.pairwise(edges))
+    text = "\n".join(corpus.tokenizer.decode(ids, stream=corpus.documents == "stream") for ids in parts)
     lines = [line.strip() for line in text.split("\n")[1:] or [text]]
     prose = [line for line in lines if sum(c.isalpha() for c in line) > max(12, 0.7 * len(line))]
-    line = next((line for line in prose if UNK not in line), next(iter(prose), text.strip()))
+    line = next((line for line in prose if UNK not in line), next(iter(prose), next(filter(None, lines), "")))
     if len(line) <= length:
-        return line
+        return "" if corpus.documents == "line" else line
     cut = line[:length] if line[:length].isascii() else line[: length // 3]
     return cut.rsplit(" ", 1)[0] if " " in cut else cut
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+import bimo
 from bimo.core import store
 from bimo.core.errors import CheckpointError
 from bimo.core.recipe import make_recipe, parse_overrides
@@ -41,6 +42,15 @@ def test_the_row_says_what_the_model_does(place: Path) -> None:
         assert row.plan is not None
         assert row.plan.parameters
         assert (row.budget_seconds, row.capped) == (None, False)
+
+
+def test_what_is_continued_is_the_beginning_of_one_document(tmp_path: Path) -> None:
+    """Documents that are lines are not run together, and a whole one leaves nothing to write: then the model writes from nothing."""
+    begun = "the cat that sleeps on the mat of the"
+    for name, line, found in (("names", "hannah", ""), ("sentences", begun + " house is old and grey", begun)):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{line} {chr(97 + i % 26)}{i}\n" for i in range(300)))
+        corpus = bimo.prepare(tmp_path / f"{name}.txt", tmp_path / name, tokenizer="char", documents="line")
+        assert samples._first_prose(corpus) == found
 
 
 def test_the_best_weights_are_on_disk_and_told(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,8 +101,6 @@ def test_a_run_that_was_moved_with_its_corpus_goes_on(place: Path, tmp_path: Pat
 
 
 def test_a_corpus_made_anew_is_seen(place: Path, tmp_path: Path) -> None:
-    import bimo
-
     bimo.prepare(place / "text.txt", tmp_path / "corpus", tokenizer="char")
     bimo.train(str(tmp_path / "corpus"), family="lstm", out=tmp_path / "run", budget="2steps", overrides=small("lstm"))
     told = json.loads((tmp_path / "run" / "run.json").read_text())
