@@ -66,7 +66,7 @@ def test_a_folder_scores_the_same_without_the_lexicon(place: Path, lexicon: Path
 def test_a_stopped_run_goes_on_to_the_bit_without_the_lexicon(
     place: Path, lexicon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fields = ("model.output_dropout=0.2", "training.evaluations=2")
+    fields = ("model.positions=5", "model.output_dropout=0.2", "training.evaluations=2")
     learn(place, tmp_path / "whole", lexicon, "lstm", *fields)
     step = Loop._step
 

@@ -236,15 +236,16 @@ class GAN(NeuralLanguageModel):
     def _read_relaxed(self, weights: Tensor, state: States) -> tuple[Tensor, States]:
         """The generator reads one token of each row, weights [B, V]: hidden states [B, D] and the new state, gradients kept."""
         own = self.generator
-        x, values = weights @ own.embedding.every(), []
+        memory, read = own.parted(state)
+        x, values = own.at(weights @ own.embedding.every(), None if read is None else read[0]), []
         for number, part in enumerate(own.layers):
             assert isinstance(part, RecurrentLayer)
-            h, c = state[0][number], state[1][number] if len(state) == 2 else None
+            h, c = memory[0][number], memory[1][number] if len(memory) == 2 else None
             bias = None if part.bias_hidden is None else torch.cat([part.bias_hidden.new_zeros(2 * h.shape[1]), part.bias_hidden])
             found = plain_layer(own.config.cell, x[None], h, c, part.weight_input, part.weight_hidden, part.bias_input, bias, None)
             x = found[0][0]
             values.append([v[0] for v in found if v is not None])
-        states = tuple(torch.stack(part) for part in zip(*values, strict=True))
+        states = (*(torch.stack(part) for part in zip(*values, strict=True)), *(() if read is None else (read + 1,)))
         return (x if own.projection is None else own.projection(x)), states
 
 

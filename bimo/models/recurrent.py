@@ -17,11 +17,12 @@ from bimo.core.errors import CapabilityError
 from bimo.models.base import Kind, ModelConfig, NeuralLanguageModel
 from bimo.models.embedding import TokenEmbedding
 from bimo.models.kernels.recurrent import GATES, Cell, layer
+from bimo.models.layers import document_positions
 from bimo.models.saved import load_tensors
 from bimo.models.vocabulary import read_vocabulary, write_vocabulary
 from bimo.text.vocabulary import Vocabulary
 
-States = tuple[Tensor, ...]  # (h,) or, with LSTM, (h, c): [L, B, H] each
+States = tuple[Tensor, ...]  # (h,) or, with LSTM, (h, c): [L, B, H] each; then, with positions, the tokens read, int64 [1, B]
 
 
 class RecurrentConfig(ModelConfig):
@@ -31,6 +32,9 @@ class RecurrentConfig(ModelConfig):
     layers: int = Field(2, ge=1, description="depth")
     width: int = Field(256, ge=1, description="units of a layer")
     embedding: int | None = Field(None, ge=1, description="width of the embeddings; as the units, if not said")
+    positions: int | None = Field(
+        None, ge=1, description="embeddings of how far into its document a token is; what stands further shares the last; none, if not said"
+    )
     tied: bool = Field(True, description="the output matrix is the embedding matrix (a projection joins them where the widths differ)")
     forget_bias: float = Field(1.0, description="what the LSTM's forget gate starts with")
     input_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on what the first layer reads")
@@ -66,7 +70,7 @@ class RecurrentLayer(nn.Module):
 
 
 class Recurrent(NeuralLanguageModel):
-    """An RNN, LSTM or GRU; a state is the tuple of its h (and c), [L, B, H] each."""
+    """An RNN, LSTM or GRU; a state is the tuple of its h (and c), [L, B, H] each, and with positions of the tokens read, [1, B]."""
 
     Config: ClassVar[type[ModelConfig]] = RecurrentConfig
     kind = Kind.EXACT
@@ -77,6 +81,7 @@ class Recurrent(NeuralLanguageModel):
         self.context: int | None = None
         c = config
         self.embedding = TokenEmbedding(vocabulary, c.input_width)
+        self.places = nn.Embedding(c.positions, c.input_width) if c.positions else None
         widths = [c.input_width] + [c.width] * (c.layers - 1)
         self.layers = nn.ModuleList(RecurrentLayer(c.cell, width, c.width) for width in widths)
         joined = c.tied and c.input_width != c.width
@@ -125,19 +130,34 @@ class Recurrent(NeuralLanguageModel):
 
         Where `boundaries` [B, T] is True the state is zero before that token is read, in any row, at any step.
         """
-        states = self.start(len(tokens)) if carry is None else carry
-        keep = None if boundaries is None or not bool(boundaries.any()) else ~boundaries.t()  # [T, B]
-        output, finals = self._run(tokens, states, keep, self.training, every=False)
-        return output.transpose(0, 1), tuple(torch.stack([f[-1] for f in final]).detach() for final in finals)
+        memory, read = self.parted(self.start(len(tokens)) if carry is None else carry)
+        boundaries = None if boundaries is None or not bool(boundaries.any()) else boundaries
+        positions = None if read is None else _positions(read[0], tokens.shape[1], boundaries)
+        keep = None if boundaries is None else ~boundaries.t()  # [T, B]
+        output, finals = self._run(tokens, positions, memory, keep, self.training, every=False)
+        count = () if positions is None else (positions[None, :, -1] + 1,)
+        return output.transpose(0, 1), (*(torch.stack([f[-1] for f in final]).detach() for final in finals), *count)
 
     def head(self) -> tuple[Tensor, Tensor]:
         """Output matrix [V, D] and bias [V]."""
         return (self.embedding if self.output is None else self.output).weight, self.output_bias
 
-    def _run(self, tokens: Tensor, states: States, keep: Tensor | None, training: bool, every: bool) -> tuple[Tensor, list[list[Tensor]]]:
+    def parted(self, states: States) -> tuple[States, Tensor | None]:
+        """h (and c), and how many tokens of its document each row has read, [1, B], where positions need it."""
+        return (states, None) if self.places is None else (states[:-1], states[-1])
+
+    def at(self, x: Tensor, positions: Tensor | None) -> Tensor:
+        """Embeddings [..., E] of tokens at these positions, int64 [...], as the first layer reads them."""
+        if self.places is None or positions is None:
+            return x
+        return x + self.places(positions.clamp(max=self.places.num_embeddings - 1))
+
+    def _run(
+        self, tokens: Tensor, positions: Tensor | None, states: States, keep: Tensor | None, training: bool, every: bool
+    ) -> tuple[Tensor, list[list[Tensor]]]:
         """Outputs [T, B, D] and, for h (and c), the list over layers of all their values [T, B, H], or of the last alone."""
         c = self.config
-        x = self._embed(tokens.t(), training)
+        x = self.at(self._embed(tokens.t(), training), None if positions is None else positions.t())
         mask = None if keep is None else keep[:, :, None].to(x.dtype)
         values: list[list[Tensor]] = [[] for _ in states]
         for number, part in enumerate(cast(list[RecurrentLayer], list(self.layers))):
@@ -186,13 +206,17 @@ class Recurrent(NeuralLanguageModel):
         if given is not None:
             raise CapabilityError("a recurrent model continues a text and takes nothing given; write the source into the prompt")
         shape = (self.config.layers, batch, self.config.width)
-        return tuple(self.output_bias.new_zeros(shape).detach() for _ in range(2 if self.config.cell == "lstm" else 1))
+        memory = tuple(self.output_bias.new_zeros(shape).detach() for _ in range(2 if self.config.cell == "lstm" else 1))
+        return memory if self.places is None else (*memory, torch.zeros(1, batch, dtype=torch.int64, device=self.device))
 
     def extend(self, state: States, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, States]:
         """Hidden states [B, T, D] and the states at each row's end; never drops out."""
-        output, found = self._run(tokens, state, None, training=False, every=True)
+        memory, read = self.parted(state)
+        positions = None if read is None else _positions(read[0], tokens.shape[1])
+        output, found = self._run(tokens, positions, memory, None, training=False, every=True)
         rows, ends = torch.arange(len(lengths), device=lengths.device), lengths - 1
-        return output.transpose(0, 1), tuple(torch.stack([values[ends, rows] for values in part]) for part in found)
+        count = () if read is None else (read + lengths,)
+        return output.transpose(0, 1), (*(torch.stack([values[ends, rows] for values in part]) for part in found), *count)
 
     def select(self, state: States, rows: Tensor) -> States:
         """A copy of the state with the rows int64 [B'] in that order."""
@@ -203,5 +227,18 @@ class Recurrent(NeuralLanguageModel):
         return tuple(torch.cat(parts, dim=1) for parts in zip(*states, strict=True))
 
     def state_bytes(self, state: States) -> int:
-        """Size of h (and c), bytes per row."""
+        """Size of h (and c) and of the count of tokens, bytes per row."""
         return sum(s.nbytes for s in state) // max(1, state[0].shape[1])
+
+
+def _positions(read: Tensor, width: int, boundaries: Tensor | None = None) -> Tensor:
+    """Places in their documents, int64 [B, T], of the next `width` tokens of rows that have read so many, int64 [B].
+
+    >>> _positions(torch.tensor([5]), 4, torch.tensor([[False, False, True, False]])).tolist()
+    [[5, 6, 0, 1]]
+    """
+    places = read[:, None] + torch.arange(width, device=read.device)
+    if boundaries is None:
+        return places
+    since, document = document_positions(boundaries)
+    return torch.where(document > 0, since, places)

@@ -29,6 +29,7 @@ _CELL: dict[str, dict[str, Any]] = {
     "dropout": {"layers": 2, "width": 8, **{f"{place}_dropout": 0.5 for place in _DROPOUTS}},
     "variational": {"layers": 2, "width": 8, **{f"{place}_dropout": 0.5 for place in _DROPOUTS}, "variational": True},
     "tags": {"layers": 1, "width": 8},
+    "positions": {"layers": 2, "width": 8, "embedding": 6, "positions": 4, "embedding_dropout": 0.5},
 }
 _BLOCKS = {"layers": 2, "heads": 4, "width": 16, "context": 8}
 _GPT2 = {"norm": "layer", "positions": "learned", "activation": "gelu_tanh", "qk_norm": False, "bias": True}
@@ -91,7 +92,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "cnn": {**_JUDGED, "layers": 2, "kernels": [1, 3]},
         "recurrent": {**_JUDGED, "cell": "gru", "embedding": 6, "discriminator": "recurrent"},
         "dropout": {**_JUDGED, "tied": False, **{f"{place}_dropout": 0.5 for place in _DROPOUTS}, "discriminator_dropout": 0.5},
-        "tags": _JUDGED,
+        "tags": {**_JUDGED, "positions": 4},
     },
 }
 

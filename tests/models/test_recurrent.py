@@ -61,6 +61,35 @@ def test_boundaries_make_documents_stand_alone(cell):
     assert all(torch.allclose(a[:, 1:2], s) for a, s in zip(after, state, strict=True))
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_positions_count_from_the_beginning_of_each_document(cell):
+    """Carried from window to window, from 0 where a document begins, the last one shared by all that stand further."""
+    model = make(cell, positions=5)
+    tokens = torch.randint(0, 13, (2, 12))
+    boundaries = torch.zeros(2, 12, dtype=torch.bool)
+    boundaries[:, 0] = boundaries[1, 7] = True
+    whole, after = model.hidden(tokens, None, boundaries)
+    first, carry = model.hidden(tokens[:, :5], None, boundaries[:, :5])
+    second, end = model.hidden(tokens[:, 5:], carry, boundaries[:, 5:])
+    assert torch.allclose(whole, torch.cat([first, second], 1), rtol=0, atol=1e-9)
+    assert (carry[-1].tolist(), end[-1].tolist(), after[-1].tolist()) == ([[5, 5]], [[12, 5]], [[12, 5]])
+    logits = model.logits(whole).detach()
+    assert near(logits[1:, 7:], model.advance(model.start(1), tokens[1:, 7:])[0])
+    x = model.embedding(tokens[:1])
+    for moved in (0, 1):
+        places = model.places(torch.tensor([(min(t, 4) + moved) % 5 for t in range(12)]))
+        assert torch.allclose(plain(model, x + places), whole[:1], rtol=0, atol=1e-9) is (moved == 0)
+
+
+def plain(model: Recurrent, x: torch.Tensor) -> torch.Tensor:
+    """What a model without positions gives for inputs [1, T, E], fed as the embeddings of as many tokens."""
+    fields = {**model.config.model_dump(), "positions": None}
+    bare = Recurrent(RecurrentConfig(**fields), Vocabulary(x.shape[1])).double()
+    bare.embedding.weight = torch.nn.Parameter(x[0])
+    bare.layers = model.layers
+    return bare.hidden(torch.arange(x.shape[1])[None])[0]
+
+
 def test_unknown_and_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="lstn"):
         RecurrentConfig(cell="lstn")
