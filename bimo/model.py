@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
 from bimo.core import registry
+from bimo.core.errors import UserError
 from bimo.core.recipe import parse_overrides
 from bimo.data import corpus as corpora
 from bimo.data.documents import Document, ReadReport
@@ -15,6 +19,7 @@ from bimo.data.sources import Sources, read_documents
 from bimo.evaluation import perplexity
 from bimo.evaluation.latents import latent_use
 from bimo.evaluation.perplexity import Evaluation
+from bimo.evaluation.similarity import sentence_vectors
 from bimo.evaluation.translation import evaluate_translation
 from bimo.generation.filling import Candidate, fill_text
 from bimo.generation.latent import interpolate, reconstruct
@@ -22,6 +27,7 @@ from bimo.generation.sampling import GenerationConfig
 from bimo.generation.texts import continue_texts, stream_text
 from bimo.models.bundle import Bundle
 from bimo.models.latent import scored_with, with_latent
+from bimo.models.layers import Pooling
 from bimo.text.runners import utf8
 
 
@@ -109,6 +115,20 @@ class Model:
     def fill(self, text: str, top_k: int = 5) -> list[list[Candidate]]:
         """What may stand in each gap of `text` (`<mask>` or `[MASK]`), the likeliest first; of a model that has seen both sides of gaps."""
         return fill_text(self.bundle, text, top_k)
+
+    def embed(self, texts: str | Sequence[str], pooling: Pooling = "mean") -> Tensor:
+        """A vector of each text, [N, D], of a model that has features; a text beyond its context is cut there.
+
+        pooling: what of a text's states it is made of: their mean, the first or the last.
+        """
+        return sentence_vectors(self.bundle, [texts] if isinstance(texts, str) else list(texts), pooling)
+
+    def similarity(self, first: str | Sequence[str], second: str | Sequence[str], pooling: Pooling = "mean") -> list[float]:
+        """How alike each text of `first` and the one at its place in `second` are: the cosine of their vectors, between −1 and 1."""
+        ours, theirs = ([side] if isinstance(side, str) else list(side) for side in (first, second))
+        if len(ours) != len(theirs):
+            raise UserError(f"similarity: {len(ours)} texts and {len(theirs)}; give as many of both")
+        return [float(cosine) for cosine in cosine_similarity(self.embed(ours, pooling), self.embed(theirs, pooling))]
 
     def score(self, texts: Sequence[str]) -> list[float]:
         """Nats of each text as a document of its own, its end included. A text is taken as it is: nothing is cleaned.

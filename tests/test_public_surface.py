@@ -46,7 +46,8 @@ FUNCTIONS = {
     "env": [],
     "families": [],
 }
-MODEL = ["evaluate", "fill", "generate", "info", "interpolate", "notices", "reconstruct", "save", "score", "stream", "write"]
+MODEL = ["embed", "evaluate", "fill", "generate", "info", "interpolate", "notices", "reconstruct", "save", "score", "similarity",
+         "stream", "write"]  # fmt: skip
 
 
 def test_the_names_of_the_package() -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.nn import functional as F
 
-from bimo.core.errors import CapabilityError, SourceError, UserError
+from bimo.core.errors import CapabilityError, SourceError, UserError, did_you_mean
 from bimo.data.documents import Document, utf8_length
 from bimo.data.rows import gather_documents
 from bimo.data.sentences import read_rows
@@ -167,6 +167,10 @@ def sentence_vectors(bundle: Bundle, texts: Sequence[str], pooling: Pooling = "m
 
     A text of more tokens than the model's context is cut there. Raises `CapabilityError` for a model without features.
     """
+    if not texts:
+        raise UserError("sentence vectors: no texts given")
+    if pooling not in get_args(Pooling):
+        raise UserError(f"pooling: unknown name {pooling!r}; {did_you_mean(pooling, get_args(Pooling))}")
     model: Any = bundle.model
     if "features" not in model.capabilities or not isinstance(model, NeuralLanguageModel):
         raise CapabilityError("this model gives no features, of which a sentence's vector is made; train one that does")

@@ -21,6 +21,7 @@ from bimo.evaluation.similarity import (
     spearman,
     spearman_interval,
 )
+from bimo.model import Model
 from bimo.models.bundle import Bundle
 from bimo.models.encoder import Encoder, EncoderConfig
 from bimo.text.tokenizer import Tokenizer
@@ -169,6 +170,22 @@ def test_pairs_are_ordered_by_the_cosines_of_their_vectors():
     assert turned.spearman.estimate == pytest.approx(-1)
     assert "6 pairs" in found.describe()
     assert found.to_dict()["spearman"]["estimate"] == pytest.approx(1)
+
+
+def test_a_model_tells_vectors_and_how_alike_texts_are():
+    model = Model(bundle())
+    assert model.embed("a cat").shape == (1, 8)
+    assert torch.equal(model.embed(TEXTS, "first"), sentence_vectors(model.bundle, TEXTS, "first"))
+    assert model.similarity("a cat", "a cat") == pytest.approx([1])
+    vectors = model.embed(TEXTS)
+    wanted = torch.nn.functional.cosine_similarity(vectors[:2], vectors[2:4]).tolist()
+    assert model.similarity(TEXTS[:2], TEXTS[2:4]) == pytest.approx(wanted, abs=1e-6)
+    with pytest.raises(UserError, match="2 texts and 1"):
+        model.similarity(["a", "cat"], "a cat")
+    with pytest.raises(UserError, match="no texts"):
+        model.embed([])
+    with pytest.raises(UserError, match="did you mean mean"):
+        model.embed("a cat", "means")
 
 
 def test_what_cannot_be_measured_is_refused():
