@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bimo.core import registry
 from bimo.quickstart import built_in_text
 from tests.shown import READMES, ROOT, blocks, broken_links, check_bimo, commands
 
@@ -34,6 +35,13 @@ def test_every_module_is_in_the_tree_and_every_path_of_the_tree_exists(page: Pat
     assert [path for path in shown if not (ROOT / path).exists()] == []
     files = (p for p in (ROOT / "bimo").rglob("*.py") if p.name != "__init__.py" or p.stat().st_size)
     assert sorted({p.relative_to(ROOT).as_posix() for p in files} - set(shown)) == []
+
+
+@both
+def test_the_opening_names_every_family(page: Path) -> None:
+    opening = page.read_text(encoding="utf-8").split("\n- ")[0].lower()
+    labels = [registry.family(name).label.lower() for name in registry.families()]
+    assert [label for label in labels if label.removeprefix("{order}-") not in opening.replace("n 元", "gram")] == []
 
 
 @both
