@@ -208,8 +208,10 @@ def _tell(notices: list[str]) -> None:
 
 
 def _standard_input() -> str:
+    from bimo.data.formats import standard_input
+
     try:
-        return sys.stdin.buffer.read().decode("utf-8")
+        return standard_input().read().decode("utf-8")
     except UnicodeDecodeError as cause:
         raise UserError(f"standard input: the prompt is not UTF-8 (byte {cause.start})") from None
 

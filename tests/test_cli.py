@@ -462,7 +462,20 @@ def test_standard_input(bimo_cli: Cli, place: Path, tmp_path: Path) -> None:
     text = (place / "text.txt").read_bytes()
     ran = bimo_cli("train", "-", "--family", "ngram", "--tokenizer", "char", "--out", tmp_path / "run", "--json", stdin=text)
     assert ran.code == 0, ran.err
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["text"]["name"] == "standard input"
     assert bimo_cli("evaluate", tmp_path / "run", "-", "--json", stdin=text).json["bytes"] == len(text)
+    refused(bimo_cli("train", "-", "--family", "ngram", "--out", tmp_path / "none"), "standard input (standard input: empty)")
+
+
+def test_no_standard_input(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    from bimo.cli import main
+
+    for words in (["train", "-", "--out", tmp_path / "run"], ["evaluate", place / "ngram", "-"], ["generate", place / "ngram", "-"]):
+        monkeypatch.setattr("sys.argv", ["bimo", *map(str, words)])
+        monkeypatch.setattr("sys.stdin", None)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert (ended.value.code, capfd.readouterr().err.startswith("bimo: standard input: closed")) == (2, True)
 
 
 def test_info_of_everything(bimo_cli: Cli, place: Path) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,8 +21,9 @@ import numpy as np
 from bimo.core import store
 from bimo.core.errors import CorpusError
 from bimo.data.documents import Document, DocumentMode, ReadReport
+from bimo.data.formats import Leaf, standard_input
 from bimo.data.overlap import Overlap
-from bimo.data.sources import Sources, read_documents
+from bimo.data.sources import Sources, listed, read_documents
 from bimo.data.split import Split
 from bimo.data.splits import FEW_DOCUMENTS, Dealer
 from bimo.data.writing import SplitWriter, encode_documents, map_shards, token_type
@@ -218,15 +218,16 @@ def _write_splits(
 @contextlib.contextmanager
 def _rereadable(sources: Sources) -> Iterator[Sources]:
     """The same sources, where standard input is copied to a temporary file first, since it is read more than once."""
-    names = [sources] if isinstance(sources, str | Path) else list(sources)
-    if "-" not in map(str, names):
+    names = listed(sources)
+    if "-" not in names:
         yield names
         return
     with tempfile.TemporaryDirectory(prefix="bimo-") as folder:
         copy = Path(folder) / "standard-input"
         with store.machine_errors(copy), open(copy, "wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
-        yield [copy if str(name) == "-" else name for name in names]
+            shutil.copyfileobj(standard_input(), file)
+        held = Leaf("standard input", "text", lambda: open(copy, "rb"))  # noqa: SIM115 — closed by who reads it
+        yield [held if name == "-" else name for name in names]
 
 
 def _check_out(out: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from bimo.core.errors import SourceError
 from bimo.core.store import printable
 from bimo.data.encodings import Unreadable
 
@@ -32,6 +34,14 @@ class Leaf:
     name: str
     format: str
     open: Callable[[], BinaryIO]
+
+
+def standard_input() -> BinaryIO:
+    """The bytes of standard input; where this process has none, a `SourceError`."""
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None:
+        raise SourceError("standard input: closed; send text to it, or name a file instead of -")
+    return stream
 
 
 def leaves(path: Path) -> Iterator[Leaf]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -23,19 +22,19 @@ from bimo.data.documents import (
     utf8_length,
 )
 from bimo.data.encodings import Found, Unreadable, decode_blocks
-from bimo.data.formats import Leaf, byte_chunks, leaves
+from bimo.data.formats import Leaf, byte_chunks, leaves, standard_input
 from bimo.data.pairs import read_pairs, split_pair
 from bimo.data.records import Records, html_text
 from bimo.text.clean import Cleaner
 
 __all__ = ["Document", "DocumentMode", "ReadReport", "Sources", "read_documents"]
 
-Sources = str | Path | Iterable[str | Path]
+Sources = str | Path | Iterable[str | Path | Leaf]
 
 
-def source_names(sources: Sources) -> list[str]:
-    """Sources as a list of names; a single path is a list of one."""
-    return [str(sources)] if isinstance(sources, str | Path) else [str(s) for s in sources]
+def listed(sources: Sources) -> list[str | Leaf]:
+    """Sources as a list of names, and of what is to be read as it is; a single path is a list of one."""
+    return [str(sources)] if isinstance(sources, str | Path) else [s if isinstance(s, Leaf) else str(s) for s in sources]
 
 
 def read_documents(
@@ -53,25 +52,26 @@ def read_documents(
     report = ReadReport() if report is None else report
     cleaner = clean if isinstance(clean, Cleaner) else Cleaner() if clean else None
     before = cleaner.counts.copy() if cleaner else None
-    names = source_names(sources)
+    names = listed(sources)
     for name in names:
-        if split_pair(name) is not None and not Path(name).exists():
+        if isinstance(name, str) and split_pair(name) is not None and not Path(name).exists():
             yield from _read_pair(name, documents, cleaner, report)
         else:
-            for leaf in _find_leaves([name], report):
+            for leaf in [name] if isinstance(name, Leaf) else _find_leaves(name, report):
                 yield from _read_leaf(leaf, documents, cleaner, report)
     if cleaner and before is not None:
         report.cleaned.update(cleaner.counts - before)
     if not report.documents:
         why = "; ".join(f"{name}: {why}" for name, why in report.skipped[:5]) or "no files"
         more = f"; and {len(report.skipped) - 5} more" if len(report.skipped) > 5 else ""
-        raise SourceError(f"nothing readable in {', '.join(names) or 'no sources'} ({why}{more})")
+        told = ", ".join(name.name if isinstance(name, Leaf) else name for name in names)
+        raise SourceError(f"nothing readable in {told or 'no sources'} ({why}{more})")
 
 
 def _read_pair(name: str, mode: DocumentMode, cleaner: Cleaner | None, report: ReadReport) -> Iterator[Document]:
     if mode == "stream":
         raise RecipeError(f"documents: {name} is read line by line, each given the other side's; stream joins the lines of a text")
-    for source, found in read_pairs(name, lambda side: _find_leaves([side], report), report):
+    for source, found in read_pairs(name, lambda side: _find_leaves(side, report), report):
         yield from clean_documents([found], source, cleaner, report)
 
 
@@ -115,16 +115,15 @@ def _texts(leaf: Leaf, entry: FileReport, mode: DocumentMode, report: ReadReport
                 yield [(text, utf8_length(text), given)]
 
 
-def _find_leaves(names: Iterable[str], report: ReadReport) -> Iterator[Leaf]:
-    for name in names:
-        if name == "-":
-            yield Leaf("standard input", "text", lambda: cast(BinaryIO, os.fdopen(os.dup(sys.stdin.fileno()), "rb")))
-            continue
-        for path in _find_files(name, report):
-            try:
-                yield from leaves(path)
-            except Unreadable as cause:
-                report.skipped.append((printable(path), str(cause)))
+def _find_leaves(name: str, report: ReadReport) -> Iterator[Leaf]:
+    if name == "-":
+        yield Leaf("standard input", "text", lambda: cast(BinaryIO, os.fdopen(os.dup(standard_input().fileno()), "rb")))
+        return
+    for path in _find_files(name, report):
+        try:
+            yield from leaves(path)
+        except Unreadable as cause:
+            report.skipped.append((printable(path), str(cause)))
 
 
 def _find_files(name: str, report: ReadReport) -> Iterator[Path]:
