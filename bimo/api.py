@@ -17,7 +17,7 @@ from typing import Any, cast, get_args
 
 from bimo.core import registry, runtime, store
 from bimo.core.errors import ModelError, RecipeError, SourceError
-from bimo.core.recipe import Recipe, TokenizerKind, going_on_from, make_recipe, merge, parse_overrides, read_recipe
+from bimo.core.recipe import Recipe, TokenizerKind, going_on_from, listed, make_recipe, merge, parse_overrides, read_recipe
 from bimo.data import corpus as corpora
 from bimo.data.corpus import Corpus
 from bimo.data.lexicon import read_lexicon
@@ -55,7 +55,7 @@ def prepare(
     tokenizer: str | None = None,
     vocab_size: int | None = None,
     documents: str | None = None,
-    overrides: Iterable[str] = (),
+    overrides: str | Iterable[str] = (),
 ) -> Corpus:
     """Read `sources`, deal them into train, valid and test, learn a tokenizer, write token shards to `out`."""
     recipe = _recipe(_listed(sources), overrides, valid=valid, test=test, tokenizer=tokenizer, vocab_size=vocab_size, documents=documents)
@@ -80,7 +80,7 @@ def _prepare(recipe: Recipe, out: Path) -> Corpus:
 # -- learning -------------------------------------------------------------------------------------------------------------
 
 
-def _recipe(sources: list[str], overrides: Iterable[str] = (), **options: Any) -> Recipe:
+def _recipe(sources: list[str], overrides: str | Iterable[str] = (), **options: Any) -> Recipe:
     """A recipe from a recipe file among the sources, options and overrides, the later ones winning."""
     layers: list[Mapping[str, Any]] = []
     files = [s for s in sources if s.endswith((".yaml", ".yml"))]
@@ -184,11 +184,11 @@ def train(
     documents: str | None = None,
     budget: str | None = None,
     seed: int | None = None,
-    overrides: Iterable[str] = (),
+    overrides: str | Iterable[str] = (),
 ) -> Run:
     """Train a model on text, a prepared folder or a recipe file; returns the finished run.
 
-    overrides: `section.key=value` words. The run folder `out` (runs/<source>-<n> if not given) is a model folder too.
+    overrides: `section.key=value`, or several of them. The run folder `out` (runs/<source>-<n> if not given) is a model folder too.
     """
     text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents}
     recipe = _recipe(_listed(sources), overrides, family=family, budget=budget, seed=seed, **text)
@@ -215,7 +215,7 @@ def plan(
     documents: str | None = None,
     budget: str | None = None,
     seed: int | None = None,
-    overrides: Iterable[str] = (),
+    overrides: str | Iterable[str] = (),
 ) -> dict[str, Any]:
     """What a run of these arguments would need, from a ten-second probe of this machine; nothing is kept."""
     import tempfile
@@ -234,24 +234,26 @@ def compare(
     valid: str | Path | None = None,
     test: str | Path | None = None,
     documents: str | None = None,
-    families: Sequence[str] | None = None,
+    families: str | Sequence[str] | None = None,
     tokenizer: str | None = None,
     vocab_size: int | None = None,
     budget: str | None = None,
     seed: int | None = None,
     out: str | Path | None = None,
-    overrides: Iterable[str] = (),
+    overrides: str | Iterable[str] = (),
 ) -> Comparison:
     """Train families (or recipe files) under one budget on one text, each in its own process, and compare them.
 
-    families: names or recipe files; all that can learn from this text and score it token by token, if not given.
+    families: names or recipe files (one text may hold several, with commas); all that can learn from this text and score it token by
+    token, if not given.
     """
+    families = families.split(",") if isinstance(families, str) else families
     names = [name.strip() for name in families] if families is not None else None
     if names is not None and not any(names):
         raise RecipeError(f"families: none given; known: {', '.join(registry.families())}")
     text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents}
     shared = {"budget": budget or "30s", "seed": seed}
-    overrides = list(overrides)
+    overrides = listed(overrides)
     base = _recipe(_listed(sources), [word for word in overrides if word.startswith("text.")], **text, **shared)
     recipes = [_one_of(name, base, shared, overrides) for name in names or ()]  # a wrong one is told before the text is read
     name = _name(base.text.sources)

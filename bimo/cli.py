@@ -253,7 +253,7 @@ def compare(
 
     paths, overrides = _split(sources)
     result = api.compare(
-        paths, valid=valid, test=test, documents=documents, families=families.split(",") if families else None,
+        paths, valid=valid, test=test, documents=documents, families=families,
         tokenizer=tokenizer, vocab_size=vocab_size, budget=budget, seed=seed, out=out, overrides=overrides,
     )  # fmt: skip
     _print_json(result.to_dict()) if as_json else console.show_comparison(result)

@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity
 
 from bimo.core import registry
 from bimo.core.errors import UserError
-from bimo.core.recipe import parse_overrides
+from bimo.core.recipe import listed, parse_overrides
 from bimo.data import corpus as corpora
 from bimo.data.documents import Document, ReadReport
 from bimo.data.sources import Sources, read_documents
@@ -121,21 +121,21 @@ class Model:
 
         pooling: what of a text's states it is made of: their mean, the first or the last.
         """
-        return sentence_vectors(self.bundle, [texts] if isinstance(texts, str) else list(texts), pooling)
+        return sentence_vectors(self.bundle, listed(texts), pooling)
 
     def similarity(self, first: str | Sequence[str], second: str | Sequence[str], pooling: Pooling = "mean") -> list[float]:
         """How alike each text of `first` and the one at its place in `second` are: the cosine of their vectors, between −1 and 1."""
-        ours, theirs = ([side] if isinstance(side, str) else list(side) for side in (first, second))
+        ours, theirs = (listed(side) for side in (first, second))
         if len(ours) != len(theirs):
             raise UserError(f"similarity: {len(ours)} texts and {len(theirs)}; give as many of both")
         return [float(cosine) for cosine in cosine_similarity(self.embed(ours, pooling), self.embed(theirs, pooling))]
 
-    def score(self, texts: Sequence[str]) -> list[float]:
-        """Nats of each text as a document of its own, its end included. A text is taken as it is: nothing is cleaned.
+    def score(self, texts: str | Sequence[str]) -> list[float]:
+        """Nats of each text (or of the one) as a document of its own, its end included. A text is taken as it is: nothing is cleaned.
 
         A text with half a surrogate pair, which is no Unicode text, is a `UserError`.
         """
-        documents = [Document(text, f"text {i}", len(utf8(text))) for i, text in enumerate(texts)]
+        documents = [Document(text, f"text {i}", len(utf8(text))) for i, text in enumerate(listed(texts))]
         split = corpora.encode_documents(documents, self.bundle.tokenizer, cast(Any, self.bundle.documents))
         return [float(x) for x in perplexity.document_nats(self.bundle.model, split, self.bundle.context)]
 

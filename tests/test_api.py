@@ -14,6 +14,7 @@ import pytest
 
 import bimo
 from bimo.core.errors import RecipeError, UserError
+from bimo.evaluation import compare as comparison
 from bimo.text.words import guess_language
 from tests.conftest import small
 
@@ -42,6 +43,15 @@ def test_scores_add_up_to_the_evaluation(place: Path, tmp_path: Path) -> None:
         assert found.perplexity == pytest.approx(math.exp(found.nats / found.tokens))
         assert found.bits_per_byte == pytest.approx(found.nats / math.log(2) / (tmp_path / "lines.txt").stat().st_size)
         assert bimo.evaluate(place / family, tmp_path / "lines.txt", documents="line").nats == pytest.approx(found.nats)
+
+
+def test_one_text_is_a_text_and_not_its_letters(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = bimo.load(place / "ngram")
+    assert model.score("the cat") == model.score(["the cat"])
+    monkeypatch.setattr(comparison, "compare", lambda recipes, *_, **__: recipes)
+    recipes: Any = bimo.compare(place / "corpus", families="ngram, lstm", out=tmp_path / "out", overrides="training.seed=3")
+    assert [(r.family, r.training.seed) for r in recipes] == [("ngram", 3), ("lstm", 3)]
+    assert bimo.train(place / "corpus", family="ngram", out=tmp_path / "run", overrides="model.order=2").row.label == "2-gram"
 
 
 def test_a_saved_model_answers_as_before(place: Path, tmp_path: Path) -> None:

@@ -238,14 +238,23 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
-    """`section.key=value` words as a nested mapping; values are read as YAML.
+def listed(words: str | Iterable[str]) -> list[str]:
+    """Words as a list; a single one is a list of one, not of its letters.
+
+    >>> listed("model.order=5"), listed(("a", "b"))
+    (['model.order=5'], ['a', 'b'])
+    """
+    return [words] if isinstance(words, str) else list(words)
+
+
+def parse_overrides(overrides: str | Iterable[str]) -> dict[str, Any]:
+    """`section.key=value` words, or one, as a nested mapping; values are read as YAML.
 
     >>> parse_overrides(["model.order=5", "training.precision=fp32"])
     {'model': {'order': 5}, 'training': {'precision': 'fp32'}}
     """
     nested: dict[str, Any] = {}
-    for word in overrides:
+    for word in listed(overrides):
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise RecipeError(f"{word!r}: expected section.key=value")
