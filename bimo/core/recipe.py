@@ -195,6 +195,7 @@ _SAID = {  # by pydantic's types of error
     "float_parsing": "must be a number",
     "float_type": "must be a number",
     "bool_parsing": "must be true or false",
+    "list_type": "must be a list",
     "string_type": "must be text",
     "missing": "is missing",
 }

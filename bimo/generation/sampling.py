@@ -52,10 +52,10 @@ class GenerationConfig(Section):
         """
         return validated(cls, options, "generation")
 
-    @field_validator("stop", mode="before")
+    @field_validator("stop", "bad_words_ids", mode="before")
     @classmethod
-    def _one_stop(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
+    def _one_or_none(cls, value: Any) -> Any:
+        return [] if value is None else [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

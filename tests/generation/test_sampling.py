@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bimo.core.errors import RecipeError, UserError
+from bimo.core.recipe import parse_overrides
 from bimo.generation.sampling import GenerationConfig, row_generators
 
 
@@ -37,6 +38,13 @@ def test_wrong_options_are_named(options, told):
 def test_every_option_is_described():
     for name, field in GenerationConfig.model_fields.items():
         assert field.description, name
+
+
+def test_lists_that_are_left_empty_hold_nothing():
+    config = GenerationConfig.of(**parse_overrides(["stop=", "bad_words_ids="]))
+    assert (config.stop, config.bad_words_ids) == ([], [])
+    with pytest.raises(RecipeError, match=r"generation\.stop: must be a list, found 3"):
+        GenerationConfig.of(**parse_overrides(["stop=3"]))
 
 
 def test_one_stop_string_is_a_list():
