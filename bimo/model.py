@@ -116,19 +116,25 @@ class Model:
         """What may stand in each gap of `text` (`<mask>` or `[MASK]`), the likeliest first; of a model that has seen both sides of gaps."""
         return fill_text(self.bundle, text, top_k)
 
-    def embed(self, texts: str | Sequence[str], pooling: Pooling = "mean") -> Tensor:
-        """A vector of each text, [N, D], of a model that has features; a text beyond its context is cut there.
+    def embed(self, texts: str | Sequence[str], pooling: Pooling = "mean", truncation: bool = False) -> Tensor:
+        """A vector of each text, [N, D], of a model that has features.
 
-        pooling: what of a text's states it is made of: their mean, the first or the last.
+        pooling: what of a text's states it is made of: their mean, the first or the last. A text beyond the model's context is a
+        `ContextError`, or is cut there if `truncation` says so.
         """
-        return sentence_vectors(self.bundle, listed(texts), pooling)
+        return sentence_vectors(self.bundle, listed(texts), pooling, truncation)
 
-    def similarity(self, first: str | Sequence[str], second: str | Sequence[str], pooling: Pooling = "mean") -> list[float]:
-        """How alike each text of `first` and the one at its place in `second` are: the cosine of their vectors, between −1 and 1."""
+    def similarity(
+        self, first: str | Sequence[str], second: str | Sequence[str], pooling: Pooling = "mean", truncation: bool = False
+    ) -> list[float]:
+        """How alike each text of `first` and the one at its place in `second` are: the cosine of their vectors, between −1 and 1.
+
+        pooling, truncation: as in `embed`.
+        """
         ours, theirs = (listed(side) for side in (first, second))
         if len(ours) != len(theirs):
             raise UserError(f"similarity: {len(ours)} texts and {len(theirs)}; give as many of both")
-        return [float(cosine) for cosine in cosine_similarity(self.embed(ours, pooling), self.embed(theirs, pooling))]
+        return [float(cosine) for cosine in cosine_similarity(*(self.embed(side, pooling, truncation) for side in (ours, theirs)))]
 
     def score(self, texts: str | Sequence[str]) -> list[float]:
         """Nats of each text (or of the one) as a document of its own, its end included. A text is taken as it is: nothing is cleaned.

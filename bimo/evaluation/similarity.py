@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.nn import functional as F
 
-from bimo.core.errors import CapabilityError, SourceError, UserError, did_you_mean
+from bimo.core.errors import CapabilityError, ContextError, SourceError, UserError, did_you_mean
 from bimo.data.documents import Document, utf8_length
 from bimo.data.rows import gather_documents
 from bimo.data.sentences import read_rows
@@ -47,15 +47,18 @@ class Similarity:
     pooling: str
     cosines: Floats = field(repr=False)
     ratings: Floats = field(repr=False)
+    truncated: int = 0  # sentences
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"spearman": vars(self.spearman), "pairs": self.pairs, "pooling": self.pooling}
+        return {"spearman": vars(self.spearman), "pairs": self.pairs, "pooling": self.pooling, "truncated": self.truncated}
 
     def describe(self) -> str:
         """A line for a person."""
         s = self.spearman
-        return f"Spearman {100 * s.estimate:.2f} ({100 * s.low:.2f} to {100 * s.high:.2f}) on {self.pairs:,} pairs, pooling {self.pooling}"
+        cut = f", {self.truncated:,} sentences cut at the context" if self.truncated else ""
+        told = f"Spearman {100 * s.estimate:.2f} ({100 * s.low:.2f} to {100 * s.high:.2f}) on {self.pairs:,} pairs"
+        return f"{told}, pooling {self.pooling}{cut}"
 
 
 def read_rated_pairs(path: Path | str) -> list[RatedPair]:
@@ -162,10 +165,11 @@ def _interval(estimate: float, drawn: Floats, level: float) -> Interval:
 
 
 @torch.no_grad()
-def sentence_vectors(bundle: Bundle, texts: Sequence[str], pooling: Pooling = "mean") -> torch.Tensor:
+def sentence_vectors(bundle: Bundle, texts: Sequence[str], pooling: Pooling = "mean", truncation: bool = False) -> torch.Tensor:
     """Vectors [N, D] of texts, each read as a document, those of like length together, without dropout.
 
-    A text of more tokens than the model's context is cut there. Raises `CapabilityError` for a model without features.
+    A text beyond the model's context is a `ContextError`, or is cut there if `truncation` says so. Raises `CapabilityError` for a model
+    without features.
     """
     if not texts:
         raise UserError("sentence vectors: no texts given")
@@ -176,8 +180,14 @@ def sentence_vectors(bundle: Bundle, texts: Sequence[str], pooling: Pooling = "m
         raise CapabilityError("this model gives no features, of which a sentence's vector is made; train one that does")
     documents = (Document(text, "sentences", utf8_length(text)) for text in texts)
     split = encode_documents(documents, bundle.tokenizer, "stream" if bundle.stream else "line")
-    order = np.argsort(np.diff(split.starts, append=split.tokens), kind="stable")
+    sizes = np.diff(split.starts, append=split.tokens)
+    order = np.argsort(sizes, kind="stable")
     learning, limit = model.training, None if model.context is None else model.context + 1
+    if limit is not None and not truncation and sizes.max() > limit:
+        place = int(sizes.argmax())
+        raise ContextError(
+            f"text {place} has {sizes[place]:,} tokens, and the model reads {limit:,}; truncation=True cuts such texts there"
+        )
     model.eval()
     try:
         found = []
@@ -192,13 +202,19 @@ def sentence_vectors(bundle: Bundle, texts: Sequence[str], pooling: Pooling = "m
 def similarity(
     bundle: Bundle, pairs: Sequence[RatedPair], pooling: Pooling = "mean", *, level: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> Similarity:
-    """How well the cosines of the model's sentence vectors order `pairs`; see `sentence_vectors`."""
+    """How well the cosines of the model's sentence vectors order `pairs`; a sentence beyond the context is cut, and counted."""
     if len(pairs) < 2:
         raise UserError(f"similarity: {len(pairs)} pairs cannot be ordered; give 2 or more")
     texts = list(dict.fromkeys(text for pair in pairs for text in (pair.first, pair.second)))
     places = {text: i for i, text in enumerate(texts)}
-    vectors = sentence_vectors(bundle, texts, pooling).double()
+    vectors = sentence_vectors(bundle, texts, pooling, truncation=True).double()
     first, second = (vectors[[places[getattr(pair, side)] for pair in pairs]] for side in ("first", "second"))
     cosines, ratings = F.cosine_similarity(first, second, dim=-1).numpy(), np.array([pair.rating for pair in pairs])
     interval = spearman_interval(cosines, ratings, level=level, resamples=resamples, seed=seed)
-    return Similarity(interval, len(pairs), pooling, cosines, ratings)
+    return Similarity(interval, len(pairs), pooling, cosines, ratings, _beyond(bundle, texts))
+
+
+def _beyond(bundle: Bundle, texts: Sequence[str]) -> int:
+    """How many texts the model cannot read whole."""
+    context = bundle.model.context
+    return 0 if context is None else sum(len(bundle.tokenizer.encode_document(text)) > context + 1 for text in texts)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bimo.core.errors import CapabilityError, SourceError, UserError
+from bimo.core.errors import CapabilityError, ContextError, SourceError, UserError
 from bimo.evaluation.similarity import (
     RatedPair,
     Similarity,
@@ -152,10 +152,19 @@ def test_a_vector_is_that_of_the_text_alone(pooling, monkeypatch):
     assert not vectors.requires_grad
 
 
-def test_a_long_text_is_cut_to_what_is_in_sight():
+def test_a_text_beyond_the_context_is_refused_or_cut_and_counted():
     held = bundle(context=4)
-    vectors = sentence_vectors(held, ["the dog ran far", "the dog ran away"])
+    texts = ["the dog ran far", "the dog ran away"]
+    with pytest.raises(ContextError, match="text 0 has 6 tokens, and the model reads 4; truncation=True"):
+        sentence_vectors(held, texts)
+    with pytest.raises(ContextError):
+        Model(held).similarity(*texts)
+    vectors = sentence_vectors(held, texts, truncation=True)
     assert torch.allclose(vectors[0], vectors[1])
+    assert Model(held).similarity(*texts, truncation=True) == pytest.approx([1])
+    found = similarity(held, [RatedPair("a cat", "the dog", 2.0), RatedPair(*texts, 5.0)], resamples=10)
+    assert found.to_dict()["truncated"] == 2
+    assert "2 sentences cut" in found.describe()
 
 
 def test_pairs_are_ordered_by_the_cosines_of_their_vectors():
