@@ -45,7 +45,7 @@ class Checkpoint:
 
     def save(self, folder: Path) -> None:
         """Write the checkpoint into a run folder; the old one goes only after the new one stands."""
-        tensors: dict[str, Tensor] = {}
+        tensors = _Apart()
         head = {
             "progress": asdict(self.progress),
             "model": _flatten("model", self.model, tensors),
@@ -71,13 +71,24 @@ class Checkpoint:
             raise CheckpointError(f"{path}: damaged checkpoint ({cause!r}); start again from the run's recipe.yaml") from None
 
 
+class _Apart(dict[str, Tensor]):
+    """Tensors by name, each with storage of its own: safetensors refuses what is shared, and a carry may be a view of something larger."""
+
+    def __init__(self) -> None:
+        self._storages = set[int]()
+
+    def __setitem__(self, name: str, tensor: Tensor) -> None:
+        tensor, storage = tensor.detach(), tensor.untyped_storage()
+        apart = storage.nbytes() == tensor.nbytes and storage.data_ptr() not in self._storages
+        if apart:
+            self._storages.add(storage.data_ptr())
+        super().__setitem__(name, tensor if apart else tensor.clone())
+
+
 def _flatten(name: str, value: Any, tensors: dict[str, Tensor]) -> Any:
     """`value` as JSON, its tensors moved into `tensors` and replaced by their names."""
     if isinstance(value, Tensor):
-        value, storage = value.detach(), value.untyped_storage()
-        # safetensors refuses shared storage, and a carry may be a view of something larger: these get a copy of their own
-        shared = storage.nbytes() != value.nbytes or any(t.untyped_storage().data_ptr() == storage.data_ptr() for t in tensors.values())
-        tensors[name] = value.clone() if shared else value
+        tensors[name] = value
         return {"tensor": name}
     if isinstance(value, dict):
         return {"dict": [[k, _flatten(f"{name}.{k}", v, tensors)] for k, v in value.items()]}

@@ -52,6 +52,25 @@ def test_views_and_shared_tensors_are_kept_apart(tmp_path: Path) -> None:
     assert _same(tuple(t.contiguous() for t in saved.carry), Checkpoint.load(tmp_path).carry)
 
 
+def test_each_tensor_is_looked_at_a_few_times_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, true = 0, torch.Tensor.untyped_storage
+
+    def counted(tensor: torch.Tensor) -> Any:
+        nonlocal looks
+        looks += 1
+        return true(tensor)
+
+    def looked(number: int) -> int:
+        nonlocal looks
+        saved, looks = _example(), 0
+        saved.carry = [torch.zeros(2) for _ in range(number)]
+        saved.save(tmp_path)
+        return looks
+
+    monkeypatch.setattr(torch.Tensor, "untyped_storage", counted)
+    assert looked(400) < 5 * looked(100)
+
+
 def test_the_generators_go_on_where_they_were() -> None:
     torch.manual_seed(3)
     states = generator_states()
