@@ -6,7 +6,7 @@ one-token continuations go on; of those that end, the best num_beams by logprob 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bimo.generation.reader import Reader
 from bimo.generation.sampling import GenerationConfig, process
+from bimo.generation.streaming import TextStream
 from bimo.models.base import LanguageModel
 
 _NEVER = float("-inf")
@@ -58,17 +59,18 @@ def beam_search(
     prompts: Sequence[Sequence[int]],
     config: GenerationConfig,
     eos: Sequence[int] = (),
-    stopped: Callable[[list[int]], bool] | None = None,
+    texts: Sequence[TextStream] | None = None,
     given: Any = None,
 ) -> list[list[Hypothesis]]:
     """The best `num_return_sequences` continuations of each prompt, best first (fewer where fewer are possible).
 
-    given: as in `search.generate`. stopped: whether a continuation's ids hold a stop string, which ends it as an eos id does.
+    given: as in `search.generate`. texts: what follows each prompt, as text; a stop string ends it as an eos id does.
     """
     beams = config.num_beams
     searches = [_Search(beams) for _ in prompts]
     reader = Reader(model, prompts, given)
     reader.select(torch.arange(len(prompts), device=model.device).repeat_interleave(beams))
+    streams = None if texts is None else [text for text in texts for _ in range(beams)]  # of each row that is read
     scores = torch.full((len(prompts), beams), _NEVER, dtype=torch.float64, device=model.device)
     scores[:, 0] = 0.0  # the beams are still equal: only the first one counts
     live = list(range(len(prompts)))
@@ -80,7 +82,8 @@ def beam_search(
             searches[live[place]].add(found)
         tops, origins, tokens = _candidates(totals, eos)  # each [P, candidates]
         last = turn + 1 == config.max_new_tokens
-        ends = _ends(reader, origins, tokens, turn, eos, stopped) | last
+        ends, further = _ends(origins, tokens, eos, streams)
+        ends |= last
         for place, rank in ends[:, :beams].nonzero().tolist():
             if (logprob := float(tops[place, rank])) > _NEVER:
                 ids = [*_written(reader, int(origins[place, rank]), turn), int(tokens[place, rank])]
@@ -92,6 +95,8 @@ def beam_search(
         kept = torch.tensor(stay, device=model.device)
         live = [live[place] for place in stay]
         scores, chosen = scores[kept], chosen[kept]
+        if streams is not None:
+            streams = [further[place][rank] for place, ranks in zip(stay, chosen.tolist(), strict=True) for rank in ranks]
         reader.select(origins[kept].gather(1, chosen).flatten())
         reader.read(tokens[kept].gather(1, chosen).flatten())
     return [search.finished[: config.num_return_sequences] for search in searches]
@@ -119,19 +124,16 @@ def _candidates(totals: Tensor, eos: Sequence[int]) -> tuple[Tensor, Tensor, Ten
 
 
 def _ends(
-    reader: Reader,
-    origins: Tensor,
-    tokens: Tensor,
-    turn: int,
-    eos: Sequence[int],
-    stopped: Callable[[list[int]], bool] | None,
-) -> Tensor:
-    """bool [P, candidates]: which candidates end with their token."""
+    origins: Tensor, tokens: Tensor, eos: Sequence[int], streams: Sequence[TextStream] | None
+) -> tuple[Tensor, list[list[TextStream]]]:
+    """bool [P, candidates]: which candidates end with their token; and each one's text, where `streams` give those of the rows."""
     ends = torch.isin(tokens, torch.tensor(list(eos), dtype=torch.int64, device=tokens.device))
-    if stopped is not None:
-        for place, rank in (~ends).nonzero().tolist():
-            ends[place, rank] = stopped([*_written(reader, int(origins[place, rank]), turn), int(tokens[place, rank])])
-    return ends
+    if streams is None:
+        return ends, []
+    pairs = torch.stack([origins, tokens], dim=-1).tolist()
+    further = [[streams[row].after(token) for row, token in candidates] for candidates in pairs]
+    stopped = torch.tensor([[text.stopped for text in candidates] for candidates in further], device=ends.device)
+    return ends | stopped, further
 
 
 def _written(reader: Reader, row: int, turn: int) -> list[int]:

@@ -252,18 +252,16 @@ def _beams(
     decoder: DecoderFactory | None,
     given: Any,
 ) -> list[Continuation]:
-    def stopped(ids: list[int]) -> bool:
-        return decoder is not None and bool(config.stop) and written(ids, decoder(()), config.stop).stopped
-
     def continuation(index: int, found: Hypothesis) -> Continuation:
+        text = written(found.ids, decoder(prompts[index]), config.stop) if decoder else None
         finish: Finish = "length" if len(found.ids) == config.max_new_tokens else "blocked"
         if found.ids and found.ids[-1] in eos:
             finish = "eos"
-        elif stopped(found.ids):
+        elif text is not None and text.stopped:
             finish = "stop"
-        text = written(found.ids, decoder(prompts[index]), config.stop).text if decoder else None
         read = len(prompts[index]) + max(0, len(found.ids) - 1)
-        return Continuation(index, found.ids, finish, rereads(read, model.context), text, found.logprob, found.score)
+        return Continuation(index, found.ids, finish, rereads(read, model.context), text.text if text else None, found.logprob, found.score)
 
-    found = beam_search(model, prompts, config, eos, stopped if config.stop else None, given)
+    texts = [TextStream(decoder(prompt), config.stop) for prompt in prompts] if decoder and config.stop else None
+    found = beam_search(model, prompts, config, eos, texts, given)
     return [continuation(index, row) for index, rows in enumerate(found) for row in rows]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 
 class TokenDecoder(Protocol):
@@ -15,6 +16,10 @@ class TokenDecoder(Protocol):
 
     def flush(self) -> str:
         """What was held back, at the end."""
+        ...
+
+    def copy(self) -> Self:
+        """One that goes on from the same place, apart from this one."""
         ...
 
 
@@ -36,6 +41,13 @@ class TextStream:
     def push(self, token: int) -> str:
         """Text that can be shown after this id."""
         return self._release(self._decoder.push(token))
+
+    def after(self, token: int) -> TextStream:
+        """A stream that has this id too; this one stays where it is."""
+        further = copy.copy(self)
+        further._decoder = self._decoder.copy()
+        further.push(token)
+        return further
 
     def finish(self) -> str:
         """Text that was still held back."""

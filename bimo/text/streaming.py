@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import copy
 from collections.abc import Collection, Sequence
 
 from bimo.text.runners import BpeRunner, ByteRunner, CharRunner, Runner
@@ -48,6 +49,12 @@ class StreamDecoder:
         # What an id looks like can depend on what stands before it (a space), never on more.
         known = len(self._runner.pieces(self._before)) if self._before else 0
         return self._runner.pieces(self._before + self._ids)[known:]
+
+    def copy(self) -> StreamDecoder:
+        """A decoder that goes on from the same place, apart from this one."""
+        twin = copy.copy(self)
+        twin._utf8, twin._ids = copy.copy(self._utf8), list(self._ids)
+        return twin
 
     def flush(self) -> str:
         """What was held back (an incomplete character prints as U+FFFD); the decoder is as new."""

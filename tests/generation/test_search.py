@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Self
 
 import pytest
 import torch
@@ -25,6 +26,9 @@ class Letters:
 
     def flush(self) -> str:
         return ""
+
+    def copy(self) -> Self:
+        return type(self)()
 
 
 def text_of(ids: list[int]) -> str:
@@ -147,6 +151,23 @@ def test_stop_strings(how):
         whole = text_of(row.ids)
         assert whole.endswith(stop) if row.finish == "stop" else stop not in whole
         assert whole.startswith(row.text)
+
+
+def test_beams_with_a_stop_string_read_each_candidate_once():
+    class Counting(Letters):
+        pushed = 0
+
+        def push(self, token: int) -> str:
+            Counting.pushed += 1
+            return super().push(token)
+
+    def pushes(length: int) -> int:
+        Counting.pushed = 0
+        config = GenerationConfig.of(max_new_tokens=length, min_new_tokens=length, num_beams=3, stop="never")
+        assert generate(FakeModel.of(), [[0, 3]], config, eos=1, decoder=lambda _: Counting()).finishes == ["length"]
+        return Counting.pushed
+
+    assert pushes(40) < 4.5 * pushes(10)
 
 
 @pytest.mark.parametrize("context", [1, 2, 5, 6])
