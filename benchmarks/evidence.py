@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from benchmarks import families, quality, sentences, tables
+from benchmarks import families, features, quality, sentences, tables
 from benchmarks.imports import reached
 from benchmarks.record import Entry, main
 from bimo.core import registry
@@ -125,6 +125,15 @@ ENTRIES = (
         budget=families.GAN_BUDGET,
         minutes=45,
         recipes=("bimo/recipes/gan-small.yaml", "bimo/recipes/gan-middle.yaml"),
+    ),
+    Entry(
+        "features",
+        "Penn Treebank and a Chinese encyclopedia by words: tags and positions as further input, three minutes a run (budgeted)",
+        features.features,
+        run("lstm", "decoder", also=["benchmarks.features"]),
+        budget=features.BUDGET,
+        minutes=42,
+        recipes=PRESETS,
     ),
     Entry(
         "kills",

@@ -45,6 +45,9 @@ CHINESE = {
     "bound": "上界", "samples": "个样本", "seed": "种子", "negative ELBO": "负 ELBO", "latents exchanged": "交换潜变量",
     "active units": "活跃维数",
     "over the LSTM's nats": "与 LSTM 奈特之比",
+    "input": "输入", "plain": "只有词元", "tags": "加词性标记", "positions": "加位置", "another seed": "换随机种子",
+    "nats saved beside plain": "比只有词元省下的奈特", "Penn Treebank, stream": "Penn Treebank，连续",
+    "Penn Treebank, lines": "Penn Treebank，逐行", "lm-zh-wiki, words": "lm-zh-wiki，词",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import features
 from benchmarks.quality import budget_of
 from benchmarks.record import ROOT, read_all
 from benchmarks.shown import CHINESE, Records, Say, again, dated, day, explained, missing, table
@@ -138,10 +139,10 @@ def ptb(found: Records, say: Say) -> str:
 def _of_seeds(label: str, documents: str, runs: Sequence[Mapping[str, Any]], say: Say) -> list[str]:
     middle = sorted(runs, key=_ptb_perplexity)[len(runs) // 2]
     shown = display.perplexity(_ptb_perplexity(middle))
-    if "bound_nats" in middle:
-        shown = f"≤ {shown} ({say('bound')}, {middle['samples']} {say('samples')})"
-    elif "perplexity_low" in middle:
+    if "perplexity_low" in middle:
         shown += f" ({display.perplexity(middle['perplexity_low'])}–{display.perplexity(middle['perplexity_high'])})"
+    if "bound_nats" in middle:
+        shown = f"≤ {shown}, {say('bound')}, {middle['samples']} {say('samples')}"
     seeds = ", ".join(display.perplexity(_ptb_perplexity(run)) for run in runs) if len(runs) > 1 else ""
     return [label, documents, shown, seeds, display.count(middle["parameters"])]
 
@@ -165,6 +166,13 @@ def latents(found: Records, say: Say) -> str:
     return dated(table(heads, rows), found, ["ptb-vae"], say)
 
 
+def further_input(found: Records, say: Say) -> str:
+    """What tags and positions save."""
+    if "features" not in found:
+        return missing("features", say)
+    return dated(table(*features.shown(found["features"]["figures"], say)), found, ["features"], say)
+
+
 def machine(found: Records, say: Say) -> str:
     """Where and when the figures were made."""
     told = {
@@ -184,6 +192,7 @@ TABLES: dict[str, Callable[[Records, Say], str]] = {
     "chinese": chinese,
     "ptb": ptb,
     "latents": latents,
+    "features": further_input,
     "machine": machine,
 }
 

@@ -63,6 +63,13 @@ def figures() -> dict[str, dict[str, Any]]:
         "ptb-recurrent": {"rows": [{**ptb, "seed": n, "perplexity": 110.0 + n} for n in (2, 0, 1)]},
         "ptb-decoder": {"rows": [{**ptb, "label": "Transformer", "seed": 0}]},
         "ptb-vae": {"samples": 20, "rows": [{**ptb, "documents": "line"}, vae]},
+        "features": {
+            "rows": [
+                {**row, "text": "Penn Treebank, stream", "given": "plain"},
+                {**row, "text": "Penn Treebank, stream", "given": "tags", "saved": {"estimate": 0.0123, "low": -0.004, "high": 0.03}},
+                {"label": "LSTM", "error": "no memory", "text": "lm-zh-wiki, words", "given": "tags"},
+            ]
+        },
         "kills": {"bit_equal": 100, "runs": 100, "part_files_left": 37},
         "quickstart": {"seconds": 150.0, "rows": [row]},
         "wikitext2": {"rows": [row]},
@@ -117,7 +124,15 @@ def figures() -> dict[str, dict[str, Any]]:
             [
                 "| LSTM | stream | 111.0 (105.0–115.0) | 112.0, 110.0, 111.0 | 5.00 M |",
                 "| Transformer | stream | 100.0 (105.0–115.0) |  |",
-                "| VAE | line | ≤ 121.5 (bound, 20 samples) |  |",
+                "| VAE | line | ≤ 121.5 (105.0–115.0), bound, 20 samples |  |",
+            ],
+        ),
+        (
+            "features",
+            [
+                "| Penn Treebank, stream | LSTM | plain | 100.0 | 1.500 | – | 9.00 s |",
+                "| LSTM | tags | 100.0 | 1.500 | +1.2 % (-0.4 % … +3.0 %) | 9.00 s |",
+                "| lm-zh-wiki, words | LSTM | tags | – | – | – | – |",
             ],
         ),
         ("latents", ["| 1 | 101.5 | 7.0 | +4.2 ± 0.2 | 12 / 32 | 96.0 | 1.020 |"]),
