@@ -73,7 +73,7 @@ def _prepare(recipe: Recipe, out: Path) -> Corpus:
     tokenizer = text.tokenizer if recipe.start is None else Tokenizer.load(Path(recipe.start))
     return corpora.prepare(
         text.sources, out, valid=text.valid, test=text.test, tokenizer=tokenizer, vocab_size=text.vocab_size,
-        documents=text.documents, seed=recipe.training.seed,
+        documents=text.documents, clean=text.clean, seed=recipe.training.seed,
     )  # fmt: skip
 
 
@@ -135,7 +135,7 @@ def _corpus(recipe: Recipe, beside: Path) -> Corpus:
         return _prepare(recipe, beside)
     corpus = Corpus.open(recipe.text.sources[0])
     _refuse_otherwise_prepared(recipe, corpus)
-    recipe.text.documents = corpus.documents
+    recipe.text.documents, recipe.text.clean = corpus.documents, corpus.clean
     if corpus.tokenizer.kind in get_args(TokenizerKind):
         recipe.text.tokenizer = cast(Any, corpus.tokenizer.kind)
     return corpus
@@ -150,6 +150,8 @@ def _refuse_otherwise_prepared(recipe: Recipe, corpus: Corpus) -> None:
         **{name: files[0] if len(files) == 1 else f"a part of {recipe.text.sources[0]}" for name, files in read.items()},
     }  # fmt: skip
     asked = {name: getattr(recipe.text, name) for name in sorted(recipe.text.model_fields_set & set(holds))}
+    for name, value in recipe.text.clean.model_dump(exclude_unset=True).items():
+        asked[f"clean.{name}"], holds[f"clean.{name}"] = value, getattr(corpus.clean, name)
     wrong = [
         f"text.{name} is {holds[name]} there, not {value}"
         for name, value in asked.items()

@@ -28,6 +28,7 @@ from bimo.generation.texts import continue_texts, stream_text
 from bimo.models.bundle import Bundle
 from bimo.models.latent import scored_with, with_latent
 from bimo.models.layers import Pooling
+from bimo.text.clean import Cleaner
 from bimo.text.runners import utf8
 
 
@@ -155,14 +156,14 @@ class Model:
         latent: bool = False,
         translate: bool = False,
     ) -> Evaluation:
-        """Perplexity and bits per byte on a text; `documents` as the model learned if not given.
+        """Perplexity and bits per byte on a text; `documents` as the model learned if not given; cleaned as its text was.
 
         Of a model with a latent, samples: how many the bound of each document is made of, and latent: tell also how the latent is used.
         translate: of pairs, write also a text for each source, and tell BLEU and chrF.
         """
         mode = cast(Any, documents or self.bundle.documents)
         report = ReadReport()
-        read = read_documents(sources, mode, report)
+        read = read_documents(sources, mode, report, Cleaner(self.bundle.clean))
         pairs = list(read) if translate else []
         split = corpora.encode_documents(pairs or read, self.bundle.tokenizer, mode)
         written = evaluate_translation(self.bundle, pairs) if translate else None

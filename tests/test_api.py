@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 import bimo
-from bimo.core.errors import RecipeError, UserError
+from bimo.core.errors import ModelError, RecipeError, UserError
+from bimo.core.recipe import going_on_from
 from bimo.evaluation import compare as comparison
 from bimo.text.words import guess_language
 from tests.conftest import small
@@ -59,6 +60,30 @@ def test_a_saved_model_answers_as_before(place: Path, tmp_path: Path) -> None:
         model = bimo.load(place / family)
         model.save(tmp_path / family)
         assert bimo.load(tmp_path / family).score(["some text"]) == model.score(["some text"])
+
+
+def test_cleaning_travels_with_the_corpus_and_the_model(place: Path, tmp_path: Path) -> None:
+    plain = (place / "text.txt").read_text().replace("<", "").replace("&", "")
+    (tmp_path / "plain.txt").write_text(plain)
+    (tmp_path / "page.txt").write_text(f"<p>{plain}</p>")
+    words = ["text.clean.markup=true", "model.order=2"]
+    run = bimo.train(tmp_path / "page.txt", family="ngram", tokenizer="char", out=tmp_path / "run", overrides=words)
+    assert "tags 2" in (run.folder / "report.html").read_text()
+    found = bimo.evaluate(run.folder, tmp_path / "page.txt")
+    assert found.nats == bimo.evaluate(run.folder, tmp_path / "plain.txt").nats
+    assert found.bytes == (tmp_path / "page.txt").stat().st_size
+    assert any("tags 2" in notice for notice in found.notices)
+    assert going_on_from(str(run.folder))["text"]["clean"]["markup"] is True
+    again = bimo.train(run.folder / "corpus", family="ngram", out=tmp_path / "again", overrides="text.clean.markup=true")
+    assert "markup: true" in (again.folder / "recipe.yaml").read_text()
+    with pytest.raises(RecipeError, match=r"prepared already: text\.clean\.markup is True there, not False"):
+        bimo.train(run.folder / "corpus", family="ngram", overrides="text.clean.markup=false")
+    with pytest.raises(RecipeError, match=r"text\.clean\.markups: unknown key; did you mean markup"):
+        bimo.plan(tmp_path / "page.txt", overrides="text.clean.markups=true")
+    told = json.loads((run.folder / "bimo.json").read_text())
+    (run.folder / "bimo.json").write_text(json.dumps({**told, "clean": {"markup": "x"}}))
+    with pytest.raises(ModelError, match=r"bimo\.json: clean\.markup"):
+        bimo.load(run.folder)
 
 
 def test_several_prompts_and_several_texts(place: Path) -> None:

@@ -34,6 +34,18 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
+class CleanSection(Section):
+    """What is tidied before text becomes tokens."""
+
+    normalise: Literal["NFC", "NFKC", "none"] = Field(default="NFC", description="Unicode normal form")
+    controls: bool = Field(default=True, description="control characters and stray byte-order marks go; CRLF and CR become LF")
+    mojibake: bool = Field(default=False, description="text that was decoded wrongly is repaired (ftfy, of the extra text)")
+    markup: bool = Field(default=False, description="HTML tags go, entities become characters")
+    script: Literal["as_is", "simplified", "traditional"] = Field(
+        default="as_is", description="Chinese characters become simplified or traditional (opencc, of the extra zh)"
+    )
+
+
 class TextSection(Section):
     """What is read, and how it becomes tokens."""
 
@@ -43,6 +55,7 @@ class TextSection(Section):
     documents: DocumentMode = Field(
         default="file", description="what a document is: file, line, paragraph, or stream (newlines become </s>)"
     )
+    clean: CleanSection = Field(default_factory=CleanSection)
     tokenizer: TokenizerKind | None = Field(
         default=None, description="kind of tokenizer, trained on the training text; char for Chinese, bpe otherwise, if not given"
     )
@@ -315,9 +328,10 @@ _GENTLE = {"optimizer": "adamw", "learning_rate": 1e-4, "schedule": "linear", "w
 
 
 def going_on_from(folder: str) -> dict[str, Any]:
-    """The layer of a recipe whose `start` is the run in `folder`: its family and shape, and a rate that keeps what it has learned."""
+    """The layer of a recipe whose `start` is the run in `folder`: its family, shape and cleaning, and a gentle rate."""
     file = Path(folder) / "recipe.yaml"
     if not file.is_file():
         raise RecipeError(f"start: {folder} is no run of Bimo (no recipe.yaml); give the folder of a trained model")
     saved = read_recipe(file)
-    return {"family": saved.get("family"), "model": saved.get("model", {}), "training": dict(_GENTLE)}
+    text = {"clean": saved.get("text", {}).get("clean", {})}
+    return {"family": saved.get("family"), "model": saved.get("model", {}), "text": text, "training": dict(_GENTLE)}

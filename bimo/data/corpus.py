@@ -19,7 +19,8 @@ from typing import Any, Self
 import numpy as np
 
 from bimo.core import store
-from bimo.core.errors import CorpusError
+from bimo.core.errors import CorpusError, RecipeError
+from bimo.core.recipe import CleanSection, validated
 from bimo.data.documents import Document, DocumentMode, ReadReport
 from bimo.data.formats import Leaf, standard_input
 from bimo.data.overlap import Overlap
@@ -48,6 +49,7 @@ class Corpus:
     documents: DocumentMode
     splits: dict[str, Split]
     manifest: dict[str, Any] = field(repr=False)
+    clean: CleanSection = field(default_factory=CleanSection)
 
     @classmethod
     def open(cls, folder: Path | str) -> Self:
@@ -63,8 +65,9 @@ class Corpus:
             if tokenizer.fingerprint != manifest["tokenizer"]["fingerprint"]:
                 raise CorpusError(f"{folder / 'tokenizer.json'}: not the tokenizer this corpus was made with; prepare it again")
             splits = {name: _open_split(folder, name, told, tokenizer) for name, told in manifest["splits"].items()}
-            return cls(folder, tokenizer, manifest["documents"], splits, manifest)
-        except (KeyError, TypeError, AttributeError) as cause:
+            clean = validated(CleanSection, manifest.get("clean", {}), "clean")
+            return cls(folder, tokenizer, manifest["documents"], splits, manifest, clean)
+        except (KeyError, TypeError, AttributeError, RecipeError) as cause:
             raise CorpusError(f"{folder / 'corpus.json'}: damaged ({cause!r}); prepare the corpus again") from None
 
 
@@ -91,12 +94,12 @@ def prepare(
     tokenizer: str | Tokenizer | None = None,
     vocab_size: int | None = None,
     documents: DocumentMode = "file",
-    clean: bool | Cleaner = True,
+    clean: CleanSection | None = None,
     seed: int = 0,
 ) -> Corpus:
     """Read `sources`, deal them into splits, learn a tokenizer from the training split, and write token shards to `out`.
 
-    tokenizer: a kind, or one that stands; None: by the language of the text.
+    tokenizer: a kind, or one that stands; None: by the language of the text. clean: what is tidied; None: what no reader would miss.
 
     Given `valid` / `test` are taken as they are. Otherwise with 200 documents or more they are dealt 90 / 5 / 5 by
     fingerprint; with fewer, each is cut at its tail. Where documents are given another text (pairs), each is a document of its
@@ -107,7 +110,8 @@ def prepare(
     given = {name: source for name, source in zip(_HELD_OUT, (valid, test), strict=True) if source is not None}
     with contextlib.ExitStack() as stack:
         sources = stack.enter_context(_rereadable(sources))
-        plan = _Plan(sources, documents, clean, Dealer(documents, tuple(n for n in _HELD_OUT if n not in given), seed))
+        cleaner = Cleaner(clean)
+        plan = _Plan(sources, documents, cleaner, Dealer(documents, tuple(n for n in _HELD_OUT if n not in given), seed))
         notes: list[str] = []
         if not isinstance(tokenizer, Tokenizer):
             kind = tokenizer or plan.fitting_kind()
@@ -115,12 +119,13 @@ def prepare(
             if vocab_size is not None and tokenizer.vocabulary.size < vocab_size:
                 notes.append(f"vocab_size: the text gives {tokenizer.vocabulary.size} of the {vocab_size} asked for")
         beside = stack.enter_context(_folder_beside(out))
-        splits, overlap, reports = _write_splits(plan, given, tokenizer, clean, beside)
+        splits, overlap, reports = _write_splits(plan, given, tokenizer, cleaner, beside)
         notes += plan.dealer.notes
         tokenizer.save(beside)
         manifest = {
             "format": FORMAT,
             "documents": plan.mode,
+            "clean": cleaner.options.model_dump(),
             "seed": seed,
             "tokenizer": {"kind": tokenizer.kind, "size": tokenizer.vocabulary.size, "fingerprint": tokenizer.fingerprint},
             "splits": {name: _told(split) for name, split in splits.items()},
@@ -154,7 +159,7 @@ def _told(split: Split) -> dict[str, Any]:
 class _Plan:
     """The first pass over the sources: counts the documents, and holds them where they fit into memory."""
 
-    def __init__(self, sources: Sources, mode: DocumentMode, clean: bool | Cleaner, dealer: Dealer) -> None:
+    def __init__(self, sources: Sources, mode: DocumentMode, clean: Cleaner, dealer: Dealer) -> None:
         self.sources, self.clean, self.dealer = sources, clean, dealer
         self.mode: DocumentMode = mode
         self.report = ReadReport()
@@ -192,7 +197,7 @@ class _Plan:
 
 
 def _write_splits(
-    plan: _Plan, given: dict[str, Sources], tokenizer: Tokenizer, clean: bool | Cleaner, folder: Path
+    plan: _Plan, given: dict[str, Sources], tokenizer: Tokenizer, clean: Cleaner, folder: Path
 ) -> tuple[dict[str, Split], Overlap, dict[str, ReadReport]]:
     mode = plan.mode
     reports = {"train": plan.report}

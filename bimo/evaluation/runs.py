@@ -144,7 +144,7 @@ def resume(folder: Path, quiet: bool = False) -> Run:
 def _bundler(recipe: Recipe, corpus: Corpus) -> Any:
     def bundle(model: Any) -> Bundle:
         context = None if model.context is None else min(recipe.training.context or model.context, model.context)
-        return Bundle(model, corpus.tokenizer, corpus.documents, context)
+        return Bundle(model, corpus.tokenizer, corpus.documents, context, corpus.clean)
 
     return bundle
 

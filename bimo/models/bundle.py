@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -11,8 +11,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from bimo.core import store
-from bimo.core.errors import ModelError
-from bimo.core.recipe import DocumentMode
+from bimo.core.errors import ModelError, RecipeError
+from bimo.core.recipe import CleanSection, DocumentMode, validated
 from bimo.data.batches import Given
 from bimo.models.base import LanguageModel, load_model
 from bimo.models.vocabulary import generation_config
@@ -24,12 +24,13 @@ FILE = "bimo.json"
 
 @dataclass
 class Bundle:
-    """What a model folder holds. context: tokens of a training window, in which documents are scored."""
+    """What a model folder holds. context: tokens of a training window, in which documents are scored; clean: how its text was tidied."""
 
     model: LanguageModel
     tokenizer: Tokenizer
     documents: str = "file"
     context: int | None = None
+    clean: CleanSection = field(default_factory=CleanSection)
 
     @property
     def stream(self) -> bool:
@@ -59,7 +60,7 @@ class Bundle:
         """Write the model folder; its safetensors come last, so that a folder with weights is a whole one."""
         folder = Path(folder)
         self.tokenizer.save(folder)
-        store.write_json(folder / FILE, {"documents": self.documents, "context": self.context})
+        store.write_json(folder / FILE, {"documents": self.documents, "context": self.context, "clean": self.clean.model_dump()})
         store.write_json(folder / "generation_config.json", generation_config(self.model.vocabulary))
         self.model.save(folder)
 
@@ -85,4 +86,8 @@ class Bundle:
         context_fits = context is None or (isinstance(context, int) and context > 0)
         if not isinstance(documents, str) or documents not in get_args(DocumentMode) or not context_fits:
             raise ModelError(f"{folder / FILE}: expected documents ({', '.join(get_args(DocumentMode))}) and a context of 1 or more")
-        return cls(model, tokenizer, documents, context)
+        try:
+            clean = validated(CleanSection, told.get("clean", {}), "clean")
+        except (RecipeError, TypeError) as cause:
+            raise ModelError(f"{folder / FILE}: {cause}") from None
+        return cls(model, tokenizer, documents, context, clean)

@@ -10,11 +10,10 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 from bimo.core.errors import RecipeError
+from bimo.core.recipe import CleanSection
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LINE_ENDS = re.compile("\r\n?")
@@ -22,17 +21,6 @@ _SPACING = re.compile("[\x0b\x0c\x85\x1c-\x1f]")  # controls that part words: th
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\ufff9-\ufffb]")
 _SUSPECT = re.compile("[\x00-\x08\x0b-\x1f\x7f]")  # all that cleaning by default could change in ASCII text
 _TAG = re.compile(r"</?[A-Za-z][^<>]{0,1000}>|<!--.*?-->|<!DOCTYPE[^<>]*>", re.S)
-
-
-@dataclass
-class CleanOptions:
-    """The switches of cleaning."""
-
-    normalise: Literal["NFC", "NFKC", "none"] = "NFC"
-    controls: bool = True  # remove control characters and stray byte-order marks; CRLF and CR become LF
-    mojibake: bool = False  # repair text that was decoded wrongly (ftfy)
-    markup: bool = False  # remove HTML tags and entities
-    script: Literal["as_is", "simplified", "traditional"] = "as_is"  # Chinese characters (opencc)
 
 
 class Cleaner:
@@ -43,8 +31,8 @@ class Cleaner:
     ('café\\n', {'line_ends': 1, 'controls': 1, 'normalised': 1})
     """
 
-    def __init__(self, options: CleanOptions | None = None) -> None:
-        self.options = options or CleanOptions()
+    def __init__(self, options: CleanSection | None = None) -> None:
+        self.options = options or CleanSection()
         self.counts: Counter[str] = Counter()  # characters (line_ends, controls, surrogates, tags) or texts (the rest)
 
     def leaves(self, text: str) -> bool:
@@ -93,7 +81,7 @@ class Cleaner:
         try:
             from ftfy import TextFixerConfig, fix_text
         except ImportError:
-            raise RecipeError("clean.mojibake: needs the library ftfy; pip install 'bimo[text]'") from None
+            raise RecipeError("text.clean.mojibake: needs the library ftfy; pip install 'bimo[text]'") from None
         config = TextFixerConfig(
             unescape_html=False, uncurl_quotes=False, fix_latin_ligatures=False, fix_character_width=False, normalization=None,
             fix_line_breaks=False, remove_terminal_escapes=False, remove_control_chars=False, explain=False,
@@ -105,7 +93,7 @@ class Cleaner:
         try:
             from opencc import OpenCC
         except ImportError:
-            raise RecipeError(f"clean.script={self.options.script}: needs the library opencc; pip install 'bimo[zh]'") from None
+            raise RecipeError(f"text.clean.script={self.options.script}: needs the library opencc; pip install 'bimo[zh]'") from None
         return OpenCC("t2s" if self.options.script == "simplified" else "s2t").convert
 
 

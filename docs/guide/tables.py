@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from bimo.core import registry
-from bimo.core.recipe import Recipe, TextSection, TrainingSection
+from bimo.core.recipe import CleanSection, Recipe, TextSection, TrainingSection
 from bimo.generation.sampling import GenerationConfig
 
 HERE = Path(__file__).parent
@@ -25,7 +25,7 @@ NONE = {"en": "–", "zh": "–"}
 
 def schemas() -> dict[str, type[BaseModel]]:
     """The tables by name; a family's is `model-<family>`, an objective's `objective-<name>`."""
-    named = {"recipe": Recipe, "text": TextSection, "training": TrainingSection, "generation": GenerationConfig}
+    named = {"recipe": Recipe, "text": TextSection, "clean": CleanSection, "training": TrainingSection, "generation": GenerationConfig}
     models = {f"model-{name}": registry.family(name).load().Config for name in registry.families()}
     return {**named, **models, **{f"objective-{name}": registry.load_objective(name).Config for name in registry.objectives()}}
 

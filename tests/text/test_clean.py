@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bimo.core.errors import RecipeError
-from bimo.text.clean import Cleaner, CleanOptions
+from bimo.core.recipe import CleanSection
+from bimo.text.clean import Cleaner
 
 
 def test_ordinary_texts_pass_unaltered(data_folder: Path) -> None:
@@ -39,17 +40,17 @@ def test_default_cleaning(before: str, after: str, counts: dict[str, int]) -> No
 
 
 def test_switches() -> None:
-    assert Cleaner(CleanOptions(mojibake=True))("schÃ¶n “ok” &amp;") == "schön “ok” &amp;"
-    assert Cleaner(CleanOptions(markup=True))("<p>a &lt; b</p><!-- no -->") == "a < b"
-    assert Cleaner(CleanOptions(script="simplified"))("繁體中文") == "繁体中文"
-    assert Cleaner(CleanOptions(script="traditional"))("简体") == "簡體"
-    assert Cleaner(CleanOptions(normalise="none", controls=False))("cafe\u0301\r") == "cafe\u0301\r"
+    assert Cleaner(CleanSection(mojibake=True))("schÃ¶n “ok” &amp;") == "schön “ok” &amp;"
+    assert Cleaner(CleanSection(markup=True))("<p>a &lt; b</p><!-- no -->") == "a < b"
+    assert Cleaner(CleanSection(script="simplified"))("繁體中文") == "繁体中文"
+    assert Cleaner(CleanSection(script="traditional"))("简体") == "簡體"
+    assert Cleaner(CleanSection(normalise="none", controls=False))("cafe\u0301\r") == "cafe\u0301\r"
 
 
 @pytest.mark.parametrize(
-    ("library", "options", "extra"), [("ftfy", CleanOptions(mojibake=True), "text"), ("opencc", CleanOptions(script="simplified"), "zh")]
+    ("library", "options", "extra"), [("ftfy", CleanSection(mojibake=True), "text"), ("opencc", CleanSection(script="simplified"), "zh")]
 )
-def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch, library: str, options: CleanOptions, extra: str) -> None:
+def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch, library: str, options: CleanSection, extra: str) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(RecipeError, match=rf"bimo\[{extra}\]"):
         Cleaner(options)("é中")
