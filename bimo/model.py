@@ -135,7 +135,8 @@ class Model:
         ours, theirs = (listed(side) for side in (first, second))
         if len(ours) != len(theirs):
             raise UserError(f"similarity: {len(ours)} texts and {len(theirs)}; give as many of both")
-        return [float(cosine) for cosine in cosine_similarity(*(self.embed(side, pooling, truncation) for side in (ours, theirs)))]
+        cosines = cosine_similarity(self.embed(ours, pooling, truncation), self.embed(theirs, pooling, truncation))
+        return [float(cosine) for cosine in cosines]
 
     def score(self, texts: str | Sequence[str]) -> list[float]:
         """Nats of each text (or of the one) as a document of its own, its end included. A text is taken as it is: nothing is cleaned.
