@@ -80,7 +80,7 @@ def matrix_rate(precision: str, device: Any, seconds: float = 0.3) -> float:
     best, end = 0.0, time.perf_counter() + seconds
     while best == 0.0 or time.perf_counter() < end:
         begin = time.perf_counter()
-        left @ left
+        torch.mm(left, left)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         best = max(best, 2 * size**3 / (time.perf_counter() - begin))
