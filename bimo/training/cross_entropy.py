@@ -41,16 +41,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     logits += bias
                 if suppressed.numel():
                     logits[:, suppressed] = float("-inf")
-                logits -= logits.amax(dim=1, keepdim=True)
-                found = logits.gather(1, y)
+                peak = logits.amax(dim=1, keepdim=True)
+                found = logits.gather(1, y) - peak
                 if share:
-                    total -= share * logits.masked_fill(possible == 0, 0.0).sum(dtype=torch.float64)
-                gradient = logits.exp_()
-                normaliser = gradient.sum(dim=1, keepdim=True)
-                total += (normaliser.log() - (1 - smoothing) * found).sum(dtype=torch.float64)
+                    total -= share * (logits - peak).masked_fill_(possible == 0, 0.0).sum(dtype=torch.float64)
+                gradient = torch.softmax(logits, dim=1, out=logits)
+                log_normaliser = -gradient.amax(dim=1, keepdim=True).log()  # the likeliest id's share is 1 / normaliser
+                total += (log_normaliser - (1 - smoothing) * found).sum(dtype=torch.float64)
                 if not any(learn[:3]):
                     continue
-                gradient /= normaliser
                 gradient.scatter_add_(1, y, gradient.new_full((1, 1), smoothing - 1.0).expand_as(y))
                 if share:
                     gradient.sub_(possible, alpha=share)
