@@ -26,6 +26,7 @@ from bimo.evaluation import runs
 from bimo.evaluation.perplexity import Evaluation
 from bimo.evaluation.results import Comparison
 from bimo.evaluation.runs import Run
+from bimo.evaluation.wording import words
 from bimo.generation.filling import Candidate
 from bimo.model import Model
 from bimo.models.bundle import Bundle
@@ -242,13 +243,17 @@ def compare(
     budget: str | None = None,
     seed: int | None = None,
     out: str | Path | None = None,
+    hybrids: int | None = None,
+    lang: str | None = None,
     overrides: str | Iterable[str] = (),
 ) -> Comparison:
     """Train families (or recipe files) under one budget on one text, each in its own process, and compare them.
 
-    families: names or recipe files (one text may hold several, with commas); all that can learn from this text and score it token by
-    token, if not given.
+    families: names, hybrids as a+b, or recipe files (one text may hold several, with commas); all that can learn from this text and
+    score it token by token, if not given. hybrids: so many mixtures of them are made too, the most promising on validation text; three
+    if neither says otherwise. lang: of the report, en or zh; the text's if not given. What stands in `out` already is not made again.
     """
+    words(lang or "en")  # an unknown language is told now
     families = families.split(",") if isinstance(families, str) else families
     names = [name.strip() for name in families] if families is not None else None
     if names is not None and not any(names):
@@ -260,13 +265,14 @@ def compare(
     recipes = [_one_of(name, base, shared, overrides) for name in names or ()]  # a wrong one is told before the text is read
     name = _name(base.text.sources)
     folder = Path(out) if out is not None else store.next_run_folder(f"{name}-comparison")
-    comparison.refuse_used(folder, [recipe.family for recipe in recipes] or registry.families())
+    comparison.refuse_used(folder, [recipe.name for recipe in recipes] or registry.families())
     corpus = _corpus(base, folder / "corpus")
     if names is None:
         recipes = comparison.fitting(corpus, lambda name: _one_of(name, base, shared, overrides))
     for recipe in recipes:  # a prepared corpus has documents and a tokenizer of its own
         recipe.text = base.text.model_copy(update={"tags": recipe.text.tags})
-    return comparison.compare(recipes, corpus, folder, name=_title(corpus), command=_command())
+    number = (3 if names is None else 0) if hybrids is None else hybrids
+    return comparison.compare(recipes, corpus, folder, name=_title(corpus), command=_command(), hybrids=number, lang=lang)
 
 
 def _one_of(name: str, base: Recipe, shared: Mapping[str, Any], overrides: list[str]) -> Recipe:

@@ -34,7 +34,7 @@ Test = Annotated[str | None, typer.Option("--test", help="test text; used as it 
 TokenizerOption = Annotated[str | None, typer.Option("--tokenizer", help="byte, char, word, bpe, wordpiece or unigram")]
 VocabSize = Annotated[int | None, typer.Option("--vocab-size", help="most tokens in the vocabulary")]
 Documents = Annotated[str | None, typer.Option("--documents", help="what a document is: file, line, paragraph or stream")]
-FamilyOption = Annotated[str | None, typer.Option("--family", help=", ".join(registry.families()))]
+FamilyOption = Annotated[str | None, typer.Option("--family", help=", ".join(registry.families()) + "; or several as a hybrid: a+b")]
 BudgetOption = Annotated[str | None, typer.Option("--budget", help="30s, 10m, 300steps, 2epochs or 5Mtokens")]
 Seed = Annotated[int | None, typer.Option("--seed", help="of weights, batches and dropout")]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
@@ -240,21 +240,27 @@ def compare(
     valid: Valid = None,
     test: Test = None,
     documents: Documents = None,
-    families: Annotated[str | None, typer.Option("--families", help="a comma-separated list of families or recipe files")] = None,
+    families: Annotated[
+        str | None, typer.Option("--families", help="a comma-separated list of families, hybrids (a+b) or recipe files")
+    ] = None,
     tokenizer: TokenizerOption = None,
     vocab_size: VocabSize = None,
     budget: BudgetOption = None,
     seed: Seed = None,
     out: Out = None,
+    hybrids: Annotated[
+        int | None, typer.Option("--hybrids", min=0, help="mixtures to make of them; 3, or 0 where --families are given")
+    ] = None,
+    lang: Annotated[str | None, typer.Option("--lang", help="of the report: en or zh; the text's if not given")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train several families under one budget and compare them."""
+    """Train several families, and the best of their hybrids, under one budget and compare them."""
     from bimo import api, console
 
     paths, overrides = _split(sources)
     result = api.compare(
         paths, valid=valid, test=test, documents=documents, families=families,
-        tokenizer=tokenizer, vocab_size=vocab_size, budget=budget, seed=seed, out=out, overrides=overrides,
+        tokenizer=tokenizer, vocab_size=vocab_size, budget=budget, seed=seed, out=out, hybrids=hybrids, lang=lang, overrides=overrides,
     )  # fmt: skip
     _print_json(result.to_dict()) if as_json else console.show_comparison(result)
     if all(row.error is not None for row in result.rows):

@@ -28,6 +28,7 @@ from bimo.generation.texts import continue_texts, stream_text
 from bimo.models.bundle import Bundle
 from bimo.models.latent import scored_with, with_latent
 from bimo.models.layers import Pooling
+from bimo.models.scoring import document_nats
 from bimo.text.clean import Cleaner
 from bimo.text.runners import utf8
 
@@ -145,7 +146,7 @@ class Model:
         """
         documents = [Document(text, f"text {i}", len(utf8(text))) for i, text in enumerate(listed(texts))]
         split = corpora.encode_documents(documents, self.bundle.tokenizer, cast(Any, self.bundle.documents))
-        return [float(x) for x in perplexity.document_nats(self.bundle.model, split, self.bundle.context)]
+        return [float(x) for x in document_nats(self.bundle.model, split, self.bundle.context)]
 
     def evaluate(
         self,

@@ -130,6 +130,16 @@ class Recipe(Section):
     def _family_is_known(cls, name: str) -> str:
         return registry.family(name).name
 
+    @property
+    def name(self) -> str:
+        """What a run of it is called: the family, or of a hybrid its parts, as in a+b."""
+        return self.model_section().name if self.family == registry.HYBRID else self.family
+
+    @property
+    def label(self) -> str:
+        """What people call the model."""
+        return registry.family(self.family).label.format(**self.model_section().model_dump())
+
     def model_section(self) -> Any:
         """The model section, checked against the family's own schema."""
         row = registry.family(self.family)
@@ -307,6 +317,7 @@ def make_recipe(*layers: Mapping[str, Any]) -> Recipe:
     asked: dict[str, Any] = {}
     for layer in layers:
         asked = merge(asked, layer)
+    asked = _spelled_out(asked)
     checked: Recipe = validated(Recipe, asked)
     name = checked.preset or default_preset(checked.family, Budget.parse(checked.training.budget))
     if name is not None:
@@ -322,6 +333,33 @@ def make_recipe(*layers: Mapping[str, Any]) -> Recipe:
     checked.model_section()
     checked.objective_section()
     return checked
+
+
+def _spelled_out(asked: dict[str, Any]) -> dict[str, Any]:
+    """A recipe whose family is a+b as one of a hybrid with these parts.
+
+    >>> _spelled_out({"family": "ngram+lstm"})
+    {'model': {'parts': ['ngram', 'lstm']}, 'family': 'hybrid'}
+    """
+    family = asked.get("family")
+    if not isinstance(family, str) or "+" not in family:
+        return asked
+    parts = [word.strip() for word in family.split("+")]
+    if not all(parts):
+        raise RecipeError(f"family: {family!r}: a name is missing beside a +; write ngram+lstm, say")
+    return merge({"model": {"parts": parts}}, {**asked, "family": registry.HYBRID})
+
+
+def known_of(folder: str | Path) -> tuple[str | None, str | None]:
+    """Name and label of the run in `folder`, as its recipe has them; None where there is no recipe that can be read."""
+    file = Path(folder) / "recipe.yaml"
+    if not file.is_file():
+        return None, None
+    try:
+        recipe = make_recipe(read_recipe(file))
+    except RecipeError:
+        return None, None
+    return recipe.name, recipe.label
 
 
 _GENTLE = {"optimizer": "adamw", "learning_rate": 1e-4, "schedule": "linear", "warmup": 0.1, "final": 0.0, "weight_decay": 0.01}

@@ -65,6 +65,20 @@ _FAMILIES: tuple[Family, ...] = (
 )  # fmt: skip
 
 
+HYBRID = "hybrid"  # what a+b means; it has no parts of its own, so that it is none of `families()`
+_EVERY = (
+    *_FAMILIES,
+    Family(HYBRID, "bimo.models.hybrid:Hybrid", "composite", "{title}",
+           "several models that tell the next token together: ngram+lstm, lstm+cache, decoder+knn, …",
+           model_types=("bimo-hybrid",)),
+)  # fmt: skip
+
+_MEMORIES = {  # parts of a hybrid that are no models by themselves: what people call them, "module:Class" of the Memory
+    "cache": ("cache", "bimo.models.hybrid.cache:NeuralCache"),
+    "knn": ("kNN", "bimo.models.hybrid.neighbours:Neighbours"),
+}
+
+
 DEFAULT = "decoder"  # what is trained where nothing is said
 FIRST = ("ngram", "lstm", "decoder")  # one of each age: what the quickstart compares
 
@@ -101,8 +115,34 @@ def _load(target: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def memories() -> tuple[str, ...]:
+    """Names of all memories that a hybrid may have.
+
+    >>> memories()
+    ('cache', 'knn')
+    """
+    return tuple(_MEMORIES)
+
+
+def load_memory(name: str) -> Any:
+    """Import the class of the memory called `name`; an unknown name's error lists the known ones."""
+    if name not in _MEMORIES:
+        raise RecipeError(f"model.parts: unknown memory {name!r}; {did_you_mean(name, memories())}")
+    return _load(_MEMORIES[name][1])
+
+
+def memory_label(name: str) -> str:
+    """What people call a memory."""
+    return _MEMORIES[name][0]
+
+
+def memory_of(kind: type) -> str:
+    """The name of a memory's class."""
+    return next(name for name, (_, target) in _MEMORIES.items() if target == f"{kind.__module__}:{kind.__name__}")
+
+
 def families() -> tuple[str, ...]:
-    """Names of all families.
+    """Names of all families that stand alone; any of them may be a part of a hybrid.
 
     >>> "lstm" in families()
     True
@@ -112,7 +152,7 @@ def families() -> tuple[str, ...]:
 
 def family(name: str) -> Family:
     """The row of the family called `name`; an unknown name's error lists the known ones."""
-    for row in _FAMILIES:
+    for row in _EVERY:
         if row.name == name:
             return row
     raise RecipeError(f"family: unknown name {name!r}; {did_you_mean(name, families())}")
@@ -120,8 +160,8 @@ def family(name: str) -> Family:
 
 def family_of_model_type(model_type: str) -> Family:
     """The family that opens a model folder whose config.json says `model_type`."""
-    for row in _FAMILIES:
+    for row in _EVERY:
         if model_type in row.model_types:
             return row
-    known = [t for row in _FAMILIES for t in row.model_types]
+    known = [t for row in _EVERY for t in row.model_types]
     raise ModelError(f"config.json: unknown model_type {model_type!r}; {did_you_mean(model_type, known)}")

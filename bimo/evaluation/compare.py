@@ -14,18 +14,21 @@ from typing import Any
 
 from bimo.core import registry, store
 from bimo.core.errors import BimoError, Interrupted
-from bimo.core.recipe import Recipe
+from bimo.core.recipe import Recipe, make_recipe
 from bimo.data.corpus import Corpus
 from bimo.evaluation import runs
 from bimo.evaluation.facts import machine_facts, text_facts
+from bimo.evaluation.promising import promising
 from bimo.evaluation.report import write_report
 from bimo.evaluation.results import Comparison, Row
 from bimo.evaluation.runs import RESULT
 from bimo.evaluation.tables import markdown_table
 from bimo.models.base import Kind
+from bimo.training.composite import part_recipe
 from bimo.training.fit import refusal
 
 FILE = "comparison.json"
+PROMISING = "promising.json"  # which hybrids were thought of, and what they promised on validation text
 
 
 def fitting(corpus: Corpus, recipe_of: Callable[[str], Recipe]) -> list[Recipe]:
@@ -46,18 +49,38 @@ def refuse_used(out: Path, families: Sequence[str]) -> None:
         runs.refuse_used(out / name, compared=True)
 
 
-def compare(recipes: Sequence[Recipe], corpus: Corpus, out: Path, *, name: str, command: str = "", quiet: bool = False) -> Comparison:
+def compare(
+    recipes: Sequence[Recipe],
+    corpus: Corpus,
+    out: Path,
+    *,
+    name: str,
+    command: str = "",
+    hybrids: int = 0,
+    lang: str | None = None,
+    quiet: bool = False,
+) -> Comparison:
     """Run each recipe on `corpus` in its own process, then write comparison.json, table.md and report.html to `out`.
 
-    A recipe that fails is a row that says why; Ctrl-C stops the whole comparison.
+    hybrids: so many mixtures of what was learned are tried too, the most promising on validation text. lang: of the report. A run that
+    stands in `out` already, from the same recipe and text, is not made again but gone on with. A recipe that fails is a row that says
+    why; Ctrl-C stops the whole comparison.
     """
     out = Path(out)
     for earlier in (FILE, "table.md", "report.html"):
         with store.machine_errors(out):
             (out / earlier).unlink(missing_ok=True)
-    folders = [out / folder for folder in _names([recipe.family for recipe in recipes])]
-    made = [_run_apart(recipe, corpus, folder, name, quiet) for recipe, folder in zip(recipes, folders, strict=True)]
-    whole = next((r for r in made if isinstance(r, Comparison)), None)
+    names = _names([recipe.name for recipe in recipes])
+    made = {
+        folder: _run_apart(_reusing(recipe, names, recipes, out), corpus, out / folder, name, quiet)
+        for recipe, folder in zip(recipes, names, strict=True)
+    }
+    if hybrids:
+        learned = {folder: result.rows[0] for folder, result in made.items() if isinstance(result, Comparison)}
+        for mixed in _promising(learned, corpus, out, hybrids, recipes[0]):
+            if mixed.name not in made:
+                made[mixed.name] = _run_apart(mixed, corpus, out / mixed.name, name, quiet)
+    whole = next((r for r in made.values() if isinstance(r, Comparison)), None)
     comparison = Comparison(
         text=whole.text if whole else text_facts(corpus, name, recipes[0].text.sources),
         machine=whole.machine if whole else machine_facts(),
@@ -66,12 +89,52 @@ def compare(recipes: Sequence[Recipe], corpus: Corpus, out: Path, *, name: str, 
         command=command,
         unit=whole.unit if whole else "document",
         unit_bytes=whole.unit_bytes if whole else [],
-        rows=[r.rows[0] if isinstance(r, Comparison) else r for r in made],
+        rows=[r.rows[0] if isinstance(r, Comparison) else r for r in made.values()],
     )
     store.write_json(out / FILE, comparison.to_dict())
     store.write_text(out / "table.md", markdown_table(comparison) + "\n")
-    write_report(comparison, out / "report.html")
+    write_report(comparison, out / "report.html", lang)
     return comparison
+
+
+def _reusing(recipe: Recipe, names: Sequence[str], recipes: Sequence[Recipe], out: Path) -> Recipe:
+    """The recipe; a hybrid's parts that the comparison learns by themselves, before it, are taken from there."""
+    if recipe.family != registry.HYBRID:
+        return recipe
+    alone = {folder: other for folder, other in zip(names, recipes, strict=True) if other.family != registry.HYBRID}
+    parts = []
+    for part in recipe.model_section().parts:
+        same = part.family is not None and next(
+            (folder for folder, other in alone.items() if _alike(other, part_recipe(recipe, part))), None
+        )
+        told = part.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+        parts.append({"folder": str(out / same)} if same else told)
+    return recipe.model_copy(update={"model": {**recipe.model, "parts": parts}})
+
+
+def _alike(one: Recipe, other: Recipe) -> bool:
+    """Whether two recipes learn the same model."""
+    return (
+        all(getattr(one, name) == getattr(other, name) for name in ("family", "training")) and one.model_section() == other.model_section()
+    )
+
+
+def _promising(learned: dict[str, Row], corpus: Corpus, out: Path, number: int, like: Recipe) -> list[Recipe]:
+    """Recipes of the hybrids that are likeliest to be best, by what their parts say of the validation text, in a process of its own."""
+    exact = [name for name, row in learned.items() if row.kind == Kind.EXACT.value and not row.parts]
+    if not exact or "valid" not in corpus.splits:
+        return []
+    job = {"weigh": [str(out / name) for name in exact], "corpus": str(corpus.folder), "folder": str(out), "number": number}
+    with store.machine_errors(out):
+        (out / PROMISING).unlink(missing_ok=True)
+    code = _in_a_process(json.dumps(job).encode())
+    if code == Interrupted.exit_code:
+        raise Interrupted("the comparison was stopped while hybrids were looked for; go on with it by the same command and --out")
+    if not (out / PROMISING).exists():
+        return []
+    shared = {"text": like.text.model_dump(), "training": {"budget": like.training.budget, "seed": like.training.seed}}
+    parts = [[{"folder": word} if Path(word).is_dir() else word for word in found["parts"]] for found in store.read_json(out / PROMISING)]
+    return [make_recipe({"family": registry.HYBRID, "model": {"parts": words}}, shared) for words in parts]
 
 
 def _names(families: Sequence[str]) -> list[str]:
@@ -85,10 +148,15 @@ def _names(families: Sequence[str]) -> list[str]:
 
 
 def _run_apart(recipe: Recipe, corpus: Corpus, folder: Path, name: str, quiet: bool) -> Comparison | Row:
+    """What the run of `recipe` in `folder` gave; a run that stands there already is gone on with."""
+    stands = runs.stands(folder, recipe, corpus)
+    if stands and (folder / RESULT).exists():
+        return Comparison.from_dict(store.read_json(folder / RESULT))
     with store.machine_errors(folder):
         (folder / RESULT).unlink(missing_ok=True)
         (folder / "error.json").unlink(missing_ok=True)
     job = {
+        "resume": stands,
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "corpus": str(corpus.folder),
         "folder": str(folder),
@@ -97,12 +165,12 @@ def _run_apart(recipe: Recipe, corpus: Corpus, folder: Path, name: str, quiet: b
     }
     code = _in_a_process(json.dumps(job).encode())
     if code == Interrupted.exit_code:
-        raise Interrupted(f"the comparison was stopped while {recipe.family} ran; go on with that one: bimo train --resume {folder}")
+        raise Interrupted(f"the comparison was stopped while {recipe.name} ran; the same command with --out {folder.parent} goes on there")
     if (folder / RESULT).exists():
         return Comparison.from_dict(store.read_json(folder / RESULT))
     why = store.read_json(folder / "error.json")["error"] if (folder / "error.json").exists() else _ended(code)
-    label = registry.family(recipe.family).label.format(**recipe.model_section().model_dump())
-    return Row(family=recipe.family, label=label, error=why)
+    label = recipe.label
+    return Row(family=recipe.name, label=label, error=why)
 
 
 def _ended(code: int) -> str:
@@ -125,7 +193,13 @@ def _work() -> int:
     job = json.loads(sys.stdin.buffer.read())
     folder = Path(job["folder"])
     try:
-        runs.run(Recipe(**job["recipe"]), Corpus.open(job["corpus"]), folder, name=job["name"], compared=True, quiet=job["quiet"])
+        if "weigh" in job:
+            found = promising([Path(name) for name in job["weigh"]], Corpus.open(job["corpus"]), job["number"])
+            store.write_json(folder / PROMISING, [vars(mixture) for mixture in found])
+        elif job["resume"]:
+            runs.resume(folder, quiet=job["quiet"])
+        else:
+            runs.run(Recipe(**job["recipe"]), Corpus.open(job["corpus"]), folder, name=job["name"], compared=True, quiet=job["quiet"])
     except (Interrupted, KeyboardInterrupt):
         return Interrupted.exit_code
     except BimoError as error:
@@ -139,7 +213,7 @@ def _work() -> int:
 
 def _told(folder: Path, job: dict[str, Any], why: str) -> int:
     why = store.printable(why)
-    print(f"{job['recipe']['family']}: {why}", file=sys.stderr)
+    print(f"{job['recipe']['family'] if 'recipe' in job else 'hybrids'}: {why}", file=sys.stderr)
     with contextlib.suppress(BimoError, OSError):
         store.write_json(folder / "error.json", {"error": why})
     return 1

@@ -5,27 +5,22 @@ perplexity = exp(nats / scored tokens); bits per byte = nats / ln 2 / UTF-8 byte
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bimo.core.errors import UserError
-from bimo.data.rows import given_of
 from bimo.data.split import Split
-from bimo.data.windows import EvaluationBatch, evaluation_streams, evaluation_windows
 from bimo.evaluation import metrics
 from bimo.evaluation.latents import LatentUse
 from bimo.evaluation.translation import Translation
 from bimo.models.base import Kind, LanguageModel
 from bimo.models.latent import with_latent
+from bimo.models.scoring import token_nats
 
-_BATCH_TOKENS = 1 << 14  # tokens scored together
-_DOCUMENT_ROWS = 64  # whole documents scored together
 _BLOCKS = 64  # parts of a text that has too few documents to draw them again
 _FEWEST_DOCUMENTS = 30
 
@@ -115,53 +110,6 @@ def evaluate(model: LanguageModel, split: Split, context: int | None = None, str
     return _summed(model, split, nats, min(context or model.context, model.context) if model.context is not None else None, stride)
 
 
-def token_nats(model: LanguageModel, split: Split, context: int | None = None, stride: int | None = None) -> NDArray[np.float64]:
-    """Nats of every token of `split`, float64 [tokens]; 0 for each document's first token."""
-    nats = np.zeros(split.tokens)
-    with torch.no_grad():
-        if model.whole_documents:
-            if stride is not None:
-                raise UserError("stride: this model reads each document whole; leave --stride out")
-            for batch in evaluation_windows(split, None, batch_size=_DOCUMENT_ROWS, max_tokens=_BATCH_TOKENS):
-                given = given_of(split, batch.documents.numpy())
-                score = model.score(batch.tokens, batch.lengths, None if given is None else given.to(model.device))
-                _put(nats, batch, score.nats.cpu().numpy())
-        elif model.context is None:
-            if stride is not None:
-                raise UserError("stride: this model has no limit to its context and reads each document whole; leave --stride out")
-            _score_streams(model, split, nats)
-        else:
-            context = min(context or model.context, model.context)
-            for batch in evaluation_windows(split, context, stride, max(1, _BATCH_TOKENS // context)):
-                score = model.score(batch.tokens, batch.lengths)
-                _put(nats, batch, score.nats.cpu().numpy())
-    return nats
-
-
-def document_nats(model: LanguageModel, split: Split, context: int | None = None) -> NDArray[np.float64]:
-    """Nats of every document of `split`, float64 [documents]."""
-    return np.add.reduceat(token_nats(model, split, context), split.starts) if split.documents else np.zeros(0)
-
-
-def _score_streams(model: LanguageModel, split: Split, nats: NDArray[np.float64]) -> None:
-    longest = int(np.diff(split.starts, append=split.tokens).max())
-    rows = max(1, min(32, split.documents))
-    chunk = min(longest, max(64, _BATCH_TOKENS // rows))
-    for group in evaluation_streams(split, chunk, rows):
-        state = None
-        for batch in group:
-            state = None if state is None else model.select(state, batch.rows.to(model.device))
-            score = model.score(batch.tokens, batch.lengths, state=state)
-            _put(nats, batch, score.nats.cpu().numpy())
-            state = score.state
-
-
-def _put(nats: NDArray[np.float64], batch: EvaluationBatch, found: NDArray[np.float64]) -> None:
-    kept = batch.scored().numpy()
-    places = batch.starts.numpy()[:, None] + np.arange(kept.shape[1])
-    nats[places[kept]] = found[kept]
-
-
 def _summed(model: LanguageModel, split: Split, nats: NDArray[np.float64], context: int | None, stride: int | None) -> Evaluation:
     impossible = int(np.isinf(nats).sum())
     samples = with_latent(model).score_samples if "latent" in model.capabilities else None
@@ -183,26 +131,3 @@ def _summed(model: LanguageModel, split: Split, nats: NDArray[np.float64], conte
         float(nats.sum()), split.scored_tokens, split.bytes, str(model.kind), split.documents, split.unknown_tokens,
         split.lost_bytes, impossible, context, stride, samples, None, notices, unit, unit_nats, np.asarray(unit_bytes),
     )  # fmt: skip
-
-
-def excerpt(split: Split, max_tokens: int, rows: int = 16, whole: bool = False) -> Split:
-    """About `max_tokens` tokens of `split`, evenly drawn, for a quick look during training.
-
-    Whole documents, with what they are given, where there are many or `whole` asks for them; otherwise `rows` pieces of the
-    text (their first tokens are fed, not scored).
-    """
-    if split.tokens <= max_tokens and (split.documents >= rows or split.tokens < 64 * rows):
-        return split
-    if whole or split.documents >= 4 * rows:
-        wanted = max(1, min(split.documents, int(max_tokens * split.documents / split.tokens)))
-        return split.only(np.arange(wanted) * split.documents // wanted)
-    rows = max(1, min(rows, max_tokens // 2, split.tokens // 2))
-    size = max(2, min(max_tokens, split.tokens) // rows)
-    chosen = []
-    for start in (np.arange(rows) * split.tokens // rows).tolist():  # a piece ends where a document does
-        inner = split.starts[(split.starts > start) & (split.starts < start + size)]
-        edges = [start, *inner.tolist(), start + size]
-        chosen += [split.read(low, high) for low, high in itertools.pairwise(edges) if high - low > 1]
-    sizes = np.array([split.bytes * len(piece) // split.tokens for piece in chosen])
-    starts = np.cumsum([0, *map(len, chosen[:-1])])
-    return Split(split.name, [np.concatenate(chosen)], starts, np.asarray(sizes))

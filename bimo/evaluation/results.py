@@ -115,6 +115,14 @@ class Sample(_Result):
     settings: str = Field(default="", description="such as: temperature 0.8, top-k 50, seed 0")
 
 
+class RowPart(_Result):
+    """A part of a hybrid, and how much it counts: its share, or its exponent in a product."""
+
+    family: str = Field(description="as the part is called in a+b")
+    label: str
+    weight: Real = None
+
+
 class Row(_Result):
     """One model: what it is, how well it predicts the test text, what it cost. A family that failed has `error`."""
 
@@ -124,6 +132,7 @@ class Row(_Result):
     learning: str = Field(default="", description="counted, gradient or composite")
     tokenizer: TokenizerFacts | None = Field(default=None, description="where it is not the comparison's")
     error: str | None = Field(default=None, description="why the family failed; its other fields may be empty")
+    parts: list[RowPart] = Field(default_factory=list, description="of a hybrid")
     apart: str | None = Field(default=None, description="why the row is shown but not ranked, such as more time than the budget")
 
     bits_per_byte: Real = None

@@ -13,15 +13,18 @@ from bimo.core.budget import Budget
 from bimo.core.errors import CheckpointError, RecipeError, memory_errors
 from bimo.core.recipe import Recipe
 from bimo.data.corpus import Corpus
+from bimo.data.excerpt import excerpt
 from bimo.data.split import Split
 from bimo.evaluation.facts import curve, machine_facts, text_facts
 from bimo.evaluation.metrics import distinct_n, repetition
-from bimo.evaluation.perplexity import Evaluation, evaluate, excerpt
+from bimo.evaluation.perplexity import Evaluation, evaluate
 from bimo.evaluation.report import write_report
-from bimo.evaluation.results import Comparison, Estimate, Row, Sample
+from bimo.evaluation.results import Comparison, Estimate, Row, RowPart, Sample
 from bimo.evaluation.samples import SAID, generation_speed, prompt_for, write_samples
 from bimo.models.bundle import Bundle
+from bimo.models.hybrid import Hybrid
 from bimo.training import checkpoint
+from bimo.training.composite import PARTS
 from bimo.training.fit import RECIPE, RUN, Fitted, fit, saved_recipe
 from bimo.training.loop import Hooks
 
@@ -58,20 +61,20 @@ def run(
     folder = Path(folder)
     store.clear_left(folder)
     before = _told(folder) if resume else {}
+    asked = before.get("asked", recipe.model_dump(mode="json", exclude_none=True))
     if not resume:
         _begin(folder)
     told = {
         "compared": compared, **before, "status": "running", "name": name, "command": command, "sources": recipe.text.sources,
-        "corpus": str(corpus.folder.resolve()), "corpus_fingerprint": _fingerprint(corpus),
+        "corpus": str(corpus.folder.resolve()), "corpus_fingerprint": _fingerprint(corpus), "asked": asked,
     }  # fmt: skip
     store.write_json(folder / RUN, told)  # before the recipe: where that stands, the run can be resumed
     if not resume:
         recipe.save(folder / RECIPE)
-    bundle_of = _bundler(recipe, corpus)
     runtime.forget_peak_memory()  # what preparing the text took is not the model's
-    fitted = fit(recipe, corpus, folder, _hooks(corpus, bundle_of, recipe), resume=resume, quiet=quiet)
+    fitted = fit(recipe, corpus, folder, lambda recipe: _hooks(corpus, recipe), resume=resume, quiet=quiet)
     peak = _peak_memory(fitted.model)
-    bundle = bundle_of(fitted.model)
+    bundle = Bundle.of(fitted.model, corpus, recipe.training.context)
     bundle.save(folder)
     comparison, row = _measured(fitted, bundle, corpus, folder, told, peak)
     comparison.rows = [row]
@@ -104,6 +107,7 @@ def _begin(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _MADE_BY_A_RUN:
             (folder / name).unlink(missing_ok=True)
+        store.remove(folder / PARTS)
 
 
 def _fingerprint(corpus: Corpus) -> str:
@@ -130,6 +134,15 @@ def _corpus_of(folder: Path, told: dict[str, Any]) -> Corpus:
     return corpus
 
 
+def stands(folder: Path, recipe: Recipe, corpus: Corpus) -> bool:
+    """Whether `folder` holds a run of this very recipe, as it was asked for, on this corpus, finished or to go on with."""
+    if not (folder / RUN).exists() or not (folder / RECIPE).exists():
+        return False
+    told = _told(folder)
+    same = told.get("asked") == recipe.model_dump(mode="json", exclude_none=True) and told.get("corpus_fingerprint") == _fingerprint(corpus)
+    return same and (told.get("status") != "finished" or (folder / RESULT).exists())
+
+
 def resume(folder: Path, quiet: bool = False) -> Run:
     """Go on with a run where its last checkpoint stands; one that has finished is returned as it is."""
     folder = Path(folder)
@@ -141,15 +154,7 @@ def resume(folder: Path, quiet: bool = False) -> Run:
     return run(recipe, corpus, folder, name=told.get("name", folder.name), command=told.get("command", ""), resume=True, quiet=quiet)
 
 
-def _bundler(recipe: Recipe, corpus: Corpus) -> Any:
-    def bundle(model: Any) -> Bundle:
-        context = None if model.context is None else min(recipe.training.context or model.context, model.context)
-        return Bundle(model, corpus.tokenizer, corpus.documents, context, corpus.clean)
-
-    return bundle
-
-
-def _hooks(corpus: Corpus, bundle_of: Any, recipe: Recipe) -> Hooks:
+def _hooks(corpus: Corpus, recipe: Recipe) -> Hooks:
     """What the loop calls: a look at the validation text, and a sample."""
     valid = corpus.splits.get("valid")
     drawn: list[Split] = []  # at the first look, when the model is there to tell how much it can read
@@ -158,10 +163,10 @@ def _hooks(corpus: Corpus, bundle_of: Any, recipe: Recipe) -> Hooks:
         assert valid is not None
         if not drawn:
             drawn.append(excerpt(valid, recipe.training.evaluation_tokens // model.scoring_passes, whole=model.whole_documents))
-        return evaluate(model, drawn[0], bundle_of(model).context).nats_per_token
+        return evaluate(model, drawn[0], Bundle.of(model, corpus, recipe.training.context).context).nats_per_token
 
     def sample(model: Any) -> str:
-        bundle = bundle_of(model)
+        bundle = Bundle.of(model, corpus, recipe.training.context)
         prompt = prompt_for(bundle, corpus)
         return "".join(prompt.shown + (row.text or "") for row in write_samples(bundle, prompt, 1, max_new_tokens=40))
 
@@ -182,8 +187,10 @@ def _measured(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told
     training, plan = recipe.training, fitted.plan or {}
     gradient = family.learning == "gradient"
     row = Row(
-        family=recipe.family,
-        label=family.label.format(**recipe.model),
+        family=recipe.name,
+        label=recipe.label,
+        apart=_over_budget(fitted) if family.learning == "composite" else None,
+        parts=_parts(fitted),
         kind=fitted.model.kind.value,
         learning=family.learning,
         parameters=fitted.model.parameter_count(),
@@ -228,6 +235,21 @@ def _score_fields(e: Evaluation | None) -> dict[str, Any]:
 
 def _seconds_given(recipe: Recipe) -> float | None:
     return Budget.parse(recipe.training.budget).seconds
+
+
+def _parts(fitted: Fitted) -> list[RowPart]:
+    if not isinstance(fitted.model, Hybrid):
+        return []
+    told = zip(fitted.recipe.model_section().parts, fitted.model.weights.values.tolist(), strict=True)
+    return [RowPart(family=part.name, label=part.title, weight=weight) for part, weight in told]
+
+
+def _over_budget(fitted: Fitted) -> str | None:
+    """Why a hybrid is not ranked beside its parts: it took longer than each of them may."""
+    given = _seconds_given(fitted.recipe)
+    if given is None or fitted.seconds <= 1.05 * given:
+        return None
+    return f"took {fitted.seconds:,.0f} s with its parts, more than the budget"
 
 
 def _ended(fitted: Fitted) -> list[str]:

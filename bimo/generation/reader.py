@@ -60,7 +60,7 @@ class Reader:
         rows = [[-1] * (width - len(prompt)) + [int(i) for i in prompt] for prompt in prompts]
         self.history = torch.tensor(rows, dtype=torch.int64, device=model.device)
         model.checked(self.history.clamp(min=0) if min(map(min, prompts)) >= 0 else self.history, None)
-        self.logits, self.state = self._read_again(range(len(prompts)))
+        self.logits, self.state = self._read_long() if model.outlives_context else self._read_again(range(len(prompts)))
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -84,15 +84,55 @@ class Reader:
             logits, self.state = self.model.advance(self.state, tokens[:, None], keep="last")
             self.logits = _precise(logits[:, 0])
             return
-        self.logits, state = self._read_again(full)
+        rows = torch.tensor(full, device=tokens.device)
+        self.logits, state = self._renewed(self.model.select(self.state, rows), rows, self._last_half(rows), tokens[rows, None])
         if len(full) < len(self):
             rest = [row for row in range(len(self)) if row not in set(full)]
             kept = torch.tensor(rest, device=tokens.device)
             logits, others = self.model.advance(self.model.select(self.state, kept), tokens[kept, None], keep="last")
-            order = torch.tensor(full + rest, device=tokens.device).argsort()
+            order = torch.cat([rows, kept]).argsort()
             self.logits = torch.cat([self.logits, _precise(logits[:, 0])])[order]
             state = self.model.select(self.model.join([state, others]), order)
         self.state = state
+
+    def _last_half(self, rows: Tensor) -> Tensor:
+        """What these rows read again before their newest token: the rest of the half that a state holds."""
+        half = max(1, (self.model.context or 1) // 2)
+        return self.history[rows, self.history.shape[1] - half : -1]
+
+    def _renewed(self, state: Any, rows: Tensor, again: Tensor, tokens: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
+        """Logits [R, V] and the state of these rows, which read `again` once more and then `tokens`."""
+        state = self.model.renew(state, again, given=None if self.given is None else self.given[rows])
+        logits, state = self.model.advance(state, tokens, lengths, keep="last")
+        return _precise(logits[:, 0]), state
+
+    def _read_long(self) -> tuple[Tensor, Any]:
+        """Logits [B, V] and the state of all rows, read from their beginning: a part of what is remembered outlives the context."""
+        model, device = self.model, self.history.device
+        size = max(self.lengths)
+        texts = torch.stack(
+            [row.roll(length - size) for row, length in zip(self.history, self.lengths, strict=True)]
+        )  # padded on the right
+        lengths = torch.tensor(self.lengths, device=device)
+        stop = min(size, model.context or size)
+        logits, state = model.advance(
+            model.start(len(texts), self.given), texts[:, :stop].clamp(min=0), lengths.clamp(max=stop), keep="last"
+        )
+        logits = _precise(logits[:, 0])
+        while stop < size and model.context is not None:
+            half = max(1, model.context // 2)
+            start, stop = stop, min(size, stop + model.context - half + 1)
+            rows = (lengths > start).nonzero().squeeze(1)
+            parts = (
+                texts[rows, start - half + 1 : start],
+                texts[rows, start:stop].clamp(min=0),
+                (lengths[rows] - start).clamp(max=stop - start),
+            )
+            found, part = self._renewed(model.select(state, rows), rows, *parts)
+            order = torch.arange(len(texts), device=device)
+            order[rows] = len(texts) + torch.arange(len(rows), device=device)
+            logits, state = torch.cat([logits, found])[order], model.select(model.join([state, part]), order)
+        return logits, state
 
     def _read_again(self, rows: Sequence[int]) -> tuple[Tensor, object]:
         """Logits [R, V] and a new state of these rows, from as much of their text as a state holds."""

@@ -6,7 +6,7 @@ Everything else (generation, beams, perplexity, comparison, serving) is derived 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +23,7 @@ from bimo.text.vocabulary import Vocabulary
 
 State = Any  # opaque: made by a model, handed back to the same model
 Keep = Literal["all", "last"]
+Tell = Callable[[State, Tensor, Tensor, Tensor], tuple[Tensor, State]]  # see LanguageModel._told
 
 
 class Learning(StrEnum):
@@ -150,6 +151,16 @@ class LanguageModel(ABC):
     def join(self, states: Sequence[State]) -> State:
         """One state of all rows, in order: rows that arrive."""
 
+    @property
+    def outlives_context(self) -> bool:
+        """Whether something of a state goes on where the context is full (see `renew`): documents are then read as streams."""
+        return False
+
+    def renew(self, state: State, tokens: Tensor, lengths: Tensor | None = None, given: Any = None) -> State:
+        """A state with room again, of a model with a context: what that limits has read `tokens` [B, T ≥ 0] alone."""
+        fresh = self.start(len(tokens), given)
+        return self.advance(fresh, tokens, lengths, keep="last")[1] if tokens.shape[1] else fresh
+
     def rewind(self, state: State, lengths: Tensor) -> State:
         """Forget what each row read after its first `lengths[b]` tokens."""
         raise CapabilityError(f"{type(self).__name__} cannot rewind; keep a copy made by select() before advancing")
@@ -166,10 +177,18 @@ class LanguageModel(ABC):
         state: State = None,
     ) -> Score:
         """Nats of `tokens` [B, T] under the model; see `Score`. `tokens[:, 0]` is fed, never scored."""
+        nats, scored, state = self._told(self._nats, tokens, lengths, given, state)
+        return Score(nats, scored, self.kind, state)
+
+    def _told(self, tell: Tell, tokens: Tensor, lengths: Tensor | None, given: Any, state: State) -> tuple[Tensor, Tensor, State]:
+        """What `tell` says of each scored token, [B, T, …] and 0 elsewhere; which are scored, bool [B, T]; and the state as in `Score`.
+
+        tell(state, tokens, lengths, targets) is asked for some rows and steps at a time, as `_nats` is.
+        """
         tokens, lengths = self.checked(tokens, lengths)
         batch, width = tokens.shape
         state = self.start(batch, given) if state is None else state
-        nats = torch.zeros(batch, width, dtype=torch.float64, device=tokens.device)
+        told = torch.zeros(batch, width, dtype=torch.float64, device=tokens.device)
         scored = length_mask(lengths, width)
         scored[:, 0] = False
         fed = lengths - 1
@@ -182,11 +201,14 @@ class LanguageModel(ABC):
             else:
                 part, rest = self.select(state, active), state
             take = (fed[active] - start).clamp(max=stop - start)
-            found, part = self._nats(part, tokens[active, start:stop], take, tokens[active, start + 1 : stop + 1])
-            nats[active, start + 1 : stop + 1] = found
+            found, part = tell(part, tokens[active, start:stop], take, tokens[active, start + 1 : stop + 1])
+            if start == 0 and found.dim() > 2:
+                told = told.new_zeros(batch, width, *found.shape[2:])
+            told[active, start + 1 : stop + 1] = found.to(told.dtype)
             state = part if rest is None else self._replace_rows(rest, part, active, batch)
             start = stop
-        return Score(torch.where(scored, nats, 0.0), scored, self.kind, state)
+        told[~scored] = 0.0
+        return told, scored, state
 
     def _slice(self, batch: int) -> int:
         """Steps that `score` feeds at once, so that [B, slice, V] stays small."""
@@ -287,19 +309,25 @@ class NeuralLanguageModel(LanguageModel, nn.Module):
         return self.logits(hidden), state
 
     @property
-    def _extends(self) -> bool:
+    def extends(self) -> bool:
+        """Whether it has `extend`: hidden states of a text as it is read, which memories and gates look at."""
         return type(self).extend is not NeuralLanguageModel.extend
 
     def _slice(self, batch: int) -> int:
-        return max(1, (1 << 14) // max(1, batch)) if self._extends else super()._slice(batch)
+        return max(1, (1 << 14) // max(1, batch)) if self.extends else super()._slice(batch)
 
     @torch.no_grad()
     def _nats(self, state: State, tokens: Tensor, lengths: Tensor, targets: Tensor) -> tuple[Tensor, State]:
         """As above, from hidden states: logits are made for a few thousand tokens at a time, [B, T, V] never is."""
-        if not self._extends:
+        if not self.extends:
             return super()._nats(state, tokens, lengths, targets)
         hidden, state = self.extend(state, tokens, lengths)
-        counted = length_mask(lengths, tokens.shape[1])
+        return self.nats_of(hidden, lengths, targets), state
+
+    @torch.no_grad()
+    def nats_of(self, hidden: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
+        """Nats, float64 [B, T], of `targets` [B, T] given the hidden states [B, T, D] of `extend`; 0 beyond each row's length."""
+        counted = length_mask(lengths, targets.shape[1])
         places, wanted = hidden[counted], targets[counted]  # [N, D], [N]
         found = []
         for start in range(0, len(wanted), size := max(1, (1 << 22) // self.vocab_size)):
@@ -309,7 +337,7 @@ class NeuralLanguageModel(LanguageModel, nn.Module):
             found.append(logits.logsumexp(dim=1).double() - chosen.double())
         nats = torch.zeros(targets.shape, dtype=torch.float64, device=targets.device)
         nats[counted] = torch.cat(found)
-        return nats, state
+        return nats
 
     def parameter_count(self) -> int:
         """Learned numbers; tied ones count once."""
@@ -319,7 +347,7 @@ class NeuralLanguageModel(LanguageModel, nn.Module):
 _LAYERS = ("layers", "encoder_layers", "decoder_layers", "num_hidden_layers", "n_layer")  # in config.json, ours and others'
 
 
-def load_model(folder: Path) -> LanguageModel:
+def load_model(folder: Path | str) -> LanguageModel:
     """Open a model folder of any family by its `config.json`."""
     folder = Path(folder)
     if not folder.is_dir():
@@ -327,14 +355,18 @@ def load_model(folder: Path) -> LanguageModel:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder}: not a model folder (no config.json); train one with bimo train")
     config = store.read_json(folder / "config.json")
+    return model_of(config, store.read_tensors(folder / "model.safetensors"), str(folder))
+
+
+def model_of(config: Any, tensors: dict[str, Tensor], where: str = "a part") -> LanguageModel:
+    """The model of any family of what its `config.json` and its `model.safetensors` hold; where: what an error names."""
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise ModelError(f"{folder / 'config.json'}: no model_type; is this a model folder?")
+        raise ModelError(f"{where}: config.json: no model_type; is this a model folder?")
     row: Family = family_of_model_type(config["model_type"])
-    tensors = store.read_tensors(folder / "model.safetensors")
     for name, value in config.items():  # before anything is made: each layer has a tensor of its own
         if name in _LAYERS and isinstance(value, int) and value > len(tensors):
-            raise ModelError(f"{folder / 'config.json'}: {name} is {value}, but model.safetensors holds {len(tensors)} tensors")
+            raise ModelError(f"{where}: config.json: {name} is {value}, but model.safetensors holds {len(tensors)} tensors")
     try:
         return row.load().from_tensors(config, tensors)
     except (KeyError, ValueError, TypeError, RuntimeError) as cause:
-        raise ModelError(f"{folder}: config.json and model.safetensors do not fit together ({cause})") from cause
+        raise ModelError(f"{where}: config.json and model.safetensors do not fit together ({cause})") from cause

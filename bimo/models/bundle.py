@@ -14,6 +14,7 @@ from bimo.core import store
 from bimo.core.errors import ModelError, RecipeError
 from bimo.core.recipe import CleanSection, DocumentMode, validated
 from bimo.data.batches import Given
+from bimo.data.corpus import Corpus
 from bimo.models.base import LanguageModel, load_model
 from bimo.models.vocabulary import generation_config
 from bimo.text.streaming import StreamDecoder
@@ -31,6 +32,12 @@ class Bundle:
     documents: str = "file"
     context: int | None = None
     clean: CleanSection = field(default_factory=CleanSection)
+
+    @classmethod
+    def of(cls, model: LanguageModel, corpus: Corpus, context: int | None = None) -> Bundle:
+        """A model that learned from `corpus`, in windows of `context` fed tokens."""
+        context = None if model.context is None else min(context or model.context, model.context)
+        return cls(model, corpus.tokenizer, corpus.documents, context, corpus.clean)
 
     @property
     def stream(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,7 @@ from bimo.models.base import Kind, LanguageModel, Learning, NeuralLanguageModel
 from bimo.models.bundle import Bundle
 from bimo.models.embedding import reads_tags
 from bimo.training import checkpoint
+from bimo.training.composite import Composite, part_recipe
 from bimo.training.loop import Hooks, Loop
 from bimo.training.objectives.base import Objective
 from bimo.training.plan import Plan, make_plan, plan_counted
@@ -70,12 +71,16 @@ def build(recipe: Recipe, corpus: Corpus, tags: Sequence[str] | None = None) -> 
 LONGEST_DOCUMENT = 4096  # tokens, for a model that reads whole documents
 
 
-def refusal(recipe: Recipe, corpus: Corpus) -> str | None:
-    """Why the recipe's family cannot learn from this corpus, or not by its objective; None where it can."""
+def refusal(recipe: Recipe, corpus: Corpus, beside: bool = False) -> str | None:
+    """Why the recipe's family cannot learn from this corpus, or not by its objective; None where it can.
+
+    beside: another part reads what texts are given, so that this one need not.
+    """
     family, train = recipe.family, corpus.splits["train"]
     kind, objective = registry.family(family).load(), recipe.objective_section()
-    conditional, pairs = kind.kind is Kind.CONDITIONAL, train.given is not None
-    if pairs and not conditional:
+    if kind.learning is Learning.COMPOSITE:
+        return _refusal_of_parts(recipe, corpus)
+    if train.given is not None and kind.kind is not Kind.CONDITIONAL and not beside:
         return f"each text is given another one, which {family} would not read; leave what is given out, or take a family that reads it"
     longest = int(np.diff(train.starts, append=train.tokens).max())
     if kind.whole_documents and longest > LONGEST_DOCUMENT:
@@ -86,15 +91,29 @@ def refusal(recipe: Recipe, corpus: Corpus) -> str | None:
     return None if objective is None else registry.load_objective(objective.name).refusal(recipe, corpus)
 
 
+def _refusal_of_parts(recipe: Recipe, corpus: Corpus) -> str | None:
+    """Why a part of a hybrid cannot learn from this corpus; None where all can."""
+    parts = [part for part in recipe.model_section().parts if part.family is not None]
+    conditional = any(registry.family(part.family).load().kind is Kind.CONDITIONAL for part in parts)
+    for part in parts:
+        if why := refusal(part_recipe(recipe, part), corpus, beside=conditional):
+            return f"{part.name}: {why}"
+    return None
+
+
 def make_objective(recipe: Recipe, model: NeuralLanguageModel, corpus: Corpus) -> Objective:
     """What the recipe says is to be minimised, with the batches that it reads."""
     config = recipe.objective_section()
     return registry.load_objective(config.name)(config, model, recipe, corpus)
 
 
-def fit(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks | None = None, resume: bool = False, quiet: bool = False) -> Fitted:
+HooksOf = Callable[[Recipe], Hooks]  # of a run: what it looks at and writes depends on its recipe
+
+
+def fit(recipe: Recipe, corpus: Corpus, folder: Path, hooks_of: HooksOf | None = None, resume: bool = False, quiet: bool = False) -> Fitted:
     """Learn the recipe's model from the corpus in the run folder; with `resume`, go on from its checkpoint.
 
+    hooks_of: what the loop calls during a run of a recipe: of this one, or of each part of a hybrid.
     Raises `MachineError` if the disk has no room for two checkpoints, `DivergedError` on NaN, `Interrupted` on Ctrl-C.
     """
     folder = Path(folder)
@@ -105,9 +124,41 @@ def fit(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks | None = None
         folder.mkdir(parents=True, exist_ok=True)
     if way is Learning.COUNTED:
         return _fit_counted(recipe, corpus, folder, quiet)
-    if way is Learning.GRADIENT:
-        return _fit_gradient(recipe, corpus, folder, hooks or Hooks(), resume, quiet)
-    raise RecipeError(f"family: {recipe.family} learns in a way ({way}) that fit does not know")
+    if way is Learning.COMPOSITE:
+        return _fit_composite(recipe, corpus, folder, hooks_of, resume, quiet)
+    return _fit_gradient(recipe, corpus, folder, hooks_of(recipe) if hooks_of is not None else Hooks(), resume, quiet)
+
+
+def _fit_composite(recipe: Recipe, corpus: Corpus, folder: Path, hooks_of: HooksOf | None, resume: bool, quiet: bool) -> Fitted:
+    """The parts, then what stands between them."""
+    if recipe.start is not None:
+        raise RecipeError("start: a hybrid cannot go on from a trained model; name its folder as a part, as in ngram+runs/mine")
+    reporter = Reporter(recipe.name, 1, quiet=quiet)
+
+    def learn(part: Recipe, where: Path, going: bool) -> Fitted:
+        return fit(part, corpus, where, hooks_of, going, quiet)
+
+    work = Composite(recipe, corpus, folder, learn, reporter.say)
+    recipe.save(folder / RECIPE)
+    parts = work.parts(resume)
+    metrics = Metrics(folder)
+    told = [part for part in parts if part is not None]
+    tokens = sum(part.tokens for part in told)
+    elsewhere = sum(part.seconds for part in told if not part.own)
+    try:
+        reporter.say(f"{recipe.name}: weights")
+        model = work.mix(parts, lambda record: metrics.write({"step": 1, "tokens": tokens, "seconds": work.used() + elsewhere, **record}))
+    finally:
+        reporter.close()
+        metrics.close()
+    recipe.model = work.config.model_dump(mode="json", exclude_none=True, exclude={"title"})
+    recipe.save(folder / RECIPE)
+    plans = [part.plan for part in told]
+    plan = {name: sum(plan.get(name) or 0 for plan in plans) for name in ("parameters", "disk_bytes", "seconds")}
+    seconds = work.used()
+    capped = work.cap is not None and seconds > work.cap
+    notices = [*(notice for part in told for notice in part.notices), *work.notices]
+    return Fitted(model, recipe, seconds + elsewhere, tokens, plan=plan if all(plans) else None, capped=capped, notices=notices)
 
 
 def _fit_counted(recipe: Recipe, corpus: Corpus, folder: Path, quiet: bool) -> Fitted:
@@ -296,6 +347,9 @@ def plan_ahead(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
     """What `fit` would need, as plain data."""
     if why := refusal(recipe, corpus):
         raise RecipeError(why)
+    if registry.family(recipe.family).load().learning is Learning.COMPOSITE:
+        parts = [part for part in recipe.model_section().parts if part.family is not None]
+        return {"parts": {part.name: plan_ahead(part_recipe(recipe, part), corpus) for part in parts}}
     runtime.set_threads(recipe.training.threads)
     model = build(recipe, corpus)
     if isinstance(model, NeuralLanguageModel):

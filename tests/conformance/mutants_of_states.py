@@ -256,3 +256,15 @@ class ScoreForgetsWhatWasGiven(GivenATextFirst):
     def score(self, tokens: Tensor, lengths: Any = None, given: Any = None, state: Any = None) -> Any:
         other = None if given is None else type(given)(given.tokens.roll(1, 1), given.lengths)
         return super().score(tokens, lengths, other, state)
+
+
+@seen_by(states.renewing_begins_anew)
+class RenewsNoContext(FakeModel):
+    def renew(self, state: Any, tokens: Tensor, lengths: Any = None, given: Any = None) -> Any:
+        return self.advance(state, tokens, lengths)[1] if tokens.shape[1] else state
+
+
+@seen_by(states.renewing_begins_anew)
+class RenewsItsContextUnread(FakeModel):
+    def renew(self, state: Any, tokens: Tensor, lengths: Any = None, given: Any = None) -> Any:
+        return self.start(len(tokens), given)

@@ -11,6 +11,8 @@ from tests.conformance.yardstick import (
     alone,
     begin,
     continues,
+    given_for,
+    log_probs,
     longest,
     of_texts_that_go_on,
     ragged,
@@ -78,6 +80,31 @@ def rewinding_forgets(model: LanguageModel) -> None:
     continues(model, rewound, texts, "rewound, not copied")
     none = model.rewind(state_after(model, tokens), torch.zeros(3, dtype=torch.int64))
     continues(model, none, [tokens[0, :0]] * 3, "rewound to nothing")
+
+
+@of_texts_that_go_on
+def renewing_begins_anew(model: LanguageModel) -> None:
+    """A renewed state has read what it is given to read, and room for the rest; with nothing to read it is as `start` left it."""
+    if model.context is None:
+        return
+    tokens = random_ids(model, 2, longest(model))
+    again = tokens[:, -2:]
+    renewed = model.renew(state_after(model, tokens), again, given=given_for(model, 2))
+    empty = model.renew(state_after(model, tokens), again[:, :0], given=given_for(model, 2))
+    assert model.outlives_context in (True, False)
+    if model.outlives_context:  # what has no limit goes on: see tests/models/test_hybrid.py
+        for state in (renewed, empty):
+            model.advance(state, tokens[:, : longest(model) - 2])
+        return
+    _same_after(model, renewed, again)
+    _same_after(model, empty, again[:, :0])
+
+
+def _same_after(model: LanguageModel, state: object, texts: torch.Tensor) -> None:
+    expected = begin(model, len(texts))
+    expected = model.advance(expected, texts)[1] if texts.shape[1] else expected
+    token = random_ids(model, len(texts), 1, seed=98)
+    same(log_probs(model.advance(state, token)[0]), log_probs(model.advance(expected, token)[0]), "renewed")
 
 
 @of_texts_that_go_on

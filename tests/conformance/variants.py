@@ -10,8 +10,11 @@ import numpy as np
 import torch
 
 from bimo.core.recipe import validated
-from bimo.core.registry import Family, families, family
+from bimo.core.registry import Family, family
 from bimo.models.base import LanguageModel, Learning, NeuralLanguageModel
+from bimo.models.hybrid import Hybrid, HybridConfig
+from bimo.models.hybrid.neighbours import Neighbours
+from bimo.models.hybrid.weights import Weights
 from bimo.text.vocabulary import Vocabulary
 
 SIZE = 11
@@ -94,12 +97,31 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "dropout": {**_JUDGED, "tied": False, **{f"{place}_dropout": 0.5 for place in _DROPOUTS}, "discriminator_dropout": 0.5},
         "tags": {**_JUDGED, "positions": 4},
     },
+    "hybrid": {  # parts by variant; what is learned on text is set by hand
+        "ngram+lstm": {"parts": ["ngram/kneser-ney-5", "lstm/tied"], "weights": [0.3, 0.7]},
+        "ngram+ngram": {"parts": ["ngram/witten-bell-2", "ngram/mle-2"], "weights": [1.0, 3.0]},
+        "ngram+decoder": {"parts": ["ngram/kneser-ney-2", "decoder/qwen3"], "weights": [0.3, 0.7]},
+        "gate": {"parts": ["ngram/kneser-ney-2", "gru/tied", "cache"], "weights": "gate"},
+        "product": {"parts": ["ngram/witten-bell-2", "lstm/tied"], "weights": [0.5, 0.9], "mixture": "product"},
+        "product-mle": {"parts": ["ngram/mle-2", "decoder/gpt2", "cache"], "weights": [0.5, 0.5, 0.2], "mixture": "product"},
+        "lstm+cache": {"parts": ["lstm/tied", "cache"], "weights": [0.6, 0.4]},
+        "decoder+cache": {"parts": ["decoder/qwen3", "cache"], "weights": [0.6, 0.4]},
+        "decoder+knn": {"parts": ["decoder/qwen3", "knn"], "weights": [0.6, 0.4]},
+        "decoder+decoder": {"parts": ["decoder/qwen3", "decoder/llama"], "weights": [0.5, 0.5]},
+        "seq2seq+ngram": {"parts": ["seq2seq/pre-norm", "ngram/kneser-ney-2"], "weights": [0.5, 0.5]},
+        "hybrid+gru+cache": {"parts": ["hybrid/ngram+decoder", "gru/tied", "cache"], "weights": [0.4, 0.4, 0.2]},
+        "tags": {"parts": ["lstm/tags", "gru/tags"], "weights": [0.5, 0.5]},
+    },
+}
+_MEMORIES: dict[str, dict[str, Any]] = {
+    "cache": {"size": 4, "flatness": 0.3},
+    "knn": {"k": 3, "temperature": 5.0, "search": "exact"},
 }
 
 
 def names() -> list[str]:
     """family-variant of every variant."""
-    return [f"{name}/{variant}" for name in families() for variant in VARIANTS[name]]
+    return [f"{name}/{variant}" for name in VARIANTS for variant in VARIANTS[name]]
 
 
 @functools.cache
@@ -107,6 +129,8 @@ def make(name: str) -> LanguageModel:
     """The model called "family/variant", fitted as its way of learning is."""
     first, _, variant = name.partition("/")
     row: Family = family(first)
+    if row.learning == Learning.COMPOSITE:
+        return mixed(**VARIANTS[first][variant])
     kind = row.load()
     config = validated(kind.Config, {**VARIANTS[first][variant], **row.preset}, "model")
     vocabulary = {"open": OPEN, "tags": TAGGED}.get(variant, VOCABULARY)
@@ -117,6 +141,24 @@ def make(name: str) -> LanguageModel:
         model.estimate()
     elif isinstance(model, NeuralLanguageModel):
         sharpen(model)
+    return model
+
+
+def mixed(parts: list[str], weights: Any, **config: Any) -> LanguageModel:
+    """A hybrid of these variants and memories, with a gate, or entries to find, drawn at random where there are any."""
+    told = [{"memory": part, "model": _MEMORIES[part]} if part in _MEMORIES else {"folder": part, "called": part} for part in parts]
+    models = [None if part in _MEMORIES else make(part) for part in parts]
+    model = Hybrid.of(HybridConfig(parts=told, weights=weights, **config), models)  # type: ignore[arg-type]
+    random = torch.Generator().manual_seed(0)
+    if weights == "gate":
+        of = parts.index("gru/tied")
+        shape = (len(parts), model.hidden_width(of))
+        gate = (torch.randn(shape, generator=random), torch.randn(len(parts), generator=random))
+        model = Hybrid(model.mixture, model.voices, Weights(model.weights.values, gate, of))
+    for voice in model.voices:
+        if isinstance(voice.memory, Neighbours):
+            keys = torch.randn(50, voice.memory.width, generator=random)
+            voice.memory.keep(keys, torch.randint(1, 9, (50,), generator=random))
     return model
 
 

@@ -117,7 +117,7 @@ def test_all_rows_failed_is_an_error_of_the_machine(bimo_cli: Any, place: Path, 
 def test_ctrl_c_stops_the_whole_comparison(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     codes: Iterator[int] = iter([130])
     monkeypatch.setattr(comparison, "_in_a_process", lambda job: next(codes))
-    with pytest.raises(Interrupted, match=r"while ngram ran.*--resume"):
+    with pytest.raises(Interrupted, match=r"while ngram ran; the same command with --out .* goes on there"):
         compare([recipe("ngram"), recipe("lstm")], Corpus.open(place / "corpus"), tmp_path / "out", name="text")
 
 
@@ -147,3 +147,77 @@ def test_a_comparison_takes_away_no_run_but_its_own(place: Path, tmp_path: Path,
     assert bimo_cli(*words).code == 0
     (tmp_path / "comparison.json").unlink()  # as if it had been stopped
     assert bimo_cli(*words).code == 0
+
+
+@pytest.mark.usefixtures("here")
+def test_the_most_promising_hybrids_are_made_of_what_was_learned(place: Path, tmp_path: Path) -> None:
+    corpus, out = Corpus.open(place / "corpus"), tmp_path / "out"
+    found = compare([recipe("ngram"), recipe("lstm"), recipe("decoder")], corpus, out, name="text", hybrids=2, quiet=True)
+    mixed = [row for row in found.rows if row.parts]
+    assert [row.family for row in found.rows[:3]] == ["ngram", "lstm", "decoder"]
+    assert 1 <= len(mixed) <= 2
+    promised = json.loads((out / comparison.PROMISING).read_text())
+    assert [m["nats"] for m in promised] == sorted(m["nats"] for m in promised)
+    assert all(m["gain"] > 0 for m in promised)
+    for row, promise in zip(mixed, promised, strict=True):
+        assert row.error is None
+        assert row.family == "+".join(Path(part).name for part in promise["parts"])
+        assert sum(part.weight or 0 for part in row.parts) == pytest.approx(1)
+        assert row.used_seconds is not None
+        own = [other.used_seconds for other in found.rows if other.family in row.family.split("+")]
+        assert row.used_seconds > sum(seconds or 0 for seconds in own)
+        assert bimo.load(out / row.family).info()["family"] == "hybrid"
+
+
+@pytest.mark.usefixtures("here")
+def test_a_hybrid_takes_its_parts_from_the_comparison(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    true_run = runs.run
+
+    def counted(recipe: Recipe, *rest: Any, **named: Any) -> Any:
+        begun.append(recipe.name)
+        return true_run(recipe, *rest, **named)
+
+    monkeypatch.setattr(runs, "run", counted)
+    words = ["training.threads=1", "training.batch_size=4", "training.context=8", "training.precision=fp32"]
+    names = ["ngram", "lstm", "ngram+lstm", "ngram+gru"]
+    found = bimo.compare(str(place / "corpus"), families=names, budget="3steps", out=tmp_path / "out", overrides=words)
+    assert begun == names
+    assert [row.error for row in found.rows] == [None] * 4
+    assert not (tmp_path / "out" / "ngram+lstm" / "parts").exists()
+    assert [p.name for p in (tmp_path / "out" / "ngram+gru" / "parts").iterdir()] == ["gru"]  # none other has a GRU
+
+
+@pytest.mark.usefixtures("here")
+def test_a_stopped_comparison_goes_on(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus, out = Corpus.open(place / "corpus"), tmp_path / "out"
+    chosen = [recipe("ngram"), recipe("lstm"), recipe("gru")]
+    true_run, true_resume, made = runs.run, runs.resume, []
+
+    def stops(recipe: Recipe, *rest: Any, **named: Any) -> Any:
+        made.append(recipe.family)
+        if recipe.family == "gru" and made.count("gru") == 1:
+            raise Interrupted("stopped")
+        return true_run(recipe, *rest, **named)
+
+    monkeypatch.setattr(runs, "run", stops)
+    with pytest.raises(Interrupted, match="while gru ran"):
+        compare(chosen, corpus, out, name="text", quiet=True)
+    before = (out / "lstm" / "model.safetensors").stat().st_mtime_ns
+    monkeypatch.setattr(runs, "resume", lambda *rest, **named: made.append("resumed") or true_resume(*rest, **named))
+    found = compare(chosen, corpus, out, name="text", quiet=True)
+    assert made == ["ngram", "lstm", "gru", "gru"]
+    assert [row.error for row in found.rows] == [None] * 3
+    assert (out / "lstm" / "model.safetensors").stat().st_mtime_ns == before
+    other = [recipe("ngram"), recipe("lstm", "training.learning_rate=0.01"), recipe("gru")]
+    compare(other, corpus, out, name="text", quiet=True)
+    assert made[4:] == ["lstm"], "another recipe is another run"
+
+
+@pytest.mark.usefixtures("here")
+def test_a_report_in_the_language_asked_for(place: Path, tmp_path: Path, bimo_cli: Any) -> None:
+    words = ["compare", place / "corpus", "--families", "ngram", "--out", tmp_path / "out", "model.order=2"]
+    assert bimo_cli(*words, "--lang", "zh").code == 0
+    assert "每字节" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    refused = bimo_cli(*words, "--lang", "fr")
+    assert (refused.code, "lang: unknown language" in refused.err) == (2, True)

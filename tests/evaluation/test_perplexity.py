@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from bimo.core.errors import UserError
+from bimo.data.excerpt import excerpt
 from bimo.data.split import Split
-from bimo.evaluation import perplexity
-from bimo.evaluation.perplexity import Evaluation, document_nats, evaluate, excerpt, token_nats
+from bimo.evaluation.perplexity import Evaluation, evaluate
+from bimo.models import scoring
+from bimo.models.scoring import document_nats, token_nats
 from tests.fakes import FakeModel
 
 
@@ -51,7 +53,7 @@ def test_a_model_without_limit_reads_documents_whole() -> None:
 def test_streams_cut_into_chunks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     model, split = FakeModel.of(order=5), documents(*range(2, 30), 300, 150)
     whole = token_nats(model, split)
-    monkeypatch.setattr(perplexity, "_BATCH_TOKENS", 64)
+    monkeypatch.setattr(scoring, "_BATCH_TOKENS", 64)
     np.testing.assert_allclose(token_nats(model, split), whole, atol=1e-9)
 
 

@@ -1,0 +1,77 @@
+"""Which hybrids of models that have learned are worth making: told from what each model says of the validation text."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bimo.core import registry
+from bimo.data.corpus import Corpus
+from bimo.data.excerpt import excerpt
+from bimo.data.split import Split
+from bimo.models.base import NeuralLanguageModel
+from bimo.models.bundle import Bundle
+from bimo.models.hybrid.weights import Weights
+from bimo.models.scoring import token_nats
+from bimo.training.composite import told_by_parts, tune
+from bimo.training.mixing import linear_weights, told_of
+
+CACHE = "cache"
+_TOKENS = 40_000  # of validation text that are looked at
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A hybrid that could be made. parts: folders and memories; gain: nats a token less than its best part needs, on validation text."""
+
+    parts: list[str]
+    nats: float
+    gain: float
+
+
+def promising(folders: Sequence[Path], corpus: Corpus, number: int) -> list[Mixture]:
+    """The `number` mixtures that need the fewest nats on validation text, the best first: pairs, the best three, models with a cache.
+
+    Each family is read once; what a mixture needs follows from what its parts say of each token (`bimo.training.mixing`), so that
+    trying all pairs costs nothing. Only what gains is named.
+    """
+    text = excerpt(corpus.splits["valid"], _TOKENS)
+    scored = torch.ones(text.tokens, dtype=torch.bool)
+    scored[torch.from_numpy(text.starts)] = False
+    logs: dict[str, Tensor] = {}
+    cached: dict[str, Tensor] = {}
+    for folder in folders:
+        bundle = Bundle.load(folder)
+        logs[str(folder)] = -torch.from_numpy(token_nats(bundle.model, text, bundle.context))[scored]
+        remembered = _with_cache(bundle, text)
+        if remembered is not None:
+            cached[str(folder)] = remembered
+    alone = {name: float(-found.mean()) for name, found in logs.items()}
+    best = sorted(logs, key=alone.__getitem__)
+    groups = [*itertools.combinations(best, 2), *([tuple(best[:3])] if len(best) > 2 else [])]
+    found = [_mixture(group, logs, alone) for group in groups]
+    found += [Mixture([name, CACHE], float(-of.mean()), alone[name] + float(of.mean())) for name, of in cached.items()]
+    return sorted((m for m in found if m.gain > 0), key=lambda m: m.nats)[:number]
+
+
+def _with_cache(bundle: Bundle, text: Split) -> Tensor | None:
+    """Log-probabilities of all tokens of `text` by the model and a cache of what it has read; None of one without hidden states."""
+    model = bundle.model
+    if not isinstance(model, NeuralLanguageModel) or not model.extends or model.whole_documents:
+        return None
+    kind = registry.load_memory(CACHE)
+    pair = tune(model, kind(kind.Config(), model.vocabulary, model.head()[0].shape[1]), text, bundle.context)
+    logs, _ = told_by_parts(pair, text, bundle.context)
+    return Weights(linear_weights(logs)).of_targets(logs, None)
+
+
+def _mixture(group: Sequence[str], logs: dict[str, Tensor], alone: dict[str, float]) -> Mixture:
+    every = torch.stack([logs[name] for name in group], 1)
+    known = told_of(every)
+    nats = float(-(linear_weights(every).log() + known).logsumexp(1).mean()) if len(known) else float("inf")
+    return Mixture(list(group), nats, min(alone[name] for name in group) - nats)

@@ -1,0 +1,60 @@
+"""Parts of a hybrid that are no models by themselves: tokens seen before, found by the hidden states of the part before them.
+
+Shapes: B rows, T tokens, D width of the hidden states, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from bimo.models.base import Keep, ModelConfig
+from bimo.text.vocabulary import Vocabulary
+
+
+class Memory(ABC):
+    """A distribution of the next token from those that followed hidden states like the one at hand."""
+
+    Config: ClassVar[type[ModelConfig]]
+    outlives_context: ClassVar[bool]  # whether its state holds more than the context of the part whose states it keeps
+
+    def __init__(self, config: Any, vocabulary: Vocabulary, width: int) -> None:
+        self.config, self.vocabulary, self.width = config, vocabulary, width
+
+    @abstractmethod
+    def start(self, batch: int, device: torch.device) -> Any:
+        """The state of rows that have read nothing."""
+
+    @abstractmethod
+    def told(
+        self, state: Any, hidden: Tensor, tokens: Tensor, lengths: Tensor, targets: Tensor | None = None, keep: Keep = "all"
+    ) -> tuple[Tensor, Any]:
+        """Log-probabilities after each of `tokens` [B, T], whose hidden states are [B, T, D], and the new state.
+
+        Of every next token, [B, T, V] (or [B, 1, V] at each row's end with keep="last"), or of `targets` [B, T] alone, [B, T].
+        NaN where nothing is remembered yet.
+        """
+
+    @abstractmethod
+    def select(self, state: Any, rows: Tensor) -> Any:
+        """A copy of the state with these rows."""
+
+    @abstractmethod
+    def join(self, states: Sequence[Any]) -> Any:
+        """One state of all rows, in order."""
+
+    @abstractmethod
+    def state_bytes(self, state: Any) -> int:
+        """Bytes per row."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """What it has learned, by name."""
+
+    @abstractmethod
+    def take(self, tensors: Mapping[str, Tensor]) -> Self:
+        """This memory with what `tensors` gave; `ModelError` where they do not fit."""

@@ -1,0 +1,137 @@
+"""The weights between models, learned on held-out text from what each of them says of it.
+
+Shapes: N tokens, K parts, V vocabulary, D width of the hidden states.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bimo.models.hybrid.weights import Weights
+
+_ENOUGH = 1e-9  # nats a token: where less is gained in a round, learning ends
+_EXCLUDED = -1e4  # stands for −∞, which times an exponent of 0 has no value
+_DECAYS = (1.0, 0.1, 0.01, 0.001)  # of the gate's matrix; what is best on a held-out part is taken
+
+
+def told_of(logs: Tensor) -> Tensor:
+    """Rows of log-probabilities [N, K] that weights can be learned from: every part speaks, and one at least gives the token a chance."""
+    return logs[~logs.isnan().any(1) & (logs > float("-inf")).any(1)]
+
+
+def linear_weights(logs: Tensor, rounds: int = 500) -> Tensor:
+    """Shares float64 [K] under which tokens with these log-probabilities [N, K] are likeliest, by expectation–maximisation.
+
+    Jelinek & Mercer 1980 learn them so; the likelihood is concave in them, so that it is the best there is.
+
+    >>> linear_weights(torch.tensor([[0.5, 0.1], [0.5, 0.1], [0.1, 0.4]]).log()).round(decimals=2).tolist()
+    [0.81, 0.19]
+    """
+    logs = told_of(logs.double())
+    weights = logs.new_full(logs.shape[1:], 1 / logs.shape[1])
+    if not len(logs):
+        return weights
+    chances = (logs - logs.amax(1, keepdim=True)).exp()  # [N, K], the likeliest part at one
+    before = -torch.inf
+    for _ in range(rounds):
+        mixed = chances @ weights
+        now = float(mixed.log().mean())
+        if now - before < _ENOUGH:
+            break
+        weights, before = weights * (chances / mixed[:, None]).mean(0), now
+        weights = weights / weights.sum()
+    return weights
+
+
+def product_weights(told: Tensor, targets: Tensor, rounds: int = 50) -> Tensor:
+    """Exponents float64 [K], none below 0, of the product under which `targets` int64 [N] are likeliest, by projected Newton steps.
+
+    told: log-probabilities [N, K, V] of each part. The model is log-linear in the exponents, so its likelihood is concave.
+    """
+    parts = told.shape[1]
+    told = told.float().nan_to_num(nan=0.0).clamp(min=_EXCLUDED)
+    chosen = told[torch.arange(len(told)), :, targets].double()  # [N, K]
+    weights = torch.full((parts,), 1 / parts, dtype=torch.float64)
+
+    def nats(weights: Tensor) -> float:
+        return float((torch.einsum("nkv,k->nv", told, weights.float()).double().logsumexp(1) - chosen @ weights).mean())
+
+    now = nats(weights)
+    for _ in range(rounds):
+        shares = torch.einsum("nkv,k->nv", told, weights.float()).softmax(1)  # [N, V]
+        logs = torch.where(shares[:, None] > 0, told, 0.0)
+        means = torch.einsum("nkv,nv->nk", logs, shares).double()
+        spread = torch.einsum("nkv,njv,nv->kj", logs, logs, shares).double() / len(told) - means.t() @ means / len(told)
+        step = torch.linalg.lstsq(spread + 1e-9 * torch.eye(parts), (chosen - means).mean(0)[:, None]).solution[:, 0]
+        for size in (1.0, 0.5, 0.25, 0.1, 0.03, 0.01):
+            tried = (weights + size * step).clamp(min=0.0)
+            if float(tried.sum()) > 0 and (after := nats(tried)) < now:
+                break
+        else:
+            return weights
+        gained, weights, now = now - after, tried, after
+        if gained < _ENOUGH:
+            break
+    return weights
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate that was learned, and nats a token with it and with fixed weights, on text that neither was learned from."""
+
+    weights: Weights
+    gated: float
+    fixed: float
+
+
+def gate_weights(logs: Tensor, hidden: Tensor, of: int) -> Gate:
+    """Shares that depend on the hidden states [N, D] of the part `of`: softmax(A h + b), A and b under which tokens are likeliest.
+
+    logs: log-probabilities [N, K], in the order of the text. The last fifth tells how much A is held back, and whether
+    a gate is better than fixed weights at all; then all of the text is learned from.
+    """
+    kept = ~logs.isnan().any(1) & (logs > float("-inf")).any(1)
+    logs, hidden = logs[kept].double(), hidden[kept].float()
+    cut = max(1, len(logs) * 4 // 5)
+    fixed = linear_weights(logs[:cut])
+    best: tuple[float, float] | None = None
+    for decay in _DECAYS:
+        matrix, bias = _gate(logs[:cut], hidden[:cut], fixed, decay)
+        nats = _nats(logs[cut:], hidden[cut:], matrix, bias)
+        if best is None or nats < best[0]:
+            best = nats, decay
+    assert best is not None
+    base = float(-(fixed.log() + logs[cut:]).logsumexp(1).mean()) if cut < len(logs) else 0.0
+    everywhere = linear_weights(logs)
+    matrix, bias = _gate(logs, hidden, everywhere, best[1])
+    return Gate(Weights(everywhere, (matrix, bias), of), best[0], base)
+
+
+def _nats(logs: Tensor, hidden: Tensor, matrix: Tensor, bias: Tensor) -> float:
+    if not len(logs):
+        return 0.0
+    return float(-(torch.nn.functional.linear(hidden, matrix, bias).log_softmax(1).double() + logs).logsumexp(1).mean())
+
+
+def _gate(logs: Tensor, hidden: Tensor, start: Tensor, decay: float) -> tuple[Tensor, Tensor]:
+    """A float32 [K, D] and b [K] by L-BFGS from fixed shares, A held back by decay/2 ‖A‖² for each state of unit deviation."""
+    mean, scale = hidden.mean(0), hidden.std(0).clamp(min=1e-6)
+    states, chances = (hidden - mean) / scale, (logs - logs.amax(1, keepdim=True)).float()
+    matrix = torch.zeros(logs.shape[1], hidden.shape[1], requires_grad=True)
+    bias = start.clamp(min=1e-6).log().float().requires_grad_()
+    optimizer = torch.optim.LBFGS([matrix, bias], max_iter=60, history_size=10, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        shares = torch.nn.functional.linear(states, matrix, bias).log_softmax(1)
+        loss = -(shares + chances).logsumexp(1).mean() + 0.5 * decay / hidden.shape[1] * matrix.square().sum()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)  # type: ignore[arg-type]
+    matrix = matrix.detach() / scale
+    return matrix, bias.detach() - matrix @ mean

@@ -1,0 +1,218 @@
+"""The third way of learning: parts, then what stands between them; killed and resumed, from folders, over budget, refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+import bimo
+from bimo.core import store
+from bimo.core.errors import Interrupted, RecipeError
+from bimo.core.recipe import make_recipe, parse_overrides
+from bimo.data.corpus import Corpus
+from bimo.evaluation import runs
+from bimo.evaluation.perplexity import evaluate
+from bimo.models.base import load_model
+from bimo.models.hybrid import Hybrid
+from bimo.training import composite, fit
+from tests.conftest import small
+
+PARTS = [{"family": "ngram", "model": {"order": 3}}, {"family": "lstm", "model": {"layers": 1, "width": 16}}]
+QUICK = {"threads": 1, "precision": "fp32", "batch_size": 4, "context": 8, "evaluation_tokens": 1000}
+
+
+def learned(place: Path, out: Path, parts: list[object], budget: str = "4steps", **model: object) -> runs.Run:
+    recipe = make_recipe({"family": "hybrid", "model": {"parts": parts, **model}, "training": {**QUICK, "budget": budget}})
+    return runs.run(recipe, Corpus.open(place / "corpus"), out, name="text", quiet=True)
+
+
+def part(place: Path, name: str) -> str:
+    return str(place / name)
+
+
+def test_a_hybrid_is_learned_with_its_parts(place: Path, tmp_path: Path) -> None:
+    run = learned(place, tmp_path / "run", [*PARTS, {"memory": "cache"}])
+    row = run.row
+    assert (row.family, row.label, row.learning, row.kind) == ("ngram+lstm+cache", "3-gram + LSTM + cache", "composite", "exact")
+    corpus, model = Corpus.open(place / "corpus"), bimo.load(tmp_path / "run")
+    measured = evaluate(model.bundle.model, corpus.splits["test"], model.bundle.context)
+    assert row.nats == pytest.approx(measured.nats, rel=1e-6)
+    assert row.samples[0].continuation
+    alone = [bimo.load(tmp_path / "run" / "parts" / name) for name in ("ngram", "lstm")]  # each is a model by itself
+    nats = [evaluate(m.bundle.model, corpus.splits["valid"], m.bundle.context).nats for m in alone]
+    mixed = evaluate(model.bundle.model, corpus.splits["valid"], model.bundle.context).nats
+    assert mixed < min(nats) * (1 + 1e-6)  # after four steps the LSTM has hardly anything to say
+    assert row.parameters == sum(m.bundle.model.parameter_count() for m in alone) + 3
+    told = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    assert told["valid_loss"] == pytest.approx(mixed / corpus.splits["valid"].scored_tokens, abs=1e-5)
+
+
+def test_what_was_resolved_is_the_recipe(place: Path, tmp_path: Path) -> None:
+    """Learned again from its own recipe file, it is the same hybrid."""
+    learned(place, tmp_path / "run", [*PARTS, {"memory": "cache"}])
+    saved = bimo.info(tmp_path / "run")
+    recipe = make_recipe(store.read_json(tmp_path / "run" / "run.json") and _yaml(tmp_path / "run" / "recipe.yaml"))
+    assert recipe.model_section().parts[1].training["steps"] == 4
+    assert recipe.model_section().parts[2].model["flatness"] is not None
+    again = runs.run(recipe, Corpus.open(place / "corpus"), tmp_path / "again", name="text", quiet=True)
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert again.row.label == "3-gram + LSTM + cache"
+    assert saved["family"] == "hybrid"
+
+
+def _yaml(path: Path) -> dict[str, object]:
+    import yaml
+
+    return yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize("mixture", ["linear", "product"])
+@pytest.mark.parametrize("weights", ["learned", "gate", [0.2, 0.8]])
+def test_mixtures_and_weights(place: Path, tmp_path: Path, mixture: str, weights: object) -> None:
+    parts = [part(place, "ngram"), part(place, "lstm")]
+    if (mixture, weights) == ("product", "gate"):
+        with pytest.raises(RecipeError, match="a gate goes with mixture=linear"):
+            learned(place, tmp_path / "run", parts, mixture=mixture, weights=weights)
+        return
+    learned(place, tmp_path / "run", parts, mixture=mixture, weights=weights)
+    hybrid = load_model(tmp_path / "run")
+    assert isinstance(hybrid, Hybrid)
+    assert hybrid.names == ["ngram", "lstm"]
+    if isinstance(weights, list):
+        assert hybrid.weights.values.tolist() == pytest.approx(weights)
+    corpus = Corpus.open(place / "corpus")
+    found = evaluate(hybrid, corpus.splits["valid"]).nats
+    ours = [evaluate(load_model(place / name), corpus.splits["valid"]).nats for name in ("ngram", "lstm")]
+    assert isinstance(weights, list) or found < min(ours) * (1.001 if weights == "gate" else 1 + 1e-6)
+
+
+def test_neighbours_are_the_training_text(place: Path, tmp_path: Path) -> None:
+    run = learned(place, tmp_path / "run", [part(place, "decoder"), {"memory": "knn", "model": {"k": 8, "entries": 3000}}])
+    hybrid = load_model(tmp_path / "run")
+    assert isinstance(hybrid, Hybrid)
+    memory = hybrid.voices[1].memory
+    assert len(memory.values) == pytest.approx(3000, rel=0.02)  # type: ignore[union-attr]
+    assert memory.config.temperature > 0  # type: ignore[union-attr]
+    corpus = Corpus.open(place / "corpus")
+    alone = evaluate(load_model(place / "decoder"), corpus.splits["valid"], 16).nats
+    assert evaluate(hybrid, corpus.splits["valid"], 16).nats < alone
+    assert run.row.label == "Transformer + kNN"
+
+
+def test_a_mean_of_weights_is_one_such_model(place: Path, tmp_path: Path) -> None:
+    bimo.train(str(place / "corpus"), family="lstm", out=tmp_path / "other", budget="6steps", overrides=small("lstm"))
+    parts = [part(place, "lstm"), str(tmp_path / "other")]
+    learned(place, tmp_path / "mean", parts, mixture="average", weights=[1, 3])
+    mean, one, other = (load_model(folder) for folder in (tmp_path / "mean", place / "lstm", tmp_path / "other"))
+    for name, tensor in mean.tensors().items():
+        torch.testing.assert_close(tensor, 0.25 * one.tensors()[name] + 0.75 * other.tensors()[name])
+    run = learned(place, tmp_path / "soup", parts, mixture="average")
+    assert run.row.label == "mean of LSTM + LSTM"
+    with pytest.raises(RecipeError, match="different shapes"):
+        learned(place, tmp_path / "no", [part(place, "lstm"), part(place, "decoder")], mixture="average")
+    with pytest.raises(RecipeError, match="learned by gradient"):
+        learned(place, tmp_path / "no", [part(place, "lstm"), part(place, "ngram")], mixture="average")
+
+
+def test_a_hybrid_of_a_hybrid(place: Path, tmp_path: Path) -> None:
+    learned(place, tmp_path / "inner", [part(place, "ngram"), part(place, "decoder")])
+    run = learned(place, tmp_path / "outer", [str(tmp_path / "inner"), part(place, "lstm"), "cache"])
+    assert run.row.label == "3-gram + Transformer + LSTM + cache"
+    assert bimo.generate(tmp_path / "outer", "the", max_new_tokens=40, seed=0)
+
+
+def test_time_includes_the_parts_and_what_takes_longer_stands_apart(place: Path, tmp_path: Path) -> None:
+    took = [json.loads((place / name / "run.json").read_text())["seconds"] for name in ("ngram", "lstm")]
+    run = learned(place, tmp_path / "run", [part(place, "ngram"), part(place, "lstm")], budget="60s")
+    assert run.row.used_seconds is not None
+    assert run.row.used_seconds > sum(took)
+    assert run.row.apart is None
+    told = json.loads((place / "lstm" / "run.json").read_text())
+    folder = tmp_path / "slow"
+    (tmp_path / "slow").mkdir()
+    for file in (place / "lstm").iterdir():
+        if file.is_file():
+            (folder / file.name).write_bytes(file.read_bytes())
+    store.write_json(folder / "run.json", {**told, "seconds": 500.0})
+    run = learned(place, tmp_path / "late", [part(place, "ngram"), str(folder)], budget="60s")
+    assert "more than the budget" in str(run.row.apart)
+    (folder / "run.json").unlink()
+    run = learned(place, tmp_path / "unknown", [part(place, "ngram"), str(folder)], budget="60s")
+    assert any("not known" in notice for notice in run.row.notices)
+
+
+def test_time_is_shared_among_the_parts_that_wait(place: Path, tmp_path: Path) -> None:
+    run = learned(place, tmp_path / "run", [*PARTS, {"family": "gru", "model": {"layers": 1, "width": 16}}], budget="6s")
+    budgets = [_yaml(tmp_path / "run" / "parts" / name / "recipe.yaml")["training"]["budget"] for name in ("lstm", "gru")]  # type: ignore[index]
+    first, second = (float(str(budget).rstrip("s")) for budget in budgets)
+    assert 2.0 < first < 3.0
+    assert second > 2.0
+    assert run.row.used_seconds is not None
+    assert run.row.used_seconds < 1.3 * 6
+
+
+def test_a_hybrid_goes_on_where_it_stopped(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after its first part, and again inside the second: the final weights are those of an undisturbed run."""
+    parts = [*PARTS, {"family": "gru", "model": {"layers": 1, "width": 16}}]
+    learned(place, tmp_path / "whole", parts, budget="6steps")
+    true_fit, begun = fit._fit_gradient, []
+
+    def stops(recipe, *rest, **named):  # type: ignore[no-untyped-def]
+        begun.append(recipe.family)
+        if len(begun) in (1, 3):
+            raise Interrupted("stopped")
+        return true_fit(recipe, *rest, **named)
+
+    monkeypatch.setattr(fit, "_fit_gradient", stops)
+    with pytest.raises(Interrupted):
+        learned(place, tmp_path / "run", parts, budget="6steps")
+    assert (tmp_path / "run" / "parts" / "ngram" / "model.safetensors").exists()
+    with pytest.raises(Interrupted):
+        runs.resume(tmp_path / "run", quiet=True)
+    run = runs.resume(tmp_path / "run", quiet=True)
+    assert begun == ["lstm", "lstm", "gru", "gru"]
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    assert run.row.bits_per_byte is not None
+    assert math.isfinite(run.row.bits_per_byte)
+    assert runs.resume(tmp_path / "run").finished_before
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
+        ("ngram+", "a name is missing beside a +"),
+        ("lstm+encoder", "cannot be mixed token by token"),
+        ("ngram+cache", "put a neural part first"),
+        ("lstm+vae", "vae: vae reads each document whole"),
+        ("hybrid", "--family ngram\\+lstm"),
+        ("ngram+lstmm", "no family, memory, recipe or model folder"),
+    ],
+)
+def test_what_cannot_be_is_told(place: Path, tmp_path: Path, family: str, said: str) -> None:
+    with pytest.raises(bimo.BimoError, match=said):
+        bimo.train(str(place / "corpus"), family=family, out=tmp_path / "run", budget="1steps", overrides=["training.threads=1"])
+
+
+def test_parts_of_another_tokenizer_are_refused(place: Path, tmp_path: Path) -> None:
+    bimo.prepare(place / "text.txt", tmp_path / "words", tokenizer="word", vocab_size=300)
+    with pytest.raises(RecipeError, match="another tokenizer"):
+        bimo.train(str(tmp_path / "words"), family=f"ngram+{place / 'lstm'}", out=tmp_path / "run", budget="1steps")
+
+
+def test_the_recipe_of_a_part_is_the_wholes_and_its_own() -> None:
+    recipe = make_recipe(
+        {"family": "ngram+lstm", "training": {"seed": 3, "threads": 1}},
+        parse_overrides(["training.learning_rate=0.5", "text.documents=line"]),
+    )
+    found = composite.part_recipe(recipe, recipe.model_section().parts[1])
+    assert (found.family, found.training.seed, found.training.threads, found.training.learning_rate) == ("lstm", 3, 1, 0.5)
+    assert found.training.optimizer == make_recipe({"family": "lstm"}).training.optimizer  # the preset's, where nobody says
+    assert found.text.documents == "line"
+    own = {"family": "ngram+lstm", "training": {"learning_rate": 0.5}}
+    own["model"] = {"parts": ["ngram", {"family": "lstm", "training": {"learning_rate": 0.1}}]}
+    recipe = make_recipe(own)
+    assert composite.part_recipe(recipe, recipe.model_section().parts[1]).training.learning_rate == 0.1
