@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from benchmarks import families, features, quality, sentences, tables
+from benchmarks import families, features, hybrids, quality, sentences, tables
 from benchmarks.imports import reached
 from benchmarks.record import Entry, main
 from bimo.core import registry
@@ -25,6 +25,7 @@ def run(*families: str, also: Sequence[str] = (), objectives: Sequence[str] = ("
     return (*reached("bimo.api", *found, *learned, *also), *apart)
 
 
+MEMORIES = ("bimo.models.hybrid.cache", "bimo.models.hybrid.neighbours")
 PRESETS = ("bimo/recipes/lstm-*.yaml", "bimo/recipes/decoder-*.yaml")
 
 ENTRIES = (
@@ -134,6 +135,24 @@ ENTRIES = (
         budget=features.BUDGET,
         minutes=42,
         recipes=PRESETS,
+    ),
+    Entry(
+        "ptb-hybrids",
+        "Penn Treebank as a stream: mixtures of a 5-gram, an LSTM and a decoder, a cache and neighbours, beside their parts (budgeted)",
+        hybrids.ptb_hybrids,
+        run("ngram", "lstm", "decoder", "hybrid", also=["benchmarks.hybrids", *MEMORIES]),
+        budget=hybrids.BUDGET,
+        minutes=32,
+        recipes=("bimo/recipes/lstm-middle.yaml", "bimo/recipes/decoder-middle.yaml"),
+    ),
+    Entry(
+        "wikitext2-hybrids",
+        "WikiText-2 as a stream: LSTM and cache, 5-gram and decoder, beside their parts (budgeted)",
+        hybrids.wikitext2_hybrids,
+        run("ngram", "lstm", "decoder", "hybrid", also=["benchmarks.hybrids", *MEMORIES]),
+        budget=hybrids.BUDGET,
+        minutes=32,
+        recipes=("bimo/recipes/lstm-middle.yaml", "bimo/recipes/decoder-middle.yaml"),
     ),
     Entry(
         "kills",

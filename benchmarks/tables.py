@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import features
+from benchmarks import features, hybrids
 from benchmarks.quality import budget_of
 from benchmarks.record import ROOT, read_all
 from benchmarks.shown import CHINESE, Records, Say, again, dated, day, explained, missing, table
@@ -173,6 +173,17 @@ def further_input(found: Records, say: Say) -> str:
     return dated(table(*features.shown(found["features"]["figures"], say)), found, ["features"], say)
 
 
+def _mixtures(name: str) -> Callable[[Records, Say], str]:
+    """The table of mixtures beside their parts."""
+
+    def make(found: Records, say: Say) -> str:
+        if name not in found:
+            return missing(name, say)
+        return dated(table(*hybrids.shown(found[name]["figures"], say)), found, [name], say)
+
+    return make
+
+
 def machine(found: Records, say: Say) -> str:
     """Where and when the figures were made."""
     told = {
@@ -193,6 +204,8 @@ TABLES: dict[str, Callable[[Records, Say], str]] = {
     "ptb": ptb,
     "latents": latents,
     "features": further_input,
+    "ptb-hybrids": _mixtures("ptb-hybrids"),
+    "wikitext2-hybrids": _mixtures("wikitext2-hybrids"),
     "machine": machine,
 }
 

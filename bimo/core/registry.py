@@ -66,8 +66,7 @@ _FAMILIES: tuple[Family, ...] = (
 
 
 HYBRID = "hybrid"  # what a+b means; it has no parts of its own, so that it is none of `families()`
-_EVERY = (
-    *_FAMILIES,
+_HYBRID = (
     Family(HYBRID, "bimo.models.hybrid:Hybrid", "composite", "{title}",
            "several models that tell the next token together: ngram+lstm, lstm+cache, decoder+knn, …",
            model_types=("bimo-hybrid",)),
@@ -152,7 +151,7 @@ def families() -> tuple[str, ...]:
 
 def family(name: str) -> Family:
     """The row of the family called `name`; an unknown name's error lists the known ones."""
-    for row in _EVERY:
+    for row in (*_FAMILIES, *_HYBRID):
         if row.name == name:
             return row
     raise RecipeError(f"family: unknown name {name!r}; {did_you_mean(name, families())}")
@@ -160,8 +159,8 @@ def family(name: str) -> Family:
 
 def family_of_model_type(model_type: str) -> Family:
     """The family that opens a model folder whose config.json says `model_type`."""
-    for row in _EVERY:
+    for row in (*_FAMILIES, *_HYBRID):
         if model_type in row.model_types:
             return row
-    known = [t for row in _EVERY for t in row.model_types]
+    known = [t for row in (*_FAMILIES, *_HYBRID) for t in row.model_types]
     raise ModelError(f"config.json: unknown model_type {model_type!r}; {did_you_mean(model_type, known)}")

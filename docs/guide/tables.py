@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 from bimo.core import registry
 from bimo.core.recipe import CleanSection, Recipe, TextSection, TrainingSection
 from bimo.generation.sampling import GenerationConfig
+from bimo.models.hybrid import HybridConfig, Part
 
 HERE = Path(__file__).parent
 HEADS = {"en": ("field", "default", "meaning"), "zh": ("字段", "默认值", "含义")}
@@ -27,6 +28,8 @@ def schemas() -> dict[str, type[BaseModel]]:
     """The tables by name; a family's is `model-<family>`, an objective's `objective-<name>`."""
     named = {"recipe": Recipe, "text": TextSection, "clean": CleanSection, "training": TrainingSection, "generation": GenerationConfig}
     models = {f"model-{name}": registry.family(name).load().Config for name in registry.families()}
+    models |= {f"model-{registry.HYBRID}": HybridConfig, "part": Part}
+    models |= {f"memory-{name}": registry.load_memory(name).Config for name in registry.memories()}
     return {**named, **models, **{f"objective-{name}": registry.load_objective(name).Config for name in registry.objectives()}}
 
 
