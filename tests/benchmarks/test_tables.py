@@ -41,6 +41,9 @@ def figures() -> dict[str, dict[str, Any]]:
     ptb = {**row, "documents": "stream", "tokens": 1000, "perplexity_low": 105.0, "perplexity_high": 115.0}
     use = {"documents": 50, "kl": 7.0, "exchanged": 4.2, "exchanged_error": 0.2, "active_units": 12, "units": 32, "bound": 101.5}
     vae = {**ptb, "label": "VAE", "documents": "line", "seed": 1, "latent": use, "bound_nats": 4800.0, "samples": 20, "over_the_lstm": 1.02}
+    gain = {"over": "lstm", "estimate": 0.0213, "low": 0.018, "high": 0.025, "perplexity_share": 0.0931}
+    parts = [{"family": "lstm", "label": "LSTM", "weight": 0.85}, {"family": "cache", "label": "cache", "weight": 0.15}]
+    mixed = {**row, "label": "LSTM + cache", "name": "lstm+cache", "perplexity": 90.7, "gain": gain, "parts": parts}
     step = {
         "precision": "fp32",
         "ours_seconds_per_step": 1.0,
@@ -70,6 +73,9 @@ def figures() -> dict[str, dict[str, Any]]:
                 {"label": "LSTM", "error": "no memory", "text": "lm-zh-wiki, words", "given": "tags"},
             ]
         },
+        **dict.fromkeys(
+            ("ptb-hybrids", "wikitext2-hybrids"), {"rows": [{**row, "name": "lstm"}, mixed, {**mixed, "name": "lstm+cache, gate"}]}
+        ),
         "kills": {"bit_equal": 100, "runs": 100, "part_files_left": 37},
         "quickstart": {"seconds": 150.0, "rows": [row]},
         "wikitext2": {"rows": [row]},
@@ -104,6 +110,14 @@ def figures() -> dict[str, dict[str, Any]]:
                 "| of which inside a save | ≥ 30 | 37 |",
                 "| +0.071 (+0.050 … +0.090) |",
                 "`make bench ONLY=cli-start`",
+            ],
+        ),
+        (
+            "ptb-hybrids",
+            [
+                "| LSTM | 100.00 |  |  |  |",
+                "| LSTM + cache | 90.70 | LSTM 0.85, cache 0.15 | 2.1\u00a0% (1.8\u00a0% … 2.5\u00a0%) | lstm, 9.3\u00a0% |",
+                "| LSTM + cache (a gate) | 90.70 |  | 2.1",
             ],
         ),
         (
