@@ -32,7 +32,7 @@ from bimo.models.hybrid.memory import Memory
 from bimo.models.hybrid.model import Voice
 from bimo.models.hybrid.neighbours import Neighbours, has_faiss
 from bimo.models.hybrid.weights import Weights
-from bimo.models.scoring import place, readings, token_nats
+from bimo.models.scoring import document_nats, place, readings, token_nats
 from bimo.training import checkpoint
 from bimo.training.mixing import gate_weights, linear_weights, product_weights
 
@@ -226,7 +226,7 @@ class Composite:
     def _weighed(self, hybrid: Hybrid, valid: Split, tell: Callable[[dict[str, Any]], None]) -> Hybrid:
         """Temperatures, then weights, on an excerpt of the validation text."""
         budget = max(2_000, self.recipe.training.evaluation_tokens // hybrid.scoring_passes)
-        text = excerpt(valid, budget, whole=hybrid.whole_documents)
+        text = excerpt(valid, budget, whole=hybrid.whole_documents or self.config.mixture == "documents")
         for voice in hybrid.voices:
             if voice.memory is not None:
                 tune(cast(NeuralLanguageModel, hybrid.voices[cast(int, voice.of)].model), voice.memory, text, self.recipe.training.context)
@@ -237,6 +237,9 @@ class Composite:
             hybrid = Hybrid(hybrid.mixture, hybrid.voices, replace(hybrid.weights, gate=_open_gate(hybrid, of), of=of))
         if isinstance(config.weights, list):
             weights = hybrid.weights
+        elif config.mixture == "documents":
+            nats = [document_nats(model, text, self.recipe.training.context) for model in hybrid.models]
+            weights = Weights(linear_weights(-torch.from_numpy(np.stack(nats, 1))))
         elif config.mixture == "product":
             weights = Weights(product_weights(*_distributions(hybrid, text, self.recipe.training.context)))
         else:
@@ -252,11 +255,13 @@ class Composite:
                         f"a gate tells held-out text no better than fixed weights do ({gate.gated:.4f} and {gate.fixed:.4f} nats a token); "
                         "the weights are fixed"
                     )
-        hybrid = Hybrid(hybrid.mixture, hybrid.voices, weights)
+        hybrid = type(hybrid)(hybrid.mixture, hybrid.voices, weights)
+        if config.mixture != "linear":
+            tell({"valid_loss": _nats(hybrid, text, self.recipe.training.context) / text.scored_tokens})
+            return hybrid
         logs, hidden = told_by_parts(hybrid, text, self.recipe.training.context)
         alone = {name: float(-logs[:, k].nan_to_num(nan=0.0).mean()) for k, name in enumerate(hybrid.names) if hybrid.voices[k].model}
-        if config.mixture == "linear":
-            tell({"valid_loss": float(-hybrid.weights.of_targets(logs, hidden).mean()), "parts": alone})
+        tell({"valid_loss": float(-hybrid.weights.of_targets(logs, hidden).mean()), "parts": alone})
         return hybrid
 
     def _averaged(self, models: list[LanguageModel]) -> LanguageModel:

@@ -110,6 +110,9 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "decoder+decoder": {"parts": ["decoder/qwen3", "decoder/llama"], "weights": [0.5, 0.5]},
         "seq2seq+ngram": {"parts": ["seq2seq/pre-norm", "ngram/kneser-ney-2"], "weights": [0.5, 0.5]},
         "hybrid+gru+cache": {"parts": ["hybrid/ngram+decoder", "gru/tied", "cache"], "weights": [0.4, 0.4, 0.2]},
+        "documents": {"parts": ["ngram/kneser-ney-2", "lstm/tied"], "weights": [0.3, 0.7], "mixture": "documents"},
+        "documents-decoder": {"parts": ["ngram/mle-2", "decoder/qwen3"], "weights": [0.3, 0.7], "mixture": "documents"},
+        "documents-vae": {"parts": ["vae/lstm", "lstm/tied", "ngram/kneser-ney-2"], "weights": [0.4, 0.3, 0.3], "mixture": "documents"},
         "tags": {"parts": ["lstm/tags", "gru/tags"], "weights": [0.5, 0.5]},
     },
 }
@@ -154,7 +157,7 @@ def mixed(parts: list[str], weights: Any, **config: Any) -> LanguageModel:
         of = parts.index("gru/tied")
         shape = (len(parts), model.hidden_width(of))
         gate = (torch.randn(shape, generator=random), torch.randn(len(parts), generator=random))
-        model = Hybrid(model.mixture, model.voices, Weights(model.weights.values, gate, of))
+        model = type(model)(model.mixture, model.voices, Weights(model.weights.values, gate, of))
     for voice in model.voices:
         if isinstance(voice.memory, Neighbours):
             keys = torch.randn(50, voice.memory.width, generator=random)

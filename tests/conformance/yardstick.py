@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bimo.data.batches import Given
 from bimo.models.base import Kind, LanguageModel, Score
+from bimo.models.latent import with_latent
 
 Property = Callable[[LanguageModel], None]
 PROPERTIES: list[Property] = []
@@ -56,8 +57,7 @@ def given_for(model: LanguageModel, rows: int) -> Any:
     The same in every row, so that a row alone can be compared with the row beside others.
     """
     if "latent" in model.capabilities:
-        width = model.config.latent  # type: ignore[attr-defined]
-        return torch.linspace(-1.5, 1.5, width).expand(rows, -1)
+        return torch.linspace(-1.5, 1.5, with_latent(model).latent_width).expand(rows, -1)
     if model.kind is Kind.CONDITIONAL:
         source = torch.tensor([[0, 4, 2, 7, 1]]).expand(rows, -1)
         return Given(source, torch.full((rows,), 5))

@@ -261,7 +261,7 @@ def test_nothing_remembered_is_an_error() -> None:
         ({"parts": ["lstm", "gpt"]}, "'gpt' is no family, memory, recipe or model folder; known: ngram"),
         ({"parts": ["lstm", "gru"], "weights": [0.5]}, "1 numbers for 2 parts"),
         ({"parts": ["lstm", "gru"], "weights": "gate", "mixture": "product"}, "a gate goes with mixture=linear"),
-        ({"parts": ["lstm", "cache"], "mixture": "average"}, "cannot be averaged"),
+        ({"parts": ["lstm", "cache"], "mixture": "average"}, "cache goes with linear and product, not with average"),
         ({"parts": ["lstm", {"family": "gru", "model": {"wdith": 3}}]}, "did you mean width"),
         ({"parts": ["lstm", {"family": "gru", "folder": "x"}]}, "give one of the three"),
         ({"parts": ["lstm", {"memory": "cash"}]}, "unknown memory 'cash'"),

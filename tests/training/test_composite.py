@@ -90,6 +90,30 @@ def test_mixtures_and_weights(place: Path, tmp_path: Path, mixture: str, weights
     assert isinstance(weights, list) or found < min(ours) * (1.001 if weights == "gate" else 1 + 1e-6)
 
 
+def test_whole_documents_are_mixed_and_a_bound_joins(place: Path, tmp_path: Path) -> None:
+    corpus = bimo.prepare(place / "text.txt", tmp_path / "lines", tokenizer="char", documents="line")
+    parts = ["ngram", {"family": "vae", "model": {"width": 16, "latent": 4}}]
+    recipe = make_recipe(
+        {
+            "family": "hybrid",
+            "model": {"parts": parts, "mixture": "documents"},
+            "training": {"threads": 1, "precision": "fp32", "batch_size": 4, "evaluation_tokens": 2000, "budget": "3steps"},
+        }
+    )
+    row = runs.run(recipe, corpus, tmp_path / "run", name="text", quiet=True).row
+    assert (row.kind, row.family, row.score_samples) == ("bound", "ngram+vae", 1)
+    assert sum(part.weight or 0 for part in row.parts) == pytest.approx(1)
+    model = bimo.load(tmp_path / "run")
+    alone = {name: bimo.load(tmp_path / "run" / "parts" / name) for name in ("ngram", "vae")}
+    texts = ["the value of the object", "a statement"]
+    weights = {part.family: part.weight or 0.0 for part in row.parts}
+    for found, *own in zip(model.score(texts), *(alone[name].score(texts) for name in weights), strict=True):
+        expected = -math.log(sum(w * math.exp(-nats) for w, nats in zip(weights.values(), own, strict=True)))
+        assert found == pytest.approx(expected, abs=1e-6)
+    assert model.generate("", seed=0, max_new_tokens=20) == model.generate("", seed=0, max_new_tokens=20)
+    assert len(model.interpolate("the value", "a statement", 3, max_new_tokens=10)) == 3
+
+
 def test_neighbours_are_the_training_text(place: Path, tmp_path: Path) -> None:
     run = learned(place, tmp_path / "run", [part(place, "decoder"), {"memory": "knn", "model": {"k": 8, "entries": 3000}}])
     hybrid = load_model(tmp_path / "run")

@@ -89,10 +89,10 @@ class HybridConfig(ModelConfig):
     """How several models tell the next token together."""
 
     parts: list[Part] = Field(default=[], description="families, trained models' folders, cache, knn; a+b on the command line")
-    mixture: Literal["linear", "product", "average"] = Field(
+    mixture: Literal["linear", "product", "documents", "average"] = Field(
         "linear",
         description="linear: probabilities are mixed; product: their logarithms are, and made to sum to one; "
-        "average: the weights of models of one shape are, into one such model",
+        "documents: those of whole documents, and bounds on them; average: the weights of models of one shape, into one such model",
     )
     weights: Literal["learned", "gate"] | list[Weight] = Field(
         "learned",
@@ -112,8 +112,8 @@ class HybridConfig(ModelConfig):
                 raise RecipeError(f"model.weights: {len(self.weights)} numbers for {len(self.parts)} parts; give one for each, not all 0")
         elif self.weights == "gate" and self.mixture != "linear":
             raise RecipeError(f"model.weights: a gate goes with mixture=linear, not with {self.mixture}")
-        if self.mixture == "average" and (memory := next((p.memory for p in self.parts if p.memory), None)):
-            raise RecipeError(f"model.mixture: the weights of {memory} cannot be averaged; it has none")
+        if self.mixture in ("average", "documents") and (memory := next((p.memory for p in self.parts if p.memory), None)):
+            raise RecipeError(f"model.mixture: {memory} goes with linear and product, not with {self.mixture}")
         return self
 
     @property

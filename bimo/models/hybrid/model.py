@@ -43,14 +43,15 @@ class Hybrid(LanguageModel):
     Config: ClassVar[type[ModelConfig]] = HybridConfig
     learning = Learning.COMPOSITE
     kind: Kind = Kind.EXACT
+    kinds: ClassVar[tuple[Kind, ...]] = (Kind.EXACT, Kind.CONDITIONAL)  # of scores that can be mixed so
 
     def __init__(self, mixture: str, voices: Sequence[Voice], weights: Weights) -> None:
         self.mixture, self.voices, self.weights = mixture, tuple(voices), weights
         self.models = [voice.model for voice in self.voices if voice.model is not None]
         for voice in self.voices:
-            _check(voice, self.models[0].vocab_size)
+            _check(voice, self.models[0].vocab_size, self.kinds)
         of_parts = [set(model.vocabulary.suppressed) for model in self.models]
-        never = set.intersection(*of_parts) if mixture == "linear" else set.union(*of_parts)
+        never = set.union(*of_parts) if mixture == "product" else set.intersection(*of_parts)
         self.vocabulary = replace(self.models[0].vocabulary, suppressed=tuple(sorted(never)), tags=(), tag_of=())
         contexts = [model.context for model in self.models if model.context is not None]
         self.context = min(contexts, default=None)
@@ -77,7 +78,7 @@ class Hybrid(LanguageModel):
     # -- making one ---------------------------------------------------------------------------------------------------
 
     @classmethod
-    def build(cls, config: HybridConfig, vocabulary: Vocabulary) -> Self:
+    def build(cls, config: HybridConfig, vocabulary: Vocabulary) -> Any:
         """Parts that have learned nothing (or those of their folders) under equal weights; see `bimo.training.composite`."""
         models: list[LanguageModel | None] = []
         for part in config.parts:
@@ -91,15 +92,15 @@ class Hybrid(LanguageModel):
         return cls.of(config, models)
 
     @classmethod
-    def of(cls, config: HybridConfig, models: Sequence[LanguageModel | None]) -> Self:
+    def of(cls, config: HybridConfig, models: Sequence[LanguageModel | None]) -> Hybrid:
         """The hybrid of these models, None where the config has a memory, under the config's weights or equal ones."""
         voices: list[Voice] = []
         called = numbered([part.name for part in config.parts])
         for name, part, model in zip(called, config.parts, models, strict=True):
             voices.append(Voice(name, model) if part.memory is None else _memory(name, part.memory, part.model, voices))
         given = config.weights if isinstance(config.weights, list) else [1.0] * len(voices)
-        scale = sum(given) if config.mixture == "linear" or config.weights in ("learned", "gate") else 1.0
-        return cls(config.mixture, voices, Weights(torch.tensor(given, dtype=torch.float64) / scale))
+        scale = 1.0 if config.mixture == "product" and isinstance(config.weights, list) else sum(given)
+        return kind_of(config.mixture)(config.mixture, voices, Weights(torch.tensor(given, dtype=torch.float64) / scale))
 
     def config_dict(self) -> dict[str, Any]:
         """What `config.json` holds: every part's own, and of a memory whose states it keeps."""
@@ -126,9 +127,9 @@ class Hybrid(LanguageModel):
     def from_tensors(cls, config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Self:
         """Open what `config_dict` and `tensors` gave, parts of any family."""
         told, mixture = config.get("parts"), config.get("mixture")
-        if not isinstance(told, list) or not told or mixture not in ("linear", "product"):
+        if not isinstance(told, list) or not told or mixture not in ("linear", "product", "documents"):
             raise ModelError(
-                f"config.json: a hybrid has parts and a mixture (linear or product), found {mixture!r} of {type(told).__name__}"
+                f"config.json: a hybrid has parts and a mixture (linear, product or documents), found {mixture!r} of {type(told).__name__}"
             )
         left = dict(tensors)
         weights = Weights.take(left, len(told), config.get("gate_of"))
@@ -144,7 +145,7 @@ class Hybrid(LanguageModel):
             voices.append(voice)
         if left:
             raise ModelError(f"model.safetensors: unknown tensors {', '.join(sorted(left)[:5])}; the file does not fit config.json")
-        model = cls(mixture, voices, weights)
+        model = cast(Self, kind_of(mixture)(mixture, voices, weights))
         if read_vocabulary(config) != model.vocabulary:
             raise ModelError("config.json: the hybrid's special tokens are not those of its parts")
         if weights.gate is not None:
@@ -325,16 +326,23 @@ def _goes_on(voice: Voice) -> bool:
     return cast(Memory, voice.memory).outlives_context if model is None else model.context is None or model.outlives_context
 
 
-def _check(voice: Voice, size: int) -> None:
+def kind_of(mixture: str) -> type[Hybrid]:
+    """The class of hybrids that are mixed so."""
+    from bimo.models.hybrid.documents import ByDocument
+
+    return ByDocument if mixture == "documents" else Hybrid
+
+
+def _check(voice: Voice, size: int, kinds: Sequence[Kind]) -> None:
     model = voice.model
     if model is None:
         return
     if model.vocab_size != size:
         raise ModelError(f"{voice.name}: {model.vocab_size:,} ids where another part has {size:,}; parts need one tokenizer")
-    if model.kind not in (Kind.EXACT, Kind.CONDITIONAL) or not model.continues_text:
+    if model.kind not in kinds or not model.continues_text:
         why = {
-            Kind.BOUND: "its score is a bound on whole documents",
+            Kind.BOUND: "its score is a bound on whole documents (mixture=documents takes it)",
             Kind.PSEUDO: "it fills gaps and tells no next token",
             Kind.UNNORMALISED: "its scores do not sum to one",
         }.get(model.kind, "it continues no text")
-        raise CapabilityError(f"{voice.name} cannot be mixed token by token: {why}")
+        raise CapabilityError(f"{voice.name} cannot be mixed {'by documents' if Kind.BOUND in kinds else 'token by token'}: {why}")
