@@ -278,6 +278,7 @@ def compare(
 def _one_of(name: str, base: Recipe, shared: Mapping[str, Any], overrides: list[str]) -> Recipe:
     """The recipe of one family, or of a recipe file, under the comparison's text and budget."""
     own = read_recipe(Path(name)) if name.endswith((".yaml", ".yml")) else {"family": name.strip()}
+    own = own if own.get("family") or own.get("preset") else {**own, "family": registry.DEFAULT}
     text = base.text.model_dump(exclude={"tags"} if base.text.tags is None else None)  # what a recipe's model reads beside it is its own
     fixed = {"text": text, "training": {k: v for k, v in shared.items() if v is not None}}
     return make_recipe(own, fixed, parse_overrides(overrides))

@@ -113,7 +113,10 @@ class TrainingSection(Section):
 class Recipe(Section):
     """Everything that a run is made from."""
 
-    family: str = Field(default=registry.DEFAULT, description="a name of bimo.families()")
+    family: str | None = Field(
+        default=None,
+        description="a name of bimo.families(), or several as a+b; text, budget and machine decide where nothing is said",
+    )
     preset: str | None = Field(default=None, description="a file of bimo/recipes; by family and budget if not given")
     start: str | None = Field(
         default=None, description="a trained model to go on from: a run's folder, which gives family, shape, tokenizer and weights"
@@ -127,27 +130,34 @@ class Recipe(Section):
 
     @field_validator("family")
     @classmethod
-    def _family_is_known(cls, name: str) -> str:
-        return registry.family(name).name
+    def _family_is_known(cls, name: str | None) -> str | None:
+        return None if name is None else registry.family(name).name
 
     @property
     def name(self) -> str:
         """What a run of it is called: the family, or of a hybrid its parts, as in a+b."""
-        return self.model_section().name if self.family == registry.HYBRID else self.family
+        return self.model_section().name if self.family == registry.HYBRID else self.family or "model"
 
     @property
     def label(self) -> str:
         """What people call the model."""
-        return registry.family(self.family).label.format(**self.model_section().model_dump())
+        return self.row.label.format(**self.model_section().model_dump())
+
+    @property
+    def row(self) -> registry.Family:
+        """The family's row; a recipe that names none yet is a `RecipeError`."""
+        if self.family is None:
+            raise RecipeError("family: none is named; the dial picks one when a run begins")
+        return registry.family(self.family)
 
     def model_section(self) -> Any:
         """The model section, checked against the family's own schema."""
-        row = registry.family(self.family)
+        row = self.row
         return validated(row.load().Config, {**self.model, **row.preset}, "model")
 
     def objective_section(self) -> Any:
         """The objective section, checked against the objective's own schema; None for a family that counts, unless it names one."""
-        row = registry.family(self.family)
+        row = self.row
         known = getattr(row.load(), "objectives", ())
         if row.learning != "gradient":
             if not self.objective:
@@ -242,8 +252,8 @@ def _whole_preset(name: str) -> dict[str, Any]:
     return merge(_whole_preset(values["preset"]), values) if values.get("preset") not in (None, name) else values
 
 
-def default_preset(family: str, budget: Budget) -> str | None:
-    """The dial, first form: the family's small preset under two minutes, otherwise the middle one."""
+def default_preset(family: str | None, budget: Budget) -> str | None:
+    """The preset of a family that is named and nothing more: its small one under two minutes, otherwise the middle one."""
     size = "small" if budget.seconds is not None and budget.seconds < 120 else "middle"
     names = [name for name in presets() if name == f"{family}-{size}"]
     return names[0] if names else None
@@ -319,13 +329,18 @@ def make_recipe(*layers: Mapping[str, Any]) -> Recipe:
         asked = merge(asked, layer)
     asked = _spelled_out(asked)
     checked: Recipe = validated(Recipe, asked)
+    if checked.family is None and checked.preset is None:
+        if _is_open(checked):
+            return checked
+        asked = {**asked, "family": registry.DEFAULT}
+        checked = validated(Recipe, asked)
     name = checked.preset or default_preset(checked.family, Budget.parse(checked.training.budget))
     if name is not None:
         base = _whole_preset(name)
         base_family = base.get("family")
         if "family" in asked and base_family is not None and base_family != asked["family"]:
             raise RecipeError(f"preset: {name} is for family {base_family}, not {asked['family']}")
-        family = registry.family(base_family or checked.family).load()
+        family = registry.family(base_family or checked.family or registry.DEFAULT).load()
         usual = next(iter(getattr(family, "objectives", ())), None)
         if checked.objective.get("name") not in (None, base.get("objective", {}).get("name", usual)):
             base = {**base, "objective": {}}  # the preset's settings are those of another one
@@ -333,6 +348,15 @@ def make_recipe(*layers: Mapping[str, Any]) -> Recipe:
     checked.model_section()
     checked.objective_section()
     return checked
+
+
+_OF_ANY = ("budget", "seed", "precision", "threads", "device", "compile", "evaluations", "evaluation_tokens", "samples", "checkpoint_every")
+
+
+def _is_open(recipe: Recipe) -> bool:
+    """Whether nothing is said of what to train, so that the dial may pick it: neither its shape nor how it learns."""
+    named = recipe.start or recipe.model or recipe.objective or recipe.text.tags
+    return not named and recipe.training.model_fields_set <= set(_OF_ANY)
 
 
 def _spelled_out(asked: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bimo.core import registry, runtime, store
+from bimo.core import runtime, store
 from bimo.core.budget import Budget
 from bimo.core.errors import CheckpointError, RecipeError, memory_errors
 from bimo.core.recipe import Recipe
@@ -74,7 +74,7 @@ def run(
     runtime.forget_peak_memory()  # what preparing the text took is not the model's
     fitted = fit(recipe, corpus, folder, lambda recipe: _hooks(corpus, recipe), resume=resume, quiet=quiet)
     peak = _peak_memory(fitted.model)
-    bundle = Bundle.of(fitted.model, corpus, recipe.training.context)
+    bundle = Bundle.of(fitted.model, corpus, fitted.recipe.training.context)
     bundle.save(folder)
     comparison, row = _measured(fitted, bundle, corpus, folder, told, peak)
     comparison.rows = [row]
@@ -179,7 +179,7 @@ def _peak_memory(model: Any) -> int:
 
 def _measured(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told: dict[str, Any], peak: int) -> tuple[Comparison, Row]:
     recipe = fitted.recipe
-    family = registry.family(recipe.family)
+    family = recipe.row
     split = corpus.splits.get("test") or corpus.splits.get("valid")
     measured = evaluate(fitted.model, split, bundle.context) if split is not None and split.scored_tokens else None
     prompt = prompt_for(bundle, corpus)

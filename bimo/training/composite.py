@@ -62,14 +62,14 @@ Learn = Callable[[Recipe, Path, bool], Any]  # a recipe and a folder, going on o
 
 
 class Composite:
-    """One hybrid's learning. learn: `fit`, for the parts."""
+    """One hybrid's learning. learn: `fit`, for the parts; spent: seconds on the clock before it."""
 
-    def __init__(self, recipe: Recipe, corpus: Corpus, folder: Path, learn: Learn, say: Callable[[str], None]) -> None:
+    def __init__(self, recipe: Recipe, corpus: Corpus, folder: Path, learn: Learn, say: Callable[[str], None], spent: float = 0.0) -> None:
         self.recipe, self.corpus, self.folder, self.learn, self.say = recipe, corpus, Path(folder), learn, say
         self.config: HybridConfig = recipe.model_section()
         self.names = numbered([part.name for part in self.config.parts])
         self.cap = Budget.parse(recipe.training.budget).seconds
-        self.by_parts = 0.0  # seconds of the parts that were learned here
+        self.by_parts = spent  # seconds of the parts that were learned here, and of what came before them
         self.mixing: float | None = None  # when what stands between them was begun
         self.notices: list[str] = []
 

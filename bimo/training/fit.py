@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,9 +24,11 @@ from bimo.models.bundle import Bundle
 from bimo.models.embedding import reads_tags
 from bimo.training import checkpoint
 from bimo.training.composite import Composite, part_recipe
+from bimo.training.dial import turn
 from bimo.training.loop import Hooks, Loop
 from bimo.training.objectives.base import Objective
 from bimo.training.plan import Plan, make_plan, plan_counted
+from bimo.training.probe import Probe, probe
 from bimo.training.progress import Metrics, Reporter
 from bimo.training.tagging import model_vocabulary, tags_told
 
@@ -62,7 +65,7 @@ def build(recipe: Recipe, corpus: Corpus, tags: Sequence[str] | None = None) -> 
     """
     vocabulary = model_vocabulary(recipe, corpus) if tags is None else replace(corpus.tokenizer.vocabulary, tags=tuple(tags))
     torch.manual_seed(recipe.training.seed)
-    model = registry.family(recipe.family).load().build(recipe.model_section(), vocabulary)
+    model = recipe.row.load().build(recipe.model_section(), vocabulary)
     if vocabulary.tags and not reads_tags(model):
         raise RecipeError(f"text.tags: {recipe.family} reads no tags; leave text.tags out, or take a family that is learned by gradient")
     return model
@@ -77,7 +80,7 @@ def refusal(recipe: Recipe, corpus: Corpus, beside: bool = False) -> str | None:
     beside: another part reads what texts are given, so that this one need not.
     """
     family, train = recipe.family, corpus.splits["train"]
-    kind, objective = registry.family(family).load(), recipe.objective_section()
+    kind, objective = recipe.row.load(), recipe.objective_section()
     if kind.learning is Learning.COMPOSITE:
         return _refusal_of_parts(recipe, corpus)
     if train.given is not None and kind.kind is not Kind.CONDITIONAL and not beside:
@@ -117,19 +120,41 @@ def fit(recipe: Recipe, corpus: Corpus, folder: Path, hooks_of: HooksOf | None =
     Raises `MachineError` if the disk has no room for two checkpoints, `DivergedError` on NaN, `Interrupted` on Ctrl-C.
     """
     folder = Path(folder)
-    way = Learning(registry.family(recipe.family).learning)
-    if why := refusal(recipe, corpus):
-        raise RecipeError(why)
     with store.machine_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    recipe, spent = _picked(recipe, corpus, folder)
+    if why := refusal(recipe, corpus):
+        raise RecipeError(why)
+    way = Learning(recipe.row.learning)
     if way is Learning.COUNTED:
-        return _fit_counted(recipe, corpus, folder, quiet)
+        return _fit_counted(recipe, corpus, folder, quiet, spent)
     if way is Learning.COMPOSITE:
-        return _fit_composite(recipe, corpus, folder, hooks_of, resume, quiet)
-    return _fit_gradient(recipe, corpus, folder, hooks_of(recipe) if hooks_of is not None else Hooks(), resume, quiet)
+        return _fit_composite(recipe, corpus, folder, hooks_of, resume, quiet, spent)
+    return _fit_gradient(recipe, corpus, folder, hooks_of(recipe) if hooks_of is not None else Hooks(), resume, quiet, spent)
 
 
-def _fit_composite(recipe: Recipe, corpus: Corpus, folder: Path, hooks_of: HooksOf | None, resume: bool, quiet: bool) -> Fitted:
+def _picked(recipe: Recipe, corpus: Corpus, folder: Path) -> tuple[Recipe, float]:
+    """The recipe, by the dial where it names no family; and seconds on the clock that the dial took, now or before the run was resumed."""
+    told = _read_run(folder)
+    if recipe.family is not None:
+        return recipe, float((told.get("dial") or {}).get("seconds", 0.0))
+    recipe, seen = turn(recipe, corpus, partial(_timed, corpus))
+    recipe.save(folder / RECIPE)
+    store.write_json(folder / RUN, {**told, "dial": seen})
+    return recipe, seen["seconds"]
+
+
+def _timed(corpus: Corpus, recipe: Recipe, seconds: float) -> Probe:
+    """How fast this machine learns by a recipe, looked at for so many seconds."""
+    model = build(recipe, corpus)
+    assert isinstance(model, NeuralLanguageModel)
+    model = model.to(runtime.pick_device(recipe.training.device))
+    return probe(model, make_objective(recipe, model, corpus), recipe.training, seconds, 2 * seconds)
+
+
+def _fit_composite(
+    recipe: Recipe, corpus: Corpus, folder: Path, hooks_of: HooksOf | None, resume: bool, quiet: bool, spent: float
+) -> Fitted:
     """The parts, then what stands between them."""
     if recipe.start is not None:
         raise RecipeError("start: a hybrid cannot go on from a trained model; name its folder as a part, as in ngram+runs/mine")
@@ -138,7 +163,7 @@ def _fit_composite(recipe: Recipe, corpus: Corpus, folder: Path, hooks_of: Hooks
     def learn(part: Recipe, where: Path, going: bool) -> Fitted:
         return fit(part, corpus, where, hooks_of, going, quiet)
 
-    work = Composite(recipe, corpus, folder, learn, reporter.say)
+    work = Composite(recipe, corpus, folder, learn, reporter.say, spent)
     recipe.save(folder / RECIPE)
     parts = work.parts(resume)
     metrics = Metrics(folder)
@@ -161,13 +186,13 @@ def _fit_composite(recipe: Recipe, corpus: Corpus, folder: Path, hooks_of: Hooks
     return Fitted(model, recipe, seconds + elsewhere, tokens, plan=plan if all(plans) else None, capped=capped, notices=notices)
 
 
-def _fit_counted(recipe: Recipe, corpus: Corpus, folder: Path, quiet: bool) -> Fitted:
+def _fit_counted(recipe: Recipe, corpus: Corpus, folder: Path, quiet: bool, spent: float) -> Fitted:
     """One pass over the text, then the estimate."""
     if recipe.start is not None:
         raise RecipeError(f"start: {recipe.family} counts and cannot go on from a trained model; leave start out")
     recipe.training.threads = runtime.set_threads(recipe.training.threads)
     split = corpus.splits["train"]
-    begin = time.perf_counter()
+    begin = time.perf_counter() - spent
     dictation = _dictation(recipe, corpus)
     model: Any = build(recipe, corpus)
     recipe.model = model.config.model_dump(mode="json")
@@ -176,7 +201,7 @@ def _fit_counted(recipe: Recipe, corpus: Corpus, folder: Path, quiet: bool) -> F
     counting, cap = plan, Budget.parse(recipe.training.budget).seconds
     plan = plan if dictation is None else dictation.in_plan(plan)
     store.write_json(folder / RUN, {**_read_run(folder), "plan": plan.to_dict()})
-    reporter = Reporter(recipe.family, plan.tokens, quiet=quiet)
+    reporter = Reporter(recipe.name, plan.tokens, quiet=quiet)
     written, told = np.zeros(0, np.int32), {}
     try:
         if dictation is not None and dictation.wanted:
@@ -214,10 +239,10 @@ def _dictation(recipe: Recipe, corpus: Corpus) -> Any:
     return found
 
 
-def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, resume: bool, quiet: bool) -> Fitted:
+def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, resume: bool, quiet: bool, spent: float) -> Fitted:
     """The one loop, from step 0 or from the run folder's checkpoint."""
     importlib.import_module("torch._dynamo")  # torch's optimizers do it when first made, a second and more: that is no learning
-    begin = time.perf_counter()
+    begin = time.perf_counter() - spent
     training = recipe.training
     runtime.set_threads(training.threads)
     device = runtime.pick_device(training.device)
@@ -247,7 +272,7 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
     if training.compile:
         notices += _compile(model)
     assert training.steps is not None
-    reporter = Reporter(recipe.family, training.steps, saved.progress.step if saved else 0, quiet)
+    reporter = Reporter(recipe.name, training.steps, saved.progress.step if saved else 0, quiet)
     loop = Loop(model, objective, training, folder, hooks, reporter, rate)
     if saved is not None:
         loop.restore(saved)
@@ -345,11 +370,12 @@ def _read_run(folder: Path) -> dict[str, Any]:
 
 def plan_ahead(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
     """What `fit` would need, as plain data."""
+    recipe, seen = turn(recipe, corpus, partial(_timed, corpus)) if recipe.family is None else (recipe, {})
     if why := refusal(recipe, corpus):
         raise RecipeError(why)
-    if registry.family(recipe.family).load().learning is Learning.COMPOSITE:
+    if recipe.row.load().learning is Learning.COMPOSITE:
         parts = [part for part in recipe.model_section().parts if part.family is not None]
-        return {"parts": {part.name: plan_ahead(part_recipe(recipe, part), corpus) for part in parts}}
+        return {**({"dial": seen} if seen else {}), "parts": {part.name: plan_ahead(part_recipe(recipe, part), corpus) for part in parts}}
     runtime.set_threads(recipe.training.threads)
     model = build(recipe, corpus)
     if isinstance(model, NeuralLanguageModel):

@@ -121,4 +121,4 @@ def test_merging_leaves_its_parts_alone() -> None:
     base, over = {"a": {"x": 1}}, {"a": {"y": 2}, "b": 3}
     assert merge(base, over) == {"a": {"x": 1, "y": 2}, "b": 3}
     assert (base, over) == ({"a": {"x": 1}}, {"a": {"y": 2}, "b": 3})
-    assert yaml.safe_load(make_recipe({}).dump())["family"] == "decoder"
+    assert yaml.safe_load(make_recipe({"family": "decoder"}).dump())["family"] == "decoder"

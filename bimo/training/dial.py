@@ -1,0 +1,196 @@
+"""The dial: a text, a budget and this machine pick the model, where the user says nothing else (docs/scaling.md).
+
+An n-gram is counted in seconds and a Transformer decoder takes the rest of the time; both are mixed. How large the decoder is follows from
+the operations that the budget buys, which are measured on two small shapes; the rest follows from its tokens and steps. The numbers of
+the rules are measured ones: `make evidence ONLY=scaling`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from bimo.core import registry
+from bimo.core.budget import Budget
+from bimo.core.recipe import Recipe, make_recipe
+from bimo.core.registry import Kind
+from bimo.data.corpus import Corpus
+from bimo.text.vocabulary import Vocabulary
+from bimo.training.plan import flops_per_token
+from bimo.training.probe import Probe
+
+SCALE, POWER = 0.25, 0.5  # parameters of the best decoder = SCALE · C^POWER, C in operations (docs/scaling.md)
+WIDTHS = (64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024, 1280)
+MEASURED = (96, 192)  # widths whose speed is measured; that of the others follows
+PROBES = 0.04  # of the budget, at most
+LEARNING = 0.9  # of the budget is spent on the decoder's steps
+COUNTED_ALONE = 5.0  # seconds: with less, nothing but an n-gram
+LEAST = 5_000  # tokens of text: with fewer, nothing but an n-gram
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A decoder, and what its steps are made of. parameters: those that multiply, the head's among them, embeddings not."""
+
+    width: int
+    layers: int
+    heads: int
+    context: int
+    rows: int
+    parameters: int = 0
+    tokens: float = 0.0  # that the budget pays for
+    tokens_per_second: float = 0.0
+
+    @property
+    def steps(self) -> float:
+        """Steps in so many tokens."""
+        return self.tokens / (self.context * self.rows)
+
+    @property
+    def operations(self) -> float:
+        """6 N D, of learning all the tokens."""
+        return 6.0 * self.parameters * self.tokens
+
+
+def shape_of(width: int, tokens: float) -> Shape:
+    """A decoder of this width, for so many tokens: deeper as it is wider, longer windows and larger batches as there are more tokens.
+
+    Tokens in a batch grow with the root of all tokens, as the batch does that is still used well (Zhang et al. 2024).
+
+    >>> shape_of(192, 4e6)
+    Shape(width=192, layers=5, heads=4, context=128, rows=36, parameters=0, tokens=4000000.0, tokens_per_second=0.0)
+    """
+    context = 64 if tokens < 1e6 else 128 if tokens < 2e7 else 256 if tokens < 4e8 else 512
+    rows = max(8, round(2.3 * tokens**0.5 / context))
+    heads = next(h for h in range(max(2, width // 40), 0, -1) if width % (2 * h) == 0)  # rotary heads are of an even width
+    return Shape(width, max(3, min(16, round(width / 40))), heads, context, rows, tokens=tokens)
+
+
+def settings(shape: Shape, epochs: float) -> dict[str, Any]:
+    """How a decoder of this shape learns in so many steps and passes over the text: short runs want higher rates and a shorter memory."""
+    steps = max(1.0, shape.steps)
+    momentum = 1 - min(0.3, max(0.05, 52 / steps))
+    rate = min(1.75, max(0.6, (1000 / steps) ** 0.3))
+    dropout = 0.0 if epochs < 6 else 0.1 if epochs < 20 else 0.2
+    return {
+        "model": {
+            "layers": shape.layers, "heads": shape.heads, "width": shape.width, "context": shape.context,
+            **({"dropout": dropout} if dropout else {}),
+        },
+        "training": {
+            "batch_size": shape.rows, "optimizer": "muon", "momentum": round(momentum, 3), "learning_rate": round(3e-3 * rate, 5),
+            "matrix_learning_rate": round(0.02 * rate, 5), "weight_decay": 0.0, "schedule": "linear", "warmup": 0.02, "final": 0.0,
+        },
+    }  # fmt: skip
+
+
+Timed = Callable[[Recipe, float], Probe]  # how fast this machine learns by a recipe, looked at for so many seconds
+
+
+def turn(recipe: Recipe, corpus: Corpus, timed: Timed) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe that the dial picks for a recipe which names no family, and what it saw: seconds, shapes, why."""
+    begin = time.perf_counter()
+    budget, train = Budget.parse(recipe.training.budget), corpus.splits["train"]
+    counted = {"family": _counting(), "model": {"order": _order(corpus)}}
+    told: dict[str, Any] = {"text_tokens": train.tokens}
+    if train.given is not None:
+        picked = _laid(recipe, {"family": _given()})
+        return picked, {**told, "seconds": time.perf_counter() - begin, "why": "each text is given another one, which is read"}
+    if train.tokens < LEAST or (budget.seconds is not None and budget.seconds < COUNTED_ALONE):
+        why = "the text is short" if train.tokens < LEAST else "the budget is short"
+        picked = _laid(recipe, counted)
+        return picked, {**told, "seconds": time.perf_counter() - begin, "why": f"{why}: an n-gram alone"}
+    if budget.seconds is None:
+        shape = _by_tokens(recipe, corpus, budget)
+    else:
+        shape, told["measured"] = _by_time(recipe, corpus, budget.seconds, timed)
+    own = settings(shape, shape.tokens / max(1, train.tokens))
+    decoder = {"family": registry.DEFAULT, "preset": "decoder-middle", **own}
+    picked = _laid(recipe, {"family": registry.HYBRID, "model": {"parts": [counted, decoder]}})
+    why = f"{shape.parameters:,} parameters that multiply for {shape.tokens:,.0f} tokens in {shape.steps:,.0f} steps"
+    return picked, {**told, "seconds": time.perf_counter() - begin, "shape": asdict(shape), "why": why}
+
+
+def _laid(recipe: Recipe, layer: dict[str, Any]) -> Recipe:
+    """The recipe's text and training under a family."""
+    text = recipe.text.model_dump(mode="json", exclude_none=True)
+    training = {k: v for k, v in recipe.training.model_dump(mode="json", exclude_unset=True).items() if v is not None}
+    return make_recipe(layer, {"text": text, "training": training})
+
+
+def _counting() -> str:
+    """The family that counts."""
+    return next(name for name in registry.families() if registry.family(name).learning == "counted")
+
+
+def _given() -> str:
+    """The family that reads what a text is given."""
+    return next(name for name in registry.families() if registry.family(name).load().kind is Kind.CONDITIONAL)
+
+
+def _order(corpus: Corpus) -> int:
+    """Longer n-grams where a token is hardly more than a letter."""
+    train = corpus.splits["train"]
+    return 7 if train.bytes < 1.5 * train.tokens else 5
+
+
+def _by_tokens(recipe: Recipe, corpus: Corpus, budget: Budget) -> Shape:
+    """The shape where the budget tells tokens, and nothing has to be measured."""
+    each = corpus.splits["train"].scored_tokens
+    tokens = budget.amount * {"tokens": 1, "epochs": each, "steps": 4096}[budget.unit]
+    size = corpus.tokenizer.vocabulary.size
+    return nearest([replace(shape := shape_of(width, tokens), parameters=multiplying(shape, size)) for width in WIDTHS])
+
+
+def _by_time(recipe: Recipe, corpus: Corpus, seconds: float, timed: Timed) -> tuple[Shape, list[dict[str, float]]]:
+    """The shape for so many seconds, by the speed of two; and what was measured."""
+    size = corpus.tokenizer.vocabulary.size
+    begin, measured = time.perf_counter(), []
+    for width in MEASURED:
+        shape = shape_of(width, 1e6)
+        tried = _laid(recipe, {"family": registry.DEFAULT, "preset": "decoder-middle", **settings(shape, 1.0)})
+        found = timed(tried, min(3.0, PROBES * seconds / len(MEASURED)))
+        took = found.seconds_per_step / (shape.context * shape.rows)
+        measured.append({"width": width, "parameters": multiplying(shape, size), "seconds_per_token": took, "threads": found.threads})
+    left = LEARNING * seconds - (time.perf_counter() - begin)
+    shapes = []
+    for width in WIDTHS:
+        count = multiplying(shape_of(width, 1e6), size)
+        took = seconds_per_token(measured, count)
+        shape = shape_of(width, left / took)
+        shapes.append(replace(shape, parameters=multiplying(shape, size), tokens=left / took, tokens_per_second=1 / took))
+    return nearest(shapes), measured
+
+
+def seconds_per_token(measured: list[dict[str, float]], parameters: float) -> float:
+    """A token's seconds as a line over the parameters that multiply: some for each token, some for each parameter.
+
+    >>> measured = [{"parameters": 1e5, "seconds_per_token": 1e-4}, {"parameters": 5e5, "seconds_per_token": 3e-4}]
+    >>> round(seconds_per_token(measured, 1e6), 6)
+    0.00055
+    """
+    (small, low), (large, high) = ((m["parameters"], m["seconds_per_token"]) for m in measured)
+    slope = max((high - low) / (large - small), 0.3 * high / large)
+    return max(high + slope * (parameters - large), 0.3 * low * min(1.0, parameters / small))
+
+
+def nearest(shapes: list[Shape]) -> Shape:
+    """The shape whose parameters are nearest to what the rule says of the operations that it would learn by."""
+    return min(shapes, key=lambda s: abs(math.log(s.parameters / (SCALE * s.operations**POWER))))
+
+
+def multiplying(shape: Shape, vocab_size: int) -> int:
+    """Parameters that multiply: the blocks' 12 L D² or so, and the head's."""
+    with torch.device("meta"):
+        model = _model(shape, vocab_size)
+    return round(flops_per_token(model) / 6)
+
+
+def _model(shape: Shape, vocab_size: int) -> Any:
+    section = make_recipe({"family": registry.DEFAULT, "preset": "decoder-middle", **settings(shape, 1.0)}).model_section()
+    return registry.family(registry.DEFAULT).load()(section, Vocabulary(vocab_size))
