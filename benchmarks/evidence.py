@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from benchmarks import families, features, hybrids, quality, sentences, tables
+from benchmarks import dial, families, features, hybrids, long_writing, quality, sentences, tables
 from benchmarks.imports import reached
 from benchmarks.record import Entry, main
 from bimo.core import registry
@@ -153,6 +153,42 @@ ENTRIES = (
         budget=hybrids.BUDGET,
         minutes=32,
         recipes=("bimo/recipes/lstm-middle.yaml", "bimo/recipes/decoder-middle.yaml"),
+    ),
+    Entry(
+        "scaling",
+        "decoders of five widths, one and four minutes each, English and Chinese characters: the best size for so many operations",
+        dial.scaling,
+        run("decoder", also=["benchmarks.dial", "bimo.training.dial"]),
+        budget=" and ".join(dial.TIMES),
+        minutes=58,
+        recipes=("bimo/recipes/decoder-middle.yaml",),
+    ),
+    Entry(
+        "dial-en",
+        "the dial beside the small and the middle preset, five minutes each, three seeds: tinyshakespeare (budgeted)",
+        dial.dial_en,
+        run("ngram", "decoder", "hybrid", also=["benchmarks.dial", "bimo.training.dial"]),
+        budget=dial.BUDGET,
+        minutes=48,
+        recipes=("bimo/recipes/decoder-*.yaml",),
+    ),
+    Entry(
+        "dial-zh",
+        "the dial beside the small and the middle preset, five minutes each, three seeds: a Chinese encyclopedia (budgeted)",
+        dial.dial_zh,
+        run("ngram", "decoder", "hybrid", also=["benchmarks.dial", "bimo.training.dial"]),
+        budget=dial.BUDGET,
+        minutes=48,
+        recipes=("bimo/recipes/decoder-*.yaml",),
+    ),
+    Entry(
+        "long-writing",
+        "20,000 tokens from each hybrid: memory along the way; neighbours among a million entries beside the decoder's own time a token",
+        long_writing.long_writing,
+        run("ngram", "lstm", "decoder", "hybrid", also=["benchmarks.long_writing", *MEMORIES]),
+        budget=long_writing.PART_BUDGET,
+        minutes=20,
+        recipes=PRESETS,
     ),
     Entry(
         "kills",

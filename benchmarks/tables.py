@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import features, hybrids
+from benchmarks import dial, features, hybrids
 from benchmarks.quality import budget_of
 from benchmarks.record import ROOT, read_all
 from benchmarks.shown import CHINESE, Records, Say, again, dated, day, explained, missing, table
@@ -184,6 +184,17 @@ def _mixtures(name: str) -> Callable[[Records, Say], str]:
     return make
 
 
+def _dialled(name: str) -> Callable[[Records, Say], str]:
+    """The table of the dial beside the presets."""
+
+    def make(found: Records, say: Say) -> str:
+        if name not in found:
+            return missing(name, say)
+        return dated(table(*dial.shown(found[name]["figures"], say)), found, [name], say)
+
+    return make
+
+
 def machine(found: Records, say: Say) -> str:
     """Where and when the figures were made."""
     told = {
@@ -204,6 +215,8 @@ TABLES: dict[str, Callable[[Records, Say], str]] = {
     "ptb": ptb,
     "latents": latents,
     "features": further_input,
+    "dial-en": _dialled("dial-en"),
+    "dial-zh": _dialled("dial-zh"),
     "ptb-hybrids": _mixtures("ptb-hybrids"),
     "wikitext2-hybrids": _mixtures("wikitext2-hybrids"),
     "machine": machine,

@@ -41,6 +41,7 @@ def figures() -> dict[str, dict[str, Any]]:
     ptb = {**row, "documents": "stream", "tokens": 1000, "perplexity_low": 105.0, "perplexity_high": 115.0}
     use = {"documents": 50, "kl": 7.0, "exchanged": 4.2, "exchanged_error": 0.2, "active_units": 12, "units": 32, "bound": 101.5}
     vae = {**ptb, "label": "VAE", "documents": "line", "seed": 1, "latent": use, "bound_nats": 4800.0, "samples": 20, "over_the_lstm": 1.02}
+    saved = {name: {"estimate": 0.0434, "low": 0.03, "high": 0.05} for name in ("decoder-small", "decoder-middle")}
     gain = {"over": "lstm", "estimate": 0.0213, "low": 0.018, "high": 0.025, "perplexity_share": 0.0931}
     parts = [{"family": "lstm", "label": "LSTM", "weight": 0.85}, {"family": "cache", "label": "cache", "weight": 0.15}]
     mixed = {**row, "label": "LSTM + cache", "name": "lstm+cache", "perplexity": 90.7, "gain": gain, "parts": parts}
@@ -75,6 +76,15 @@ def figures() -> dict[str, dict[str, Any]]:
         },
         "ptb-hybrids": {"rows": [{**row, "name": "lstm"}, mixed, {**mixed, "name": "lstm+cache, gate"}]},
         "wikitext2-hybrids": {"rows": [{**row, "name": "lstm"}, mixed]},
+        **{
+            name: {
+                "rows": [
+                    *({**row, "who": who, "seed": 0, "bits_per_byte": 2.1} for who in ("decoder-small", "decoder-middle")),
+                    {**row, "label": "7-gram + Transformer", "who": "dial", "seed": 0, "bits_per_byte": 2.0123, "saved": saved},
+                ]
+            }
+            for name in ("dial-en", "dial-zh")
+        },
         "kills": {"bit_equal": 100, "runs": 100, "part_files_left": 37},
         "quickstart": {"seconds": 150.0, "rows": [row]},
         "wikitext2": {"rows": [row]},
@@ -117,6 +127,13 @@ def figures() -> dict[str, dict[str, Any]]:
                 "| LSTM | 100.0 |  |  |  |",
                 "| LSTM + cache | 90.70 | LSTM 0.85, cache 0.15 | 2.1\u00a0% (1.8\u00a0% … 2.5\u00a0%) | lstm, 9.3\u00a0% |",
                 "| LSTM + cache (a gate) | 90.70 |  | 2.1",
+            ],
+        ),
+        (
+            "dial-en",
+            [
+                "| decoder-small (LSTM) | 2.100 |  |",
+                "| dial (7-gram + Transformer) | 2.012 | 4.3\u00a0% at least, decoder-small; 4.3\u00a0% at least, decoder-middle |",
             ],
         ),
         (

@@ -1,0 +1,129 @@
+"""The dial's rule and the dial itself: which size is best at which budget, and whether what it picks beats the presets.
+
+`scaling`: decoders of several widths, learned for one time each; of each text and time the best size by a parabola through the logarithm
+of the sizes. `dial_en`, `dial_zh`: the dial's pick beside the small and the middle preset, each the same time, three seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.quality import CHINESE, picked, text_of
+from benchmarks.record import Desk
+from bimo.core import registry, store
+from bimo.core.budget import Budget
+from bimo.evaluation import display
+from bimo.evaluation.metrics import paired_bootstrap
+from bimo.evaluation.runs import RESULT
+from bimo.training import dial
+
+TEXTS = {
+    "tinyshakespeare": (("lm-tinyshakespeare/input.txt",), ("--tokenizer", "char")),
+    "lm-zh-wiki": (tuple(f"lm-zh-wiki/{file}" for file in CHINESE["lm-zh-wiki"][0]), ("--documents", "line")),
+}
+SHAPES = (64, 96, 128, 192, 256)
+TIMES = ("1m", "4m")
+BUDGET = "5m"
+SEEDS = (0, 1, 2)
+PRESETS = ("decoder-small", "decoder-middle")
+Say = Callable[[str], str]
+
+
+def _prepared(desk: Desk, name: str) -> Any:
+    files, reading = TEXTS[name]
+    corpus = desk.folder / name / "corpus"
+    source = text_of(desk, *files) if len(files) == 3 else [desk.data(files[0])]
+    desk.bimo("prepare", *source, *reading, "--out", corpus)
+    return corpus
+
+
+def scaling(desk: Desk) -> dict[str, Any]:
+    """A row a text, time and width; the best size of each text and time; the rule's scale where the power is the dial's."""
+    rows, best = [], []
+    for name in TEXTS:
+        corpus = _prepared(desk, name)
+        vocabulary = desk.bimo("info", corpus)["tokenizer"]["vocab_size"]
+        for time in TIMES:
+            found = []
+            for width in SHAPES:
+                seconds = Budget.parse(time).seconds or 0.0
+                rate = found[-1]["training_tokens_per_second"] if found else 20_000.0
+                shape = dial.shape_of(width, dial.LEARNING * seconds * rate)
+                words = [*_words(dial.settings(shape, 1.0)), "training.evaluations=2", "training.keep=last"]
+                row = desk.bimo("train", corpus, "--family", registry.DEFAULT, "--budget", time, "--seed", desk.seed,
+                                "--out", desk.folder / name / f"{time}-{width}", *words)  # fmt: skip
+                size = dial.multiplying(shape, vocabulary)
+                found.append({**picked(row), "text": name, "time": time, "width": width, "multiplying": size,
+                              "operations": 6.0 * size * row["training_tokens"]})  # fmt: skip
+            rows += found
+            best.append({"text": name, "time": time, **best_size(found)})
+    scales = [b["parameters"] / b["operations"] ** dial.POWER for b in best]
+    return {"rows": rows, "best": best, "scale": math.exp(sum(map(math.log, scales)) / len(scales)), "power": dial.POWER}
+
+
+def _words(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [f"{section}.{key}={value}" for section, fields in settings.items() for key, value in fields.items()]
+
+
+def best_size(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Parameters and operations at the lowest point of a parabola of bits per byte over log parameters, inside what was tried.
+
+    >>> rows = [{"multiplying": 2.0**n, "operations": 1e12, "bits_per_byte": 1 + (n - 17) ** 2 / 100} for n in (15, 16, 18, 20)]
+    >>> round(math.log2(best_size(rows)["parameters"]), 6)
+    17.0
+    """
+    sizes = np.log([row["multiplying"] for row in rows])
+    bits = np.array([row["bits_per_byte"] for row in rows])
+    lowest = int(bits.argmin())
+    near = slice(max(0, min(lowest - 1, len(rows) - 3)), max(3, lowest + 2))
+    a, b, _ = np.polyfit(sizes[near], bits[near], 2)
+    at = float(np.clip(-b / (2 * a), sizes[0], sizes[-1])) if a > 0 else float(sizes[lowest])
+    operations = float(np.exp(np.interp(at, sizes, np.log([row["operations"] for row in rows]))))
+    return {"parameters": math.exp(at), "operations": operations}
+
+
+def dial_en(desk: Desk) -> dict[str, Any]:
+    """tinyshakespeare."""
+    return _beside_presets(desk, "tinyshakespeare")
+
+
+def dial_zh(desk: Desk) -> dict[str, Any]:
+    """The Chinese encyclopedia's sample."""
+    return _beside_presets(desk, "lm-zh-wiki")
+
+
+def _beside_presets(desk: Desk, name: str) -> dict[str, Any]:
+    """A row a run: the dial's and both presets', by turns; of the dial's, what it saves beside each preset of its seed."""
+    corpus, rows = _prepared(desk, name), []
+    for seed in SEEDS:
+        place = desk.folder / name / str(seed)
+        theirs = {}
+        for preset in PRESETS:
+            row = desk.bimo("train", corpus, f"preset={preset}", "--budget", BUDGET, "--seed", seed, "--out", place / preset)
+            theirs[preset] = store.read_json(place / preset / RESULT)["rows"][0]["unit_nats"]
+            rows.append({**picked(row), "seed": seed, "who": preset})
+        row = desk.bimo("train", corpus, "--budget", BUDGET, "--seed", seed, "--out", place / "dial")
+        ours = store.read_json(place / "dial" / RESULT)["rows"][0]["unit_nats"]
+        saved = {preset: vars(paired_bootstrap(ours, nats)) for preset, nats in theirs.items()}
+        picked_shape = store.read_json(place / "dial" / "run.json")["dial"]
+        rows.append({**picked(row), "seed": seed, "who": "dial", "saved": saved, "dial": picked_shape})
+    reached = all(s["low"] > 0 for row in rows if row["who"] == "dial" for s in row["saved"].values())
+    return {"budgeted": True, "text": name, "rows": rows, "reached": reached}
+
+
+def shown(figures: Mapping[str, Any], say: Say) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of the dial's table: bits per byte of each seed."""
+    rows = []
+    for who in (*PRESETS, "dial"):
+        runs = [row for row in figures["rows"] if row["who"] == who]
+        labels = ", ".join(sorted({row["label"] for row in runs}))
+        saved = [row["saved"] for row in runs if "saved" in row]
+        over = "; ".join(
+            f"{display.percent(min(s[preset]['estimate'] for s in saved))} {say('at least')}, {preset}" for preset in PRESETS
+        ) if saved else ""  # fmt: skip
+        rows.append([f"{say(who)} ({labels})", ", ".join(display.bits(row["bits_per_byte"], 3) for row in runs), over])
+    return [say("model"), say("bits per byte, each seed"), say("saved, over")], rows

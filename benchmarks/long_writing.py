@@ -1,0 +1,102 @@
+"""20,000 tokens from each hybrid, the memory of its process along the way; and neighbours among a million entries beside the decoder alone.
+
+`python -m benchmarks.long_writing FOLDER [--tokens N]` prints one JSON object: of a model folder, resident bytes after each tenth of them.
+`… FOLDER --beside PART` also times a token of the hybrid and of its part, by turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.quality import WIKITEXT, picked, text_of
+from benchmarks.record import Desk
+from bimo.core import runtime
+from bimo.generation.reader import Reader
+from bimo.models.base import LanguageModel
+from bimo.models.bundle import Bundle
+
+HYBRIDS = ("ngram+lstm", "lstm+cache", "ngram+decoder", "decoder+cache", "decoder+knn", "ngram+lstm+decoder+cache")
+TOKENS = 20_000
+FLAT = 1.1  # most that memory may grow by from the tenth to the last of the tokens
+ENTRIES = 1_000_000
+ROUNDS = 5
+PART_BUDGET = "20s"
+
+
+def written(model: LanguageModel, tokens: int) -> list[dict[str, Any]]:
+    """Resident bytes, and seconds a token, in each tenth of `tokens` drawn ones."""
+    generator = torch.Generator().manual_seed(0)
+    reader = Reader(model, [[model.vocabulary.bos or 0]])
+    told = []
+    for part in range(10):
+        begin = time.perf_counter()
+        for _ in range(tokens // 10):
+            reader.read(torch.multinomial(reader.logits.softmax(-1), 1, generator=generator)[:, 0])
+        seconds = (time.perf_counter() - begin) / (tokens // 10)
+        told.append({"tokens": (part + 1) * tokens // 10, "bytes": runtime.memory_bytes(), "seconds_a_token": seconds})
+    return told
+
+
+def beside(hybrid: LanguageModel, part: LanguageModel, tokens: int = 200) -> dict[str, float]:
+    """Seconds a token of both, by turns, the median of five; and their ratio."""
+    times: dict[str, list[float]] = {"hybrid": [], "part": []}
+    for _ in range(ROUNDS):
+        for name, model in (("hybrid", hybrid), ("part", part)):
+            times[name].append(written(model, tokens)[-1]["seconds_a_token"])
+    found = {f"{name}_seconds_a_token": statistics.median(of) for name, of in times.items()}
+    return {**found, "ratio": found["hybrid_seconds_a_token"] / found["part_seconds_a_token"]}
+
+
+def long_writing(desk: Desk) -> dict[str, Any]:
+    """Each hybrid of parts that learned for seconds on WikiText-2, and a decoder with a million entries, exact and by faiss."""
+    corpus, rows = desk.folder / "corpus", []
+    desk.bimo("prepare", *text_of(desk, *WIKITEXT), "--documents", "stream", "--tokenizer", "bpe", "--vocab-size", 4096, "--out", corpus)
+    for family in ("ngram", "lstm", "decoder"):
+        desk.bimo("train", corpus, "--family", family, "--budget", PART_BUDGET, "--out", desk.folder / family)
+    for words in HYBRIDS:
+        folder = _mixed(desk, corpus, words)
+        told = desk.module("benchmarks.long_writing", folder, "--tokens", TOKENS)["written"]
+        grown = told[-1]["bytes"] / told[0]["bytes"]
+        rows.append({"name": words, "written": told, "grown": grown, "flat": grown <= FLAT})
+    searches = {}
+    for search in ("exact", "faiss"):
+        folder = _mixed(desk, corpus, "decoder+knn", search)
+        searches[search] = desk.module("benchmarks.long_writing", folder, "--beside", desk.folder / "decoder")["beside"]
+    reached = {"flat": all(row["flat"] for row in rows), "neighbours": searches["faiss"]["ratio"] <= 2}
+    return {"rows": rows, "entries": ENTRIES, "neighbours": searches, "reached": reached, "tokens": TOKENS}
+
+
+def _mixed(desk: Desk, corpus: Path, words: str, search: str | None = None) -> Path:
+    """A hybrid of the parts in the desk's folder."""
+    parts = [{"memory": part} if part in ("cache", "knn") else {"folder": str(desk.folder / part)} for part in words.split("+")]
+    for part in parts:
+        if part.get("memory") == "knn":
+            part["model"] = {"entries": ENTRIES, **({"search": search} if search else {})}  # type: ignore[assignment]
+    folder = desk.folder / "-".join([words, *([search] if search else [])])
+    picked(desk.bimo("train", corpus, "family=hybrid", f"model.parts={json.dumps(parts)}", "--budget", "10m", "--out", folder))
+    return folder
+
+
+def main() -> int:
+    """One model folder, in this process alone."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("--tokens", type=int, default=TOKENS)
+    parser.add_argument("--beside")
+    asked = parser.parse_args()
+    model = Bundle.load(asked.folder).model
+    told = {"beside": beside(model, Bundle.load(asked.beside).model)} if asked.beside else {"written": written(model, asked.tokens)}
+    print(json.dumps(told))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
