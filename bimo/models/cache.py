@@ -22,13 +22,15 @@ class Layout:
     heads: int
     width: int
     context: int
+    ids: bool = False  # whether the tokens themselves are kept too
 
 
 class KeyValueCache:
     """Keys and values [N, B, K, C, E] of N layers; C, the capacity, doubles as needed up to the context."""
 
-    def __init__(self, layout: Layout, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
+    def __init__(self, layout: Layout, keys: Tensor, values: Tensor, lengths: Tensor, ids: Tensor | None = None) -> None:
         self.layout, self.keys, self.values, self.lengths = layout, keys, values, lengths
+        self.ids = ids  # [B, C], where the layout asks for them
         self.shortest, self.longest = (int(lengths.min()), int(lengths.max())) if len(lengths) else (0, 0)
         self._slice: slice | None = None  # where the tokens being read go: the same places of all rows …
         self._places: tuple[Tensor, Tensor, Tensor] | None = None  # … or (rows, columns of the input, places)
@@ -38,7 +40,8 @@ class KeyValueCache:
     def empty(cls, layout: Layout, batch: int, device: torch.device, dtype: torch.dtype) -> KeyValueCache:
         """Rows that have read nothing."""
         block = torch.zeros(layout.layers, batch, layout.heads, 0, layout.width, device=device, dtype=dtype)
-        return cls(layout, block, block.clone(), torch.zeros(batch, dtype=torch.int64, device=device))
+        ids = torch.zeros(batch, 0, dtype=torch.int64, device=device) if layout.ids else None
+        return cls(layout, block, block.clone(), torch.zeros(batch, dtype=torch.int64, device=device), ids)
 
     @property
     def batch(self) -> int:
@@ -52,7 +55,8 @@ class KeyValueCache:
 
     def bytes_per_row(self) -> int:
         """Bytes of the block and of the length, per row."""
-        return (self.keys.nbytes + self.values.nbytes + self.lengths.nbytes) // max(1, self.batch)
+        ids = 0 if self.ids is None else self.ids.nbytes
+        return (self.keys.nbytes + self.values.nbytes + self.lengths.nbytes + ids) // max(1, self.batch)
 
     def open(self, width: int, lengths: Tensor, check: Callable[[int], None]) -> tuple[Tensor, Tensor | None]:
         """Make room for `width` tokens a row, of which `lengths` int64 [B] count; `check` is asked first whether so many may be held.
@@ -93,6 +97,18 @@ class KeyValueCache:
             return keys, values
         return self.keys[layer, :, :, : self._sight], self.values[layer, :, :, : self._sight]
 
+    def last(self, tokens: Tensor, positions: Tensor, order: int) -> Tensor:
+        """Store `tokens` [B, T] of the opened pass; the last `order` tokens at each of their positions, int64 [B, T, order]; −1: none."""
+        assert self.ids is not None
+        if self._slice is not None:
+            self.ids[:, self._slice] = tokens
+        elif self._places is not None:
+            rows, columns, places = self._places
+            self.ids[rows, places] = tokens[rows, columns]
+        places = positions[:, :, None] - torch.arange(order - 1, -1, -1, device=tokens.device)  # [1 or B, T, order]
+        found = self.ids.gather(1, places.clamp(min=0).expand(len(tokens), -1, -1).flatten(1)).view(len(tokens), -1, order)
+        return found.masked_fill(places < 0, -1)
+
     def close(self, lengths: Tensor) -> None:
         """End the pass: the rows now hold `lengths` tokens more."""
         self.lengths = self.lengths + lengths
@@ -106,17 +122,19 @@ class KeyValueCache:
         if length > self.capacity:
             capacity = _rounded(max(length, min(2 * self.capacity, self.layout.context)))
             self.keys, self.values = _widened(self.keys, capacity), _widened(self.values, capacity)
+            self.ids = None if self.ids is None else _wider(self.ids, capacity)
 
     def select(self, rows: Tensor) -> KeyValueCache:
         """A copy with the rows int64 [B'] in that order."""
         rows = rows.to(self.lengths.device)
         width = min(self.capacity, _rounded(self.longest + 1))
         keys, values = (block[:, :, :, :width].index_select(1, rows) for block in (self.keys, self.values))
-        return KeyValueCache(self.layout, keys, values, self.lengths[rows])
+        ids = None if self.ids is None else self.ids[:, :width].index_select(0, rows)
+        return KeyValueCache(self.layout, keys, values, self.lengths[rows], ids)
 
     def rewind(self, lengths: Tensor) -> KeyValueCache:
         """The same block, of which only the first `lengths` int64 [B] tokens of each row count."""
-        return KeyValueCache(self.layout, self.keys, self.values, lengths)
+        return KeyValueCache(self.layout, self.keys, self.values, lengths, self.ids)
 
 
 def join(caches: Sequence[KeyValueCache]) -> KeyValueCache:
@@ -126,7 +144,8 @@ def join(caches: Sequence[KeyValueCache]) -> KeyValueCache:
     for name in ("keys", "values"):
         parts = [getattr(c, name)[:, :, :, :width] for c in caches]
         blocks.append(torch.cat([p if p.shape[3] == width else _widened(p, width) for p in parts], dim=1))
-    return KeyValueCache(caches[0].layout, blocks[0], blocks[1], torch.cat([c.lengths for c in caches]))
+    ids = [_wider(c.ids[:, :width], width) for c in caches if c.ids is not None]
+    return KeyValueCache(caches[0].layout, blocks[0], blocks[1], torch.cat([c.lengths for c in caches]), torch.cat(ids) if ids else None)
 
 
 def _rounded(length: int) -> int:
@@ -138,3 +157,8 @@ def _widened(block: Tensor, capacity: int) -> Tensor:
     wide = block.new_zeros(*block.shape[:3], capacity, block.shape[4])
     wide[:, :, :, : block.shape[3]] = block
     return wide
+
+
+def _wider(ids: Tensor, capacity: int) -> Tensor:
+    """Ids [B, C] with room for `capacity` tokens a row."""
+    return torch.nn.functional.pad(ids, (0, capacity - ids.shape[1]))

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from bimo.core.errors import CapabilityError
 from bimo.models import cache
 from bimo.models.base import Kind, ModelConfig, NeuralLanguageModel
-from bimo.models.embedding import TokenEmbedding
+from bimo.models.embedding import NgramEmbedding, TokenEmbedding, last_tokens
 from bimo.models.interop import huggingface
 from bimo.models.layers import (
     Activation,
@@ -57,6 +57,10 @@ class DecoderConfig(ModelConfig):
     qk_norm: bool = Field(True, description="normalise queries and keys (Qwen3)")
     bias: bool | Literal["attention", "feed_forward"] = Field(False, description="biases: everywhere (GPT-2), nowhere, or in one place")
     tied: bool = Field(True, description="the output matrix is the embedding matrix")
+    ngrams: int | None = Field(
+        None, ge=2, le=8, description="embeddings of the last 2 … so many tokens together, hashed, beside a token's own; none, if not said"
+    )
+    ngram_buckets: int = Field(20_000, ge=1, description="rows of each table of such embeddings")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the embeddings and before each residual addition")
     attention_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the attention weights")
 
@@ -104,6 +108,7 @@ class Decoder(NeuralLanguageModel):
         self.sin: Tensor
         self.embedding = TokenEmbedding(vocabulary, c.width)
         self.places = nn.Embedding(c.context, c.width) if c.positions == "learned" else None
+        self.ngrams = NgramEmbedding(c.ngrams, c.ngram_buckets, c.width) if c.ngrams else None
         self.blocks = nn.ModuleList(self._block() for _ in range(c.layers))
         self.norm = make_norm(c.norm, c.width, c.norm_epsilon, c.bias is True)
         self.output = None if c.tied else nn.Linear(c.width, vocabulary.size, bias=False)
@@ -137,7 +142,9 @@ class Decoder(NeuralLanguageModel):
         residual = 0.02 / (2 * config.layers) ** 0.5
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                if parameter.dim() == 2:
+                if name.startswith("ngrams."):
+                    parameter.zero_()
+                elif parameter.dim() == 2:
                     parameter.normal_(0.0, residual if name.endswith(("out.weight", "outer.weight")) else 0.02)
                 elif name.endswith("bias"):
                     parameter.zero_()
@@ -171,19 +178,26 @@ class Decoder(NeuralLanguageModel):
         T = tokens.shape[1]
         self.check_context(T)
         if boundaries is None or T == 1 or not bool(boundaries[:, 1:].any()):
-            return self._read(tokens, torch.arange(T, device=tokens.device)[None, :], Sight()), None
+            positions = torch.arange(T, device=tokens.device)[None, :]
+            return self._read(tokens, positions, Sight(), self._last(tokens, positions)), None
         positions, documents = document_positions(boundaries)
         same = documents[:, :, None] == documents[:, None, :]
         mask = same.logical_and_(torch.ones(T, T, dtype=torch.bool, device=tokens.device).tril_())[:, None]
-        return self._read(tokens, positions, Sight(mask=mask, causal=False)), None
+        return self._read(tokens, positions, Sight(mask=mask, causal=False), self._last(tokens, positions)), None
+
+    def _last(self, tokens: Tensor, positions: Tensor) -> Tensor | None:
+        """The last tokens at each place of whole windows, where embeddings of them are read."""
+        return None if self.ngrams is None else last_tokens(tokens, self.ngrams.order, positions)
 
     def head(self) -> tuple[Tensor, None]:
         """The output matrix [V, D]; there is no bias."""
         return (self.embedding if self.output is None else self.output).weight, None
 
-    def _read(self, tokens: Tensor, positions: Tensor, sight: Sight) -> Tensor:
-        """Hidden states [B, T, D] of tokens [B, T] at positions [B, T] or [1, T]."""
+    def _read(self, tokens: Tensor, positions: Tensor, sight: Sight, last: Tensor | None) -> Tensor:
+        """Hidden states [B, T, D] of tokens [B, T] at positions [B, T] or [1, T]; last: [B, T, n], see `last_tokens`."""
         x = self.embedding(tokens)
+        if self.ngrams is not None and last is not None:
+            x = x + self.ngrams(last)
         if self.places is not None:
             x = x + self.places(positions)
         else:
@@ -203,13 +217,14 @@ class Decoder(NeuralLanguageModel):
         if given is not None:
             raise CapabilityError("a decoder continues a text and takes nothing given; write the source into the prompt")
         c = self.config
-        layout = cache.Layout(c.layers, c.groups, c.per_head, c.context)
+        layout = cache.Layout(c.layers, c.groups, c.per_head, c.context, ids=c.ngrams is not None)
         return cache.KeyValueCache.empty(layout, batch, self.device, self.embedding.weight.dtype)
 
     def extend(self, state: cache.KeyValueCache, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, cache.KeyValueCache]:
         """Hidden states [B, T, D] of tokens read into the cache; never drops out."""
         positions, mask = state.open(tokens.shape[1], lengths, self.check_context)
-        hidden = self._read(tokens, positions, Sight(mask=mask, causal=mask is None, cache=state))
+        last = None if self.ngrams is None else state.last(tokens, positions, self.ngrams.order)
+        hidden = self._read(tokens, positions, Sight(mask=mask, causal=mask is None, cache=state), last)
         state.close(lengths)
         return hidden, state
 

@@ -236,7 +236,7 @@ class GAN(NeuralLanguageModel):
     def _read_relaxed(self, weights: Tensor, state: States) -> tuple[Tensor, States]:
         """The generator reads one token of each row, weights [B, V]: hidden states [B, D] and the new state, gradients kept."""
         own = self.generator
-        memory, read = own.parted(state)
+        memory, read, _ = own.parted(state)
         x, values = own.at(weights @ own.embedding.every(), None if read is None else read[0]), []
         for number, part in enumerate(own.layers):
             assert isinstance(part, RecurrentLayer)

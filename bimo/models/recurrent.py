@@ -15,14 +15,14 @@ from torch.nn import functional as F
 
 from bimo.core.errors import CapabilityError
 from bimo.models.base import Kind, ModelConfig, NeuralLanguageModel
-from bimo.models.embedding import TokenEmbedding
+from bimo.models.embedding import NONE, NgramEmbedding, TokenEmbedding, last_tokens
 from bimo.models.kernels.recurrent import GATES, Cell, layer
 from bimo.models.layers import document_positions
 from bimo.models.saved import load_tensors
 from bimo.models.vocabulary import read_vocabulary, write_vocabulary
 from bimo.text.vocabulary import Vocabulary
 
-States = tuple[Tensor, ...]  # (h,) or, with LSTM, (h, c): [L, B, H] each; then, with positions, the tokens read, int64 [1, B]
+States = tuple[Tensor, ...]  # (h,) or, with LSTM, (h, c): [L, B, H] each; then what positions and n-grams need: see Recurrent.parted
 
 
 class RecurrentConfig(ModelConfig):
@@ -35,6 +35,10 @@ class RecurrentConfig(ModelConfig):
     positions: int | None = Field(
         None, ge=1, description="embeddings of how far into its document a token is; what stands further shares the last; none, if not said"
     )
+    ngrams: int | None = Field(
+        None, ge=2, le=8, description="embeddings of the last 2 … so many tokens together, hashed, beside a token's own; none, if not said"
+    )
+    ngram_buckets: int = Field(20_000, ge=1, description="rows of each table of such embeddings")
     tied: bool = Field(True, description="the output matrix is the embedding matrix (a projection joins them where the widths differ)")
     forget_bias: float = Field(1.0, description="what the LSTM's forget gate starts with")
     input_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on what the first layer reads")
@@ -70,7 +74,7 @@ class RecurrentLayer(nn.Module):
 
 
 class Recurrent(NeuralLanguageModel):
-    """An RNN, LSTM or GRU; a state is the tuple of its h (and c), [L, B, H] each, and with positions of the tokens read, [1, B]."""
+    """An RNN, LSTM or GRU; a state is the tuple of its h (and c), [L, B, H] each, and of what positions and n-grams need (`parted`)."""
 
     Config: ClassVar[type[ModelConfig]] = RecurrentConfig
     kind = Kind.EXACT
@@ -82,6 +86,7 @@ class Recurrent(NeuralLanguageModel):
         c = config
         self.embedding = TokenEmbedding(vocabulary, c.input_width)
         self.places = nn.Embedding(c.positions, c.input_width) if c.positions else None
+        self.ngrams = NgramEmbedding(c.ngrams, c.ngram_buckets, c.input_width) if c.ngrams else None
         widths = [c.input_width] + [c.width] * (c.layers - 1)
         self.layers = nn.ModuleList(RecurrentLayer(c.cell, width, c.width) for width in widths)
         joined = c.tied and c.input_width != c.width
@@ -98,7 +103,9 @@ class Recurrent(NeuralLanguageModel):
         bound = config.width**-0.5
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                if parameter.dim() == 2:
+                if name.startswith("ngrams."):
+                    parameter.zero_()
+                elif parameter.dim() == 2:
                     limit = bound if name.startswith(("layers.", "projection.")) else 0.1
                     parameter.uniform_(-limit, limit)
                 else:
@@ -130,21 +137,35 @@ class Recurrent(NeuralLanguageModel):
 
         Where `boundaries` [B, T] is True the state is zero before that token is read, in any row, at any step.
         """
-        memory, read = self.parted(self.start(len(tokens)) if carry is None else carry)
+        memory, read, recent = self.parted(self.start(len(tokens)) if carry is None else carry)
         boundaries = None if boundaries is None or not bool(boundaries.any()) else boundaries
         positions = None if read is None else _positions(read[0], tokens.shape[1], boundaries)
+        last = None if recent is None else self._last(tokens, recent, boundaries)
         keep = None if boundaries is None else ~boundaries.t()  # [T, B]
-        output, finals = self._run(tokens, positions, memory, keep, self.training, every=False)
-        count = () if positions is None else (positions[None, :, -1] + 1,)
-        return output.transpose(0, 1), (*(torch.stack([f[-1] for f in final]).detach() for final in finals), *count)
+        output, finals = self._run(tokens, positions, last, memory, keep, self.training, every=False)
+        beside = (() if positions is None else (positions[None, :, -1] + 1,)) + (() if last is None else (last[:, -1, 1:].t(),))
+        return output.transpose(0, 1), (*(torch.stack([f[-1] for f in final]).detach() for final in finals), *beside)
 
     def head(self) -> tuple[Tensor, Tensor]:
         """Output matrix [V, D] and bias [V]."""
         return (self.embedding if self.output is None else self.output).weight, self.output_bias
 
-    def parted(self, states: States) -> tuple[States, Tensor | None]:
-        """h (and c), and how many tokens of its document each row has read, [1, B], where positions need it."""
-        return (states, None) if self.places is None else (states[:-1], states[-1])
+    def parted(self, states: States) -> tuple[States, Tensor | None, Tensor | None]:
+        """h (and c); where positions need it, how many tokens of its document each row has read, [1, B]; where n-grams do, its last
+        tokens, [order − 1, B]."""
+        rest = list(states)
+        recent = rest.pop() if self.ngrams is not None else None
+        read = rest.pop() if self.places is not None else None
+        return tuple(rest), read, recent
+
+    def _last(self, tokens: Tensor, recent: Tensor, boundaries: Tensor | None) -> Tensor:
+        """The last tokens at each place, int64 [B, T, order], of rows whose tokens before are `recent` [order − 1, B]."""
+        assert self.ngrams is not None
+        far = torch.full((len(tokens), tokens.shape[1]), self.ngrams.order, device=tokens.device)
+        if boundaries is not None:
+            since, document = document_positions(boundaries)
+            far = torch.where(document > 0, since, far)
+        return last_tokens(tokens, self.ngrams.order, far, recent.t())
 
     def at(self, x: Tensor, positions: Tensor | None) -> Tensor:
         """Embeddings [..., E] of tokens at these positions, int64 [...], as the first layer reads them."""
@@ -153,11 +174,19 @@ class Recurrent(NeuralLanguageModel):
         return x + self.places(positions.clamp(max=self.places.num_embeddings - 1))
 
     def _run(
-        self, tokens: Tensor, positions: Tensor | None, states: States, keep: Tensor | None, training: bool, every: bool
+        self,
+        tokens: Tensor,
+        positions: Tensor | None,
+        last: Tensor | None,
+        states: States,
+        keep: Tensor | None,
+        training: bool,
+        every: bool,
     ) -> tuple[Tensor, list[list[Tensor]]]:
         """Outputs [T, B, D] and, for h (and c), the list over layers of all their values [T, B, H], or of the last alone."""
         c = self.config
         x = self.at(self._embed(tokens.t(), training), None if positions is None else positions.t())
+        x = x if self.ngrams is None or last is None else x + self.ngrams(last.transpose(0, 1))
         mask = None if keep is None else keep[:, :, None].to(x.dtype)
         values: list[list[Tensor]] = [[] for _ in states]
         for number, part in enumerate(cast(list[RecurrentLayer], list(self.layers))):
@@ -207,16 +236,19 @@ class Recurrent(NeuralLanguageModel):
             raise CapabilityError("a recurrent model continues a text and takes nothing given; write the source into the prompt")
         shape = (self.config.layers, batch, self.config.width)
         memory = tuple(self.output_bias.new_zeros(shape).detach() for _ in range(2 if self.config.cell == "lstm" else 1))
-        return memory if self.places is None else (*memory, torch.zeros(1, batch, dtype=torch.int64, device=self.device))
+        read = () if self.places is None else (torch.zeros(1, batch, dtype=torch.int64, device=self.device),)
+        recent = () if self.ngrams is None else (torch.full((self.ngrams.order - 1, batch), NONE, device=self.device),)
+        return (*memory, *read, *recent)
 
     def extend(self, state: States, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, States]:
         """Hidden states [B, T, D] and the states at each row's end; never drops out."""
-        memory, read = self.parted(state)
+        memory, read, recent = self.parted(state)
         positions = None if read is None else _positions(read[0], tokens.shape[1])
-        output, found = self._run(tokens, positions, memory, None, training=False, every=True)
+        last = None if recent is None else self._last(tokens, recent, None)
+        output, found = self._run(tokens, positions, last, memory, None, training=False, every=True)
         rows, ends = torch.arange(len(lengths), device=lengths.device), lengths - 1
-        count = () if read is None else (read + lengths,)
-        return output.transpose(0, 1), (*(torch.stack([values[ends, rows] for values in part]) for part in found), *count)
+        beside = (() if read is None else (read + lengths,)) + (() if last is None else (last[rows, ends, 1:].t(),))
+        return output.transpose(0, 1), (*(torch.stack([values[ends, rows] for values in part]) for part in found), *beside)
 
     def select(self, state: States, rows: Tensor) -> States:
         """A copy of the state with the rows int64 [B'] in that order."""

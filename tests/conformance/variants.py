@@ -33,6 +33,7 @@ _CELL: dict[str, dict[str, Any]] = {
     "variational": {"layers": 2, "width": 8, **{f"{place}_dropout": 0.5 for place in _DROPOUTS}, "variational": True},
     "tags": {"layers": 1, "width": 8},
     "positions": {"layers": 2, "width": 8, "embedding": 6, "positions": 4, "embedding_dropout": 0.5},
+    "ngrams": {"layers": 1, "width": 8, "embedding": 6, "positions": 4, "ngrams": 3, "ngram_buckets": 50},
 }
 _BLOCKS = {"layers": 2, "heads": 4, "width": 16, "context": 8}
 _GPT2 = {"norm": "layer", "positions": "learned", "activation": "gelu_tanh", "qk_norm": False, "bias": True}
@@ -56,6 +57,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "dropout": {**_BLOCKS, **_GPT2, "dropout": 0.5, "attention_dropout": 0.5},
         "open": {**_BLOCKS, **_QWEN3},
         "tags": {**_BLOCKS, **_QWEN3},
+        "ngrams": {**_BLOCKS, **_QWEN3, "ngrams": 3, "ngram_buckets": 50},
     },
     "encoder": {
         "bert": {**_BLOCKS, **_BERT},

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def model_type(config: DecoderConfig, vocabulary: Vocabulary) -> str:
-    """gpt2, llama or qwen3 where the shape is theirs, otherwise bimo-decoder: also where tags are read, which none of them knows."""
+    """gpt2, llama or qwen3 where the shape is theirs, otherwise bimo-decoder: also where tags or n-grams are read, which none knows."""
     c = config
-    if vocabulary.tags:
+    if vocabulary.tags or c.ngrams:
         return "bimo-decoder"
     plain = c.head_width is None and c.groups == c.heads
     if (c.norm, c.positions, c.bias, c.qk_norm) == ("layer", "learned", True, False) and plain and c.activation in _GPT2_ACTIVATIONS:
