@@ -89,6 +89,7 @@ def compare(
         command=command,
         unit=whole.unit if whole else "document",
         unit_bytes=whole.unit_bytes if whole else [],
+        passage=next((r.passage for r in made.values() if isinstance(r, Comparison) and r.passage), None),
         rows=[r.rows[0] if isinstance(r, Comparison) else r for r in made.values()],
     )
     store.write_json(out / FILE, comparison.to_dict())

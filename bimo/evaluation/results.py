@@ -115,6 +115,15 @@ class Sample(_Result):
     settings: str = Field(default="", description="such as: temperature 0.8, top-k 50, seed 0")
 
 
+class Passage(_Result):
+    """One held-out passage that every model was asked about: `Row.surprise` has a number for each piece."""
+
+    split: str = Field(default="test", description="which part of the text it is from: test or valid")
+    before: str = Field(default="", description="the end of what stands before it in its document")
+    given: str = Field(default="", description="of pairs: what the text is given")
+    pieces: list[str] = Field(description="whole characters each: a token, or several that only together make one; empty: a document's end")
+
+
 class RowPart(_Result):
     """A part of a hybrid, and how much it counts: its share, or its exponent in a product."""
 
@@ -133,6 +142,7 @@ class Row(_Result):
     tokenizer: TokenizerFacts | None = Field(default=None, description="where it is not the comparison's")
     error: str | None = Field(default=None, description="why the family failed; its other fields may be empty")
     parts: list[RowPart] = Field(default_factory=list, description="of a hybrid")
+    mixture: str = Field(default="", description="of a hybrid: linear, gate (shares token by token) or product (exponents)")
     apart: str | None = Field(default=None, description="why the row is shown but not ranked, such as more time than the budget")
 
     bits_per_byte: Real = None
@@ -145,6 +155,7 @@ class Row(_Result):
     impossible_tokens: int = Field(default=0, description="scored tokens of probability zero; with any, nats and its kin are infinite")
     score_samples: int | None = Field(default=None, description="of a bound: how many samples each document's is made of")
     unit_nats: list[Real] | None = Field(default=None, description="nats of each unit of Comparison.unit, for the intervals")
+    surprise: list[Real] | None = Field(default=None, description="bits of each piece of Comparison.passage; null: probability zero")
 
     parameters: int | None = None
     disk_bytes: int | None = None
@@ -166,7 +177,10 @@ class Row(_Result):
     budgeted: bool = Field(default=True, description="trained under a budget: not the best this family can do")
 
     plan: Estimate | None = None
-    measures: dict[str, Real] = Field(default_factory=dict, description="of the generated texts: distinct_1, distinct_2, repetition_4, …")
+    measures: dict[str, Real] = Field(
+        default_factory=dict, description="of the generated texts: distinct_1, distinct_2, repetition_4, self_bleu"
+    )
+    self_bleu_texts: int | None = Field(default=None, description="how many texts self_bleu compares with one another")
     notices: list[str] = Field(default_factory=list)
     recipe: str = Field(default="", description="the resolved recipe, YAML")
     samples: list[Sample] = Field(default_factory=list)
@@ -191,6 +205,7 @@ class Comparison(_Result):
     command: str = Field(default="", description="the command line that gives this result again")
     unit: Literal["document", "block"] = Field(default="document", description="what is drawn again in the bootstrap")
     unit_bytes: list[int] = Field(default_factory=list, description="bytes of each unit; as long as every row's unit_nats")
+    passage: Passage | None = Field(default=None, description="held-out text that each row's surprise is of")
     notices: list[str] = Field(default_factory=list)
     rows: list[Row] = Field(default_factory=list)
 
@@ -201,6 +216,11 @@ class Comparison(_Result):
                 found = f"{len(row.unit_nats)} unit_nats, but {len(self.unit_bytes)} unit_bytes"
                 raise ValueError(f"row {row.label!r}: {found}; every row needs the same units")
         return self
+
+    def surprise_of(self, row: Row) -> list[Real] | None:
+        """Bits of each piece of the passage under `row`; None where it was not asked, or was asked about another passage."""
+        found = row.surprise if row.error is None else None
+        return found if found and self.passage is not None and len(found) == len(self.passage.pieces) else None
 
     def tokenizer_of(self, row: Row) -> TokenizerFacts:
         """The tokenizer that `row` was measured with."""

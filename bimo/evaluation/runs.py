@@ -15,12 +15,14 @@ from bimo.core.recipe import Recipe
 from bimo.data.corpus import Corpus
 from bimo.data.excerpt import excerpt
 from bimo.data.split import Split
+from bimo.evaluation import passage
+from bimo.evaluation.diversity import self_bleu
 from bimo.evaluation.facts import curve, machine_facts, text_facts
 from bimo.evaluation.metrics import distinct_n, repetition
 from bimo.evaluation.perplexity import Evaluation, evaluate
 from bimo.evaluation.report import write_report
 from bimo.evaluation.results import Comparison, Estimate, Row, RowPart, Sample
-from bimo.evaluation.samples import SAID, generation_speed, prompt_for, write_samples
+from bimo.evaluation.samples import SAID, Prompt, generation_speed, prompt_for, short_texts, write_samples
 from bimo.models.bundle import Bundle
 from bimo.models.hybrid import Hybrid
 from bimo.training import checkpoint
@@ -46,7 +48,7 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"folder": str(self.folder), **self.row.model_dump(mode="json", exclude={"curve", "unit_nats", "recipe"})}
+        return {"folder": str(self.folder), **self.row.model_dump(mode="json", exclude={"curve", "unit_nats", "surprise", "recipe"})}
 
 
 @memory_errors()
@@ -182,8 +184,8 @@ def _measured(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told
     family = recipe.row
     split = corpus.splits.get("test") or corpus.splits.get("valid")
     measured = evaluate(fitted.model, split, bundle.context) if split is not None and split.scored_tokens else None
+    place = passage.choose(corpus)
     prompt = prompt_for(bundle, corpus)
-    written = write_samples(bundle, prompt, 2)
     training, plan = recipe.training, fitted.plan or {}
     gradient = family.learning == "gradient"
     row = Row(
@@ -191,6 +193,8 @@ def _measured(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told
         label=recipe.label,
         apart=_over_budget(fitted) if family.learning == "composite" else None,
         parts=_parts(fitted),
+        mixture=_mixture(fitted),
+        surprise=passage.surprise(bundle, corpus, place) if place else None,
         kind=fitted.model.kind.value,
         learning=family.learning,
         parameters=fitted.model.parameter_count(),
@@ -211,17 +215,16 @@ def _measured(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told
         used_seconds=fitted.seconds,
         capped=fitted.capped,
         plan=Estimate(**{k: plan[k] for k in Estimate.model_fields if k in plan}) if plan else None,
-        measures=_text_measures([row.ids for row in written]),
         notices=fitted.notices + _ended(fitted),
         recipe=recipe.dump(),
-        samples=[Sample(prompt=prompt.shown, continuation=row.text or "", settings=SAID) for row in written[:1]],
         curve=curve(folder, corpus.splits.get("valid")),
+        **_written(bundle, prompt, fitted.seconds),
         **_score_fields(measured),
     )
     comparison = Comparison(
         text=text_facts(corpus, told["name"], told["sources"]), machine=machine_facts(), budget=training.budget, seed=training.seed,
         command=told["command"], unit=measured.unit if measured else "document",  # type: ignore[arg-type]
-        unit_bytes=measured.unit_bytes.tolist() if measured else [],
+        unit_bytes=measured.unit_bytes.tolist() if measured else [], passage=passage.shown(corpus, place) if place else None,
     )  # fmt: skip
     return comparison, row
 
@@ -244,6 +247,12 @@ def _parts(fitted: Fitted) -> list[RowPart]:
     return [RowPart(family=part.name, label=part.title, weight=weight) for part, weight in told]
 
 
+def _mixture(fitted: Fitted) -> str:
+    if not isinstance(fitted.model, Hybrid):
+        return ""
+    return "gate" if fitted.model.weights.gate is not None else fitted.model.mixture
+
+
 def _over_budget(fitted: Fitted) -> str | None:
     """Why a hybrid is not ranked beside its parts: it took longer than each of them may."""
     given = _seconds_given(fitted.recipe)
@@ -261,5 +270,14 @@ def _ended(fitted: Fitted) -> list[str]:
     return notes
 
 
-def _text_measures(rows: list[list[int]]) -> dict[str, float | None]:
-    return {"distinct_1": distinct_n(rows, 1), "distinct_2": distinct_n(rows, 2), "repetition_4": repetition(rows, 4)}
+def _written(bundle: Bundle, prompt: Prompt, seconds: float) -> dict[str, Any]:
+    """What the model writes, and how various that is; short texts to compare take 2 % of the run's time, between 0.3 and 3 seconds."""
+    rows = write_samples(bundle, prompt, 2)
+    texts = short_texts(bundle, prompt, min(3.0, max(0.3, 0.02 * seconds)))
+    ids = [row.ids for row in rows]
+    measures = {"distinct_1": distinct_n(ids, 1), "distinct_2": distinct_n(ids, 2), "repetition_4": repetition(ids, 4)}
+    return {
+        "samples": [Sample(prompt=prompt.shown, continuation=row.text or "", settings=SAID) for row in rows[:1]],
+        "measures": {**measures, "self_bleu": self_bleu(texts)} if len(texts) > 1 else measures,
+        "self_bleu_texts": len(texts) if len(texts) > 1 else None,
+    }

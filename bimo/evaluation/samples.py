@@ -16,6 +16,7 @@ from bimo.text.runners import UNK
 
 _SETTINGS = {"max_new_tokens": 120, "temperature": 0.8, "top_k": 50, "seed": 0}
 SAID = "temperature 0.8, top-k 50, seed 0"
+_SHORT_TEXTS, _SHORT_TOKENS, _TOGETHER = 12, 32, 4  # texts that are compared with one another, and how many are written at once
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,27 @@ def _first_prose(corpus: Corpus, length: int = 40) -> str:
     return cut.rsplit(" ", 1)[0] if " " in cut else cut
 
 
-def write_samples(bundle: Bundle, prompt: Prompt, number: int, max_new_tokens: int = 120) -> list[Continuation]:
+def write_samples(bundle: Bundle, prompt: Prompt, number: int, max_new_tokens: int = 120, seed: int = 0) -> list[Continuation]:
     """So many continuations of the prompt; none of a model that does not continue texts, or lacks a source text to be given."""
     if not _writes(bundle, prompt):
         return []
-    config = GenerationConfig.of(**{**_SETTINGS, "max_new_tokens": max_new_tokens})
+    config = GenerationConfig.of(**{**_SETTINGS, "max_new_tokens": max_new_tokens, "seed": seed})
     return continue_texts(bundle, [prompt.text] * number, config, None if prompt.given is None else [prompt.given] * number).rows
+
+
+def short_texts(bundle: Bundle, prompt: Prompt, seconds: float) -> list[list[int]]:
+    """Twelve short continuations of the prompt, without their ends, to be compared with one another; fewer where `seconds` are over.
+
+    Empty ones are left out. The first four are written however long that takes: 32 steps.
+    """
+    texts: list[list[int]] = []
+    begin = time.perf_counter()
+    for batch in range(1, _SHORT_TEXTS // _TOGETHER + 1):
+        rows = write_samples(bundle, prompt, _TOGETHER, _SHORT_TOKENS, seed=batch)
+        texts += [row.ids[:-1] if row.finish == "eos" else row.ids for row in rows]
+        if not rows or (time.perf_counter() - begin) * (1 + 1 / batch) > seconds:  # one more would take too long
+            break
+    return [text for text in texts if text]
 
 
 def _writes(bundle: Bundle, prompt: Prompt) -> bool:

@@ -124,3 +124,19 @@ def test_a_run_goes_on_only_with_the_splits_it_began_with(place: Path) -> None:
         changed = Corpus.open(place / "corpus")
         changed.splits[name].fingerprint = "another"
         assert runs._fingerprint(changed) != known
+
+
+def test_short_texts_are_several_without_their_ends_and_stop_in_time(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = Bundle.load(place / "ngram")
+    prompt = samples.prompt_for(bundle, Corpus.open(place / "corpus"))
+    texts = samples.short_texts(bundle, prompt, 60.0)
+    assert 2 <= len(texts) <= 12
+    assert len(set(map(tuple, texts))) > 2, "they are drawn with seeds of their own"
+    assert all(0 < len(text) <= 32 and bundle.eos not in text for text in texts)
+    assert samples.short_texts(bundle, prompt, 60.0) == texts
+    clock = iter(range(0, 1000, 5))
+    monkeypatch.setattr(samples.time, "perf_counter", lambda: float(next(clock)))
+    assert len(samples.short_texts(bundle, prompt, 1.0)) <= 4
+    row = runs.resume(place / "ngram").row
+    assert 0 <= (row.measures["self_bleu"] or 0) <= 1
+    assert row.self_bleu_texts
