@@ -8,7 +8,7 @@ from collections.abc import Callable
 from markupsafe import Markup
 
 from bimo.evaluation import display, plots
-from bimo.evaluation.ranking import Ranking
+from bimo.evaluation.ranking import Ranking, comparable
 from bimo.evaluation.results import Comparison, Point, Row
 
 Words = Callable[..., str]
@@ -21,7 +21,7 @@ def learning_plots(comparison: Comparison, ranking: Ranking, t: Words) -> tuple[
 
     Rows of another kind, tokenizer or text than the ranked ones are left out: their heights would not compare.
     """
-    shown = {id(row) for row in ranking.ranked} | {id(row) for row, why in ranking.apart if why == "asked" or not ranking.ranked}
+    shown = {id(row) for row in (_comparing(comparison, ranking) if ranking.ranked else [row for row, _ in ranking.apart])}
     bits = plots.Axis(t("axis_bits"), display.bits)
     made: list[tuple[str, Markup]] = []
     cut = False
@@ -36,6 +36,12 @@ def learning_plots(comparison: Comparison, ranking: Ranking, t: Words) -> tuple[
         axis = plots.Axis(t(name), show, from_zero=True, clock=holds)
         made.append((t(key), plots.line_plot(series, axis, bits, f"{t('axis_bits')} {t(key)}")))
     return made, cut
+
+
+def _comparing(comparison: Comparison, ranking: Ranking) -> list[Row]:
+    """The ranked rows, and those that stand apart although their bits per byte compare: they took more time, say."""
+    first = ranking.ranked[0] if ranking.ranked else None
+    return [*ranking.ranked, *(row for row, _ in ranking.apart if first is not None and comparable(comparison, row, first))]
 
 
 def _series(comparison: Comparison, row: Row, slot: int, at: Callable[[Point], float | None], holds: bool) -> list[plots.Series]:
@@ -68,7 +74,7 @@ def _bits_per_byte_of_a_nat(comparison: Comparison, row: Row) -> float | None:
 
 
 def tradeoff_plots(comparison: Comparison, ranking: Ranking, t: Words) -> list[tuple[str, Markup]]:
-    """Bits per byte of the ranked rows against training time, generation speed and memory, where two rows or more have both."""
+    """Bits per byte of the rows that compare against training time, generation speed and memory, where two rows or more have both."""
     places = {id(row): index for index, row in enumerate(comparison.rows)}
     bits = plots.Axis(t("axis_bits"), display.bits)
     made = []
@@ -80,7 +86,7 @@ def tradeoff_plots(comparison: Comparison, ranking: Ranking, t: Words) -> list[t
     for key, name, value, show, better in kinds:
         points = [
             (row.label, places[id(row)], x, row.bits_per_byte)
-            for row in ranking.ranked
+            for row in _comparing(comparison, ranking)
             if (x := value(row)) and math.isfinite(x) and row.bits_per_byte is not None and math.isfinite(row.bits_per_byte)
         ]
         if len(points) < 2:

@@ -1,7 +1,8 @@
 """Plots as plain SVG: bars, curves and scatters that need no library, no network and no script.
 
 Colours are CSS variables `--s0` … `--s7` that the page sets for light and dark (`PALETTE`); a family is told by its colour, its
-mark and its label together, never by colour alone. All text passes `_escaped`: a label may hold anything.
+mark and its label together, never by colour alone. The ninth to the sixteenth have the same colours and hollow marks. All text passes
+`_escaped`: a label may hold anything.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from bimo.evaluation import display
+from bimo.evaluation.labels import LINE, Name, Placer, spread, wrapped
 from bimo.evaluation.metrics import Interval
 from bimo.evaluation.ticks import log_ticks, ticks
 
@@ -22,12 +24,13 @@ PALETTE: dict[str, tuple[str, ...]] = {
     "light": ("#1f4e79", "#b0350b", "#2a8c82", "#9a5fb5", "#b07f0a", "#5d6470", "#7d1f35", "#3f6212"),
     "dark": ("#7fb2ea", "#ef7d3f", "#8fe0cf", "#b184d6", "#e8c04f", "#8f949c", "#e05a6d", "#a3c76d"),
 }
-SLOTS = len(PALETTE["light"])
+COLOURS = len(PALETTE["light"])
+SLOTS = 2 * COLOURS
 WIDTH, HEIGHT = 440, 290
 NARROW = 330  # three abreast
-_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 104, 26, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 108, 26, 42
+_NAME_COLUMNS = 15  # of a line's name beside its end
 _DASHES = ("", "7 3", "10 3 2 3", "14 4", "4 3", "10 3 2 3 2 3", "6 6", "2 2")
-_PLACES = (("start", 10, 4), ("end", -10, 4), ("middle", 0, -11), ("middle", 0, 19), ("start", 8, 19), ("end", -8, 19), ("start", 8, -10))
 _MARKS = (  # drawn in a square of ±1 about the origin
     "M-1,0a1,1 0 1,0 2,0a1,1 0 1,0 -2,0Z",  # circle
     "M-.9,-.9H.9V.9H-.9Z",  # square
@@ -100,11 +103,21 @@ def _n(value: float) -> str:
     return f"{value:.1f}".rstrip("0").rstrip(".")
 
 
+def ink(slot: int) -> str:
+    """The class of a slot's colour, and whether it is one of those with hollow marks.
+
+    >>> ink(3), ink(11)
+    ('s3', 's11 hollow')
+    """
+    slot %= SLOTS
+    return f"s{slot}" + " hollow" * (slot >= COLOURS)
+
+
 def mark(x: float, y: float, slot: int, title: str = "", size: float = 4.6) -> str:
     """One mark with its tooltip."""
     inner = f"<title>{_escaped(title)}</title>" if title else ""
     place = f"translate({_n(x)} {_n(y)}) scale({size})"
-    return f'<g class="mark s{slot % SLOTS}" transform="{place}"><path d="{_MARKS[slot % SLOTS]}"/>{inner}</g>'
+    return f'<g class="mark {ink(slot)}" transform="{place}"><path d="{_MARKS[slot % COLOURS]}"/>{inner}</g>'
 
 
 def swatch(slot: int) -> Markup:
@@ -121,12 +134,12 @@ def bar(value: float, longest: float, slot: int, interval: Interval | None = Non
         whisker = f'<line class="halo" x1="{low:.2f}%" x2="{high:.2f}%" y1="50%" y2="50%"/>'
         whisker += f'<line class="whisker" x1="{low:.2f}%" x2="{high:.2f}%" y1="50%" y2="50%"/>'
         whisker += "".join(f'<line class="whisker" x1="{x:.2f}%" x2="{x:.2f}%" y1="30%" y2="70%"/>' for x in (low, high))
-    filled = f'<rect class="s{slot % SLOTS}" width="{share:.2f}%" height="100%" rx="1"/>'
+    filled = f'<rect class="{ink(slot)}" width="{share:.2f}%" height="100%" rx="1"/>'
     return Markup(f'<svg class="bar" width="100%" height="18" aria-hidden="true">{filled}{whisker}</svg>')
 
 
 def _frame(x: _Scale, y: _Scale, x_axis: Axis, y_axis: Axis) -> str:
-    bottom, end = HEIGHT - _BOTTOM, x.end
+    bottom, end = y.start, x.end
     parts = [f'<text class="name" x="0" y="11">{_escaped(y_axis.label)}</text>']
     for value in y.ticks:
         at = y(value)
@@ -136,35 +149,19 @@ def _frame(x: _Scale, y: _Scale, x_axis: Axis, y_axis: Axis) -> str:
     free = -math.inf
     for value in x.ticks:
         at, said = x(value), display.tick(x_axis.show(value))
-        parts.append(f'<line class="axis" x1="{_n(at)}" x2="{_n(at)}" y1="{bottom}" y2="{bottom + 4}"/>')
-        half = display.width(said) * 3.4
+        parts.append(f'<line class="axis" x1="{_n(at)}" x2="{_n(at)}" y1="{_n(bottom)}" y2="{_n(bottom + 4)}"/>')
+        half = display.width(said) * 3.9
         if at - half > free:
-            parts.append(f'<text class="tick" x="{_n(at)}" y="{bottom + 17}" text-anchor="middle">{_escaped(said)}</text>')
-            free = at + half + 4
-    parts.append(f'<line class="axis" x1="{_LEFT}" x2="{_n(end)}" y1="{bottom}" y2="{bottom}"/>')
-    parts.append(f'<text class="name" x="{_n(end)}" y="{HEIGHT - 5}" text-anchor="end">{_escaped(x_axis.label)}</text>')
+            parts.append(f'<text class="tick" x="{_n(at)}" y="{_n(bottom + 17)}" text-anchor="middle">{_escaped(said)}</text>')
+            free = at + half + 5
+    parts.append(f'<line class="axis" x1="{_LEFT}" x2="{_n(end)}" y1="{_n(bottom)}" y2="{_n(bottom)}"/>')
+    parts.append(f'<text class="name" x="{_n(end)}" y="{_n(bottom + _BOTTOM - 5)}" text-anchor="end">{_escaped(x_axis.label)}</text>')
     return "".join(parts)
 
 
-def _svg(inner: str, described: str, wide: int = WIDTH) -> Markup:
+def _svg(inner: str, described: str, wide: int = WIDTH, high: float = HEIGHT) -> Markup:
     said = _escaped(described)
-    return Markup(f'<svg class="plot" viewBox="0 0 {wide} {HEIGHT}" role="img" aria-label="{said}">{inner}</svg>')
-
-
-def _spread(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
-    """Move heights apart by at least `gap`, keeping their order, inside low … high as far as they fit."""
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    placed = [0.0] * len(wanted)
-    last = low - gap
-    for i in order:
-        last = placed[i] = max(wanted[i], last + gap)
-    over = last - high
-    if over > 0:
-        limit = high
-        for i in reversed(order):
-            placed[i] = min(placed[i], limit)
-            limit = placed[i] - gap
-    return placed
+    return Markup(f'<svg class="plot" viewBox="0 0 {wide} {_n(high)}" role="img" aria-label="{said}">{inner}</svg>')
 
 
 def clip_height(series: Sequence[Series]) -> tuple[float, bool]:
@@ -182,18 +179,30 @@ def line_plot(series: Sequence[Series], x_axis: Axis, y_axis: Axis, described: s
     if not series:
         return Markup("")
     top, _ = clip_height(series)
+    named = [s for s in series if not s.pale]
+    names = [wrapped(s.label, _NAME_COLUMNS) for s in named]
+    bottom = max(float(HEIGHT - _BOTTOM), _TOP + sum(LINE * len(lines) + 3 for lines in names))  # the more names, the higher
     x = _scale([p[0] for s in series for p in s.points], x_axis, _LEFT, WIDTH - _RIGHT, 6)
-    y = _scale([min(p[1], top) for s in series for p in s.points], y_axis, HEIGHT - _BOTTOM, _TOP, 5)
+    y = _scale([min(p[1], top) for s in series for p in s.points], y_axis, bottom, _TOP, 5)
     parts = [_frame(x, y, x_axis, y_axis)]
     parts += [_line(s, x, y, x_axis, y_axis) for s in sorted(series, key=lambda s: not s.pale)]
-    named = [s for s in series if not s.pale]
     ends = [max(y(s.points[-1][1]), _TOP) for s in named]
-    for s, at, end in zip(named, _spread(ends, 15, _TOP + 4, HEIGHT - _BOTTOM - 2), ends, strict=True):
+    places = spread(ends, [LINE * len(lines) + 3 for lines in names], _TOP - 6, bottom + 4)
+    for s, lines, at, end in zip(named, names, places, ends, strict=True):
         left = WIDTH - _RIGHT if s.held else x(s.points[-1][0])
-        parts.append(f'<line class="lead" x1="{_n(left + 6)}" y1="{_n(end)}" x2="{WIDTH - _RIGHT + 12}" y2="{_n(at)}"/>')
-        label = f"{_escaped(display.shorten(s.label, 12))}<title>{_escaped(s.label)}</title>"
-        parts.append(f'<text class="label s{s.slot % SLOTS}" x="{WIDTH - _RIGHT + 15}" y="{_n(at + 4)}">{label}</text>')
-    return _svg("".join(parts), described)
+        parts.append(f'<line class="lead" x1="{_n(left + 6)}" y1="{_n(end)}" x2="{WIDTH - _RIGHT + 8}" y2="{_n(at)}"/>')
+        first = at - LINE * (len(lines) - 1) / 2 + 4
+        parts.append(_name(Name(lines, WIDTH - _RIGHT + 11, first, "start", False), s.slot, s.label))
+    return _svg("".join(parts), described, WIDTH, bottom + _BOTTOM)
+
+
+def _name(name: Name, slot: int, whole: str) -> str:
+    """A name in its lines, whole in its tooltip."""
+    title = f"<title>{_escaped(whole)}</title>" if " ".join(name.lines) != whole else ""
+    said = _escaped(name.lines[0])
+    said += "".join(f'<tspan x="{_n(name.x)}" dy="{LINE:g}">{_escaped(line)}</tspan>' for line in name.lines[1:])
+    anchor = f' text-anchor="{name.anchor}"' if name.anchor != "start" else ""
+    return f'<text class="label s{slot % SLOTS}" x="{_n(name.x)}" y="{_n(name.y)}"{anchor}>{said}{title}</text>'
 
 
 def _drawable(point: tuple[float, float], x_axis: Axis) -> bool:
@@ -201,7 +210,7 @@ def _drawable(point: tuple[float, float], x_axis: Axis) -> bool:
 
 
 def _line(s: Series, x: _Scale, y: _Scale, x_axis: Axis, y_axis: Axis) -> str:
-    slot = s.slot % SLOTS
+    slot, dashes = s.slot % SLOTS, _DASHES[s.slot % COLOURS]
     points = _clipped(s.points, y.high)
     drawn = "M" + "L".join(f"{_n(x(a))},{_n(y(b))}" for a, b in points) if points else ""
     if s.pale:
@@ -211,12 +220,12 @@ def _line(s: Series, x: _Scale, y: _Scale, x_axis: Axis, y_axis: Axis) -> str:
         a, b = s.points[-1]
         parts.append(f'<path class="line held s{slot}" d="M{_n(x(a))},{_n(y(b))}H{x.end:g}"/>')
     elif len(points) > 1:
-        dash = f' stroke-dasharray="{_DASHES[slot]}"' if _DASHES[slot] else ""
+        dash = f' stroke-dasharray="{dashes}"' if dashes else ""
         parts.append(f'<path class="line s{slot}" d="{drawn}"{dash}/>')
     for a, b in s.points if len(s.points) <= 24 else s.points[-1:]:
         if b <= y.high:
             last = a == s.points[-1][0]
-            parts.append(mark(x(a), y(b), slot, f"{s.label}\n{x_axis.show(a)} · {y_axis.show(b)}", 4.6 if last else 2.4))
+            parts.append(mark(x(a), y(b), s.slot, f"{s.label}\n{x_axis.show(a)} · {y_axis.show(b)}", 4.6 if last else 2.4))
     return "".join(parts)
 
 
@@ -247,7 +256,10 @@ def pareto(points: Sequence[tuple[float, float]], x_better: int) -> list[tuple[f
 
 
 def scatter_plot(points: Sequence[tuple[str, int, float, float]], x_axis: Axis, y_axis: Axis, x_better: int, described: str) -> Markup:
-    """Models (label, slot, x, y) as marks with their names beside them, and the line of those that none beats."""
+    """Models (label, slot, x, y) as marks with their names beside them, and the line of those that none beats.
+
+    A name for which there is no room is left out; the mark's tooltip, and the page's legend where there are many, tell it.
+    """
     drawn = [p for p in points if _drawable((p[2], p[3]), x_axis)]
     if not drawn:
         return Markup("")
@@ -258,26 +270,16 @@ def scatter_plot(points: Sequence[tuple[str, int, float, float]], x_axis: Axis, 
     front = pareto([(p[2], p[3]) for p in drawn], x_better)
     if len(front) > 1:
         parts.append('<path class="front" d="M' + "L".join(f"{_n(x(a))},{_n(y(b))}" for a, b in front) + '"/>')
-    taken = [(x(p[2]) - 7, y(p[3]) - 7, x(p[2]) + 7, y(p[3]) + 7) for p in drawn]
-    for label, slot, a, b in drawn:
+    marks = [(x(p[2]) - 7, y(p[3]) - 7, x(p[2]) + 7, y(p[3]) + 7) for p in drawn]
+    placer = Placer((_LEFT, _TOP - 14, NARROW, HEIGHT - _BOTTOM), marks)
+    best = set(front)
+    for label, slot, a, b in sorted(drawn, key=lambda p: (p[2], p[3]) not in best):  # the best are named first
+        name = placer.place(label, x(a), y(b))
+        if name is not None and name.far:
+            near = name.x + (3 if name.anchor == "end" else -3)
+            middle = name.y - 4 + LINE * (len(name.lines) - 1) / 2
+            parts.append(f'<line class="lead" x1="{_n(x(a))}" y1="{_n(y(b))}" x2="{_n(near)}" y2="{_n(middle)}"/>')
         parts.append(mark(x(a), y(b), slot, f"{label}\n{x_axis.show(a)} · {y_axis.show(b)}", 5.4))
-        parts.append(_label(label, slot, x(a), y(b), taken))
+        if name is not None:
+            parts.append(_name(name, slot, label))
     return _svg("".join(parts), described, NARROW)
-
-
-def _label(label: str, slot: int, at_x: float, at_y: float, taken: list[tuple[float, float, float, float]]) -> str:
-    """A name beside its mark, at the first of some places where it touches nothing."""
-    said = display.shorten(label, 18)
-    wide = display.width(said) * 7.0
-    chosen, box = _PLACES[0], (0.0, 0.0, 0.0, 0.0)
-    for place in _PLACES:
-        anchor, dx, dy = place
-        left = at_x + dx - (wide if anchor == "end" else wide / 2 if anchor == "middle" else 0)
-        box = (left, at_y + dy - 11, left + wide, at_y + dy + 3)
-        inside = box[0] >= _LEFT and box[2] <= NARROW and box[1] >= _TOP - 12 and box[3] <= HEIGHT - _BOTTOM
-        if inside and not any(box[0] < t[2] and box[2] > t[0] and box[1] < t[3] and box[3] > t[1] for t in taken):
-            chosen = place
-            break
-    taken.append(box)
-    anchor, dx, dy = chosen
-    return f'<text class="label s{slot % SLOTS}" x="{_n(at_x + dx)}" y="{_n(at_y + dy)}" text-anchor="{anchor}">{_escaped(said)}</text>'

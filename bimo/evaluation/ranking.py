@@ -52,6 +52,16 @@ def _group_key(comparison: Comparison, row: Row) -> tuple[str, str, int | None]:
     return row.kind, _tokenizer_name(comparison.tokenizer_of(row)) if lossy else "", row.bytes
 
 
+def comparable(comparison: Comparison, one: Row, other: Row) -> bool:
+    """Whether the bits per byte of two rows compare: of one kind and one text, and under one tokenizer where that loses bytes."""
+    return _group_key(comparison, one) == _group_key(comparison, other)
+
+
+def over_time(row: Row) -> bool:
+    """Whether a row stands apart because it took more time than the budget gives: a hybrid's time includes its parts'."""
+    return bool(row.apart and row.used_seconds and row.budget_seconds and row.used_seconds > row.budget_seconds)
+
+
 def rank(comparison: Comparison) -> Ranking:
     """Rank what may be ranked. The group that is ranked is of the strictest kind, then the largest; all else stands apart."""
     result = Ranking()
@@ -74,14 +84,15 @@ def rank(comparison: Comparison) -> Ranking:
     return result
 
 
-def _paired(ours: Row, theirs: Row) -> Interval | None:
-    if not ours.unit_nats or not theirs.unit_nats:
+def paired(comparison: Comparison, ours: Row, theirs: Row) -> Interval | None:
+    """By what share `ours` needs fewer nats than `theirs`; None where there are too few units to draw again."""
+    if len(comparison.unit_bytes) < FEWEST_UNITS or not ours.unit_nats or not theirs.unit_nats:
         return None
-    return paired_bootstrap(_known(ours.unit_nats), _known(theirs.unit_nats))
+    return paired_bootstrap(known(ours.unit_nats), known(theirs.unit_nats))
 
 
-def _known(values: list[Real]) -> list[float]:
-    """Nulls (infinity, once read from JSON) as NaN: no interval then."""
+def known(values: list[Real]) -> list[float]:
+    """Nats of units, nulls (infinity, once read from JSON) as NaN: no interval then."""
     return [math.nan if v is None else v for v in values]
 
 
@@ -90,25 +101,23 @@ def _find_level(comparison: Comparison, result: Ranking) -> None:
     result.level = [best]
     if not math.isfinite(_bits(best)):
         return
-    paired = len(comparison.unit_bytes) >= FEWEST_UNITS
     for row in result.ranked[1:]:
-        interval = _paired(best, row) if paired else None
+        interval = paired(comparison, best, row)
         saved = 1 - _bits(best) / _bits(row) if math.isfinite(_bits(row)) else 1.0
         if interval.holds_zero if interval else saved < TOO_CLOSE:
             result.level.append(row)
             result.by_interval = interval is not None
         else:
             break
-    second = result.next
-    if paired and second:
-        result.lead = _paired(best, second)
+    if result.next:
+        result.lead = paired(comparison, best, result.next)
 
 
 def row_interval(comparison: Comparison, row: Row) -> Interval | None:
     """The bootstrap interval of a row's bits per byte, where its units are known and enough."""
     if not row.unit_nats or len(row.unit_nats) < FEWEST_UNITS or not math.isfinite(_bits(row)):
         return None
-    return bootstrap_interval(_known(row.unit_nats), comparison.unit_bytes)
+    return bootstrap_interval(known(row.unit_nats), comparison.unit_bytes)
 
 
 def one_tokenizer(comparison: Comparison) -> bool:

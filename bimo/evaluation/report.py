@@ -9,11 +9,10 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import math
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import jinja2
 from markupsafe import Markup, escape
@@ -21,16 +20,20 @@ from markupsafe import Markup, escape
 from bimo.core import store
 from bimo.core.recipe import DocumentMode
 from bimo.evaluation import display, plots
+from bimo.evaluation.bars import bars
 from bimo.evaluation.figures import learning_plots, tradeoff_plots
-from bimo.evaluation.ranking import Ranking, rank, row_interval
+from bimo.evaluation.mixtures import mixtures
+from bimo.evaluation.ranking import rank, row_interval
 from bimo.evaluation.results import Comparison, Machine, Row
-from bimo.evaluation.tables import COLUMNS, Line, footnotes, lines
-from bimo.evaluation.verdict import caveats, verdict
+from bimo.evaluation.strips import strips
+from bimo.evaluation.tables import COLUMNS, footnotes, lines
+from bimo.evaluation.verdict import answer, caveats
 from bimo.evaluation.wording import words
+from bimo.evaluation.writing import writing
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_LONGEST_SAMPLE = 1500  # characters; what is cut off is counted on the page
 _LONGEST_LABEL = 60  # columns
+_LEGEND_FROM = 7  # models: a plot of so many may have no room for all their names
 Words = Callable[..., str]
 
 
@@ -49,6 +52,7 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
     single = len(rows) == 1
     curves, cut = learning_plots(comparison, ranking, t)
     table = lines(comparison, lang)
+    answered, later = answer(comparison, lang)
     script = _source("page.js")
     page = _environment().get_template("page.html.jinja")
     return page.render(
@@ -56,6 +60,7 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
         html_lang="zh-CN" if lang == "zh" else "en",
         palette=plots.PALETTE,
         slots=plots.SLOTS,
+        colours=plots.COLOURS,
         swatch=plots.swatch,
         listed=_listed,
         unbroken=_unbroken,
@@ -64,12 +69,13 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
         script=Markup(script),
         script_hash=Markup("sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
         single=single,
-        answer=verdict(comparison, lang),
+        answer=answered,
+        later=later,
         caveats=caveats(comparison, lang),
         facts=_facts(comparison, t),
         key=_key_figures(comparison.rows[0], t) if single else [],
         key_notes=_key_notes(comparison, lang) if single else [],
-        bars=_bars(comparison, ranking, table, t),
+        bars=bars(comparison, ranking, table, t),
         whiskers=any(row_interval(comparison, row) for row in ranking.ranked),
         stamp=t("budgeted") if comparison.rows and all(r.budgeted for r in comparison.rows if not r.error) else "",
         heads=[t(column.key) for column in COLUMNS],
@@ -80,13 +86,16 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
         cut=cut,
         counted=any(len(row.curve) <= 1 and not row.error for _, row in rows),
         tradeoffs=[] if single else tradeoff_plots(comparison, ranking, t),
-        samples=[{"label": r.label, "slot": i % plots.SLOTS, **_samples(r, t)} for i, r in rows if r.samples],
-        plans=[part for i, r in rows if (part := {"label": r.label, "slot": i % plots.SLOTS, "entries": _plan(r, t)})["entries"]],
+        legend=[(line.row.label, line.index) for line in table if not line.row.error] if len(table) >= _LEGEND_FROM else [],
+        hybrids=mixtures(comparison, t),
+        surprise=strips(comparison, table, t),
+        writing=writing(comparison, t),
+        plans=[part for i, r in rows if (part := {"label": r.label, "slot": i, "entries": _plan(r, t)})["entries"]],
         text=comparison.text,
         mode=t(f"mode_{comparison.text.documents}") if comparison.text.documents in get_args(DocumentMode) else "",
         splits=_splits(comparison, t),
         notices=[*comparison.notices, *(f"{r.label}{t('colon')}{notice}" for _, r in rows for notice in r.notices)],
-        recipes=[{"label": r.label, "slot": i % plots.SLOTS, "recipe": r.recipe} for i, r in rows if r.recipe],
+        recipes=[{"label": r.label, "slot": i, "recipe": r.recipe} for i, r in rows if r.recipe],
         command=comparison.command,
         machine=comparison.machine,
         machine_line=_machine_line(comparison, t),
@@ -194,54 +203,6 @@ def _key_notes(comparison: Comparison, lang: str) -> list[str]:
     t = words(lang)
     span = [t("bars") + t("interval", low=display.bits(interval.low), high=display.bits(interval.high))] if interval else []
     return [*span, *line.marks, *([line.reason] if line.reason else []), *footnotes(comparison, lang)]
-
-
-def _bars(comparison: Comparison, ranking: Ranking, table: list[Line], t: Words) -> list[dict[str, Any]]:
-    """The ranked rows, then those that stand apart. One scale, so that only what compares has a bar; infinity has none."""
-    shown = [*ranking.ranked, *(row for row, why in ranking.apart if why == "asked")]
-    intervals = {id(row): row_interval(comparison, row) for row in shown}
-    finite = [row.bits_per_byte for row in shown if row.bits_per_byte is not None and math.isfinite(row.bits_per_byte)]
-    longest = max([*finite, *(i.high for i in intervals.values() if i)], default=1.0)
-    places = {id(row): index for index, row in enumerate(comparison.rows)}
-    reasons = {id(line.row): line.reason for line in table}
-
-    def bar(row: Row) -> dict[str, Any]:
-        value, slot = row.bits_per_byte, places[id(row)]
-        compares = id(row) in intervals and value is not None and math.isfinite(value)
-        drawn = plots.bar(value, longest, slot, intervals[id(row)]) if compares and value is not None else ""
-        return {
-            "label": row.label,
-            "swatch": plots.swatch(slot),
-            "svg": drawn,
-            "value": display.bits(value),
-            "more": _more(value, ranking, row, t),
-            "best": len(ranking.ranked) > 1 and any(row is other for other in ranking.level),
-            "why": reasons[id(row)],
-        }
-
-    parts = [{"head": "", "rows": [bar(row) for row in ranking.ranked]}]
-    if ranking.apart:
-        parts.append({"head": t("apart"), "rows": [bar(row) for row, _ in ranking.apart]})
-    return parts
-
-
-def _more(value: float | None, ranking: Ranking, row: Row, t: Words) -> str:
-    """How much more than the best a ranked row needs."""
-    best = ranking.best.bits_per_byte if ranking.best else None
-    if value is None or not best or not math.isfinite(value) or row is ranking.best or not any(row is other for other in ranking.ranked):
-        return ""
-    return "+" + t("percent", n=f"{100 * (value / best - 1):.1f}")
-
-
-def _samples(row: Row, t: Words) -> dict[str, Any]:
-    samples = []
-    for sample in row.samples:
-        over = len(sample.continuation) - _LONGEST_SAMPLE
-        more = t("cut_sample", n=f"{over:,}") if over > 0 else ""
-        samples.append({"prompt": sample.prompt, "text": sample.continuation[:_LONGEST_SAMPLE], "more": more, "settings": sample.settings})
-    known = [(name, value) for name, value in row.measures.items() if value is not None]
-    named = [f"{t(name) if name in ('distinct_1', 'distinct_2', 'repetition_4') else name} {value:.2f}" for name, value in known]
-    return {"samples": samples, "measures": " · ".join(named)}
 
 
 def _plan(row: Row, t: Words) -> list[dict[str, str]]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bimo.evaluation import display
-from bimo.evaluation.ranking import Ranking, one_tokenizer, rank
+from bimo.evaluation.hybrids import gain_said, gains, weights_said
+from bimo.evaluation.ranking import Ranking, one_tokenizer, over_time, rank
 from bimo.evaluation.results import Comparison, Row
 from bimo.evaluation.wording import words
 
@@ -49,13 +50,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One model of the table; `marks` are words beside its name, `reason` says why it is not ranked or has no figures."""
+    """One model of the table; `marks` are words beside its name, `reason` says why it is not ranked or has no figures.
+
+    mixed: of a hybrid, its weights and what it gains.
+    """
 
     row: Row
     index: int  # of the row in the comparison
     cells: tuple[Cell, ...]
     marks: tuple[str, ...] = ()
     reason: str = ""
+    mixed: str = ""
+
+    @property
+    def said(self) -> str:
+        """All that is to be known beside its figures, in one line."""
+        return "; ".join(part for part in (*self.marks, self.reason, self.mixed) if part)
 
 
 def lines(comparison: Comparison, lang: str = "en") -> list[Line]:
@@ -67,14 +77,16 @@ def lines(comparison: Comparison, lang: str = "en") -> list[Line]:
     best = [_best_rows(comparison, ranking, column) for column in COLUMNS]
     mixed = len({row.budgeted for row in comparison.rows}) > 1
     places = {id(row): index for index, row in enumerate(comparison.rows)}
+    mixtures = {gain.index: t("colon").join(p for p in (weights_said(gain, t), gain_said(gain, t)) if p) for gain in gains(comparison)}
     ordered = [*ranking.ranked, *(row for row, _ in ranking.apart), *ranking.failed]
     return [
         Line(
             row,
             places[id(row)],
             tuple(Cell(c.show(c.value(row)), id(row) in winners) for c, winners in zip(COLUMNS, best, strict=True)),
-            _marks(row, mixed, kind_said={id(r) for r, why in ranking.apart if why == "kind"}, t=t),
+            _marks(row, mixed, told={id(r) for r, why in ranking.apart if why == "kind"}, t=t),
             reasons.get(id(row), ""),
+            mixtures.get(places[id(row)], ""),
         )
         for row in ordered
     ]
@@ -99,21 +111,23 @@ def _best_rows(comparison: Comparison, ranking: Ranking, column: Column) -> set[
 
 
 def _reason(row: Row, why: str, t: Callable[..., str]) -> str:
+    if why == "asked" and over_time(row):
+        return t("apart_time", time=display.seconds(row.used_seconds), given=display.seconds(row.budget_seconds))
     if why == "asked":
         return display.visible(row.apart or "")
-    return t("apart_kind", kind=_kind(row, t)) if why == "kind" else t(f"apart_{why}")
+    return t("apart_kind", kind=kind_said(row, t)) if why == "kind" else t(f"apart_{why}")
 
 
-def _kind(row: Row, t: Callable[..., str]) -> str:
+def kind_said(row: Row, t: Callable[..., str]) -> str:
     """What its score is; an ELBO is a bound of one sample."""
     more = row.score_samples is not None and row.score_samples > 1
     return t("kind_samples", n=f"{row.score_samples:,}") if more else t(f"kind_{row.kind}")
 
 
-def _marks(row: Row, mixed: bool, kind_said: set[int], t: Callable[..., str]) -> tuple[str, ...]:
+def _marks(row: Row, mixed: bool, told: set[int], t: Callable[..., str]) -> tuple[str, ...]:
     marks = []
-    if row.kind != "exact" and row.error is None and id(row) not in kind_said:
-        marks.append(_kind(row, t))
+    if row.kind != "exact" and row.error is None and id(row) not in told:
+        marks.append(kind_said(row, t))
     if row.budgeted and mixed:
         marks.append(t("budgeted"))
     if row.capped:
@@ -170,8 +184,8 @@ class _TerminalTable:
             name, quiet = display.shorten(line.row.label, 24), "dim" if line.reason else ""
             cells = [Text(c.text + ("*" if c.best else " "), style="bold green" if c.best else quiet) for c in line.cells]
             table.add_row(Text(name, style=quiet or ("bold" if line.cells[0].best else "")), *cells)
-            if said := [part for part in (*line.marks, line.reason) if part]:
-                notes.append(Text(f"{name}: {'; '.join(said)}", style="red" if line.row.error else "dim"))
+            if line.said:
+                notes.append(Text(f"{name}: {line.said}", style="red" if line.row.error else "dim"))
         yield table
         notes += [Text(note, style="dim") for note in self.notes]
         if notes:
@@ -206,8 +220,7 @@ def markdown_table(comparison: Comparison, lang: str = "en") -> str:
         label = _markdown_cell(line.row.label)
         cells = [f"**{c.text}**" if c.best else c.text for c in line.cells]
         out.append("| " + " | ".join([f"**{label}**" if line.cells[0].best else label, *cells]) + " |")
-        said = [part for part in (*line.marks, line.reason) if part]
-        if said:
-            notes.append(f"{label}{t('colon')}{_markdown_cell('; '.join(said))}")
+        if line.said:
+            notes.append(f"{label}{t('colon')}{_markdown_cell(line.said)}")
     notes += [_markdown_cell(note) for note in footnotes(comparison, lang)]
     return "\n".join([*out, "", *(f"- {note}" for note in notes)]).rstrip() + "\n"

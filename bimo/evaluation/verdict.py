@@ -8,7 +8,8 @@ from collections.abc import Callable
 from bimo.core.budget import Budget
 from bimo.core.errors import RecipeError
 from bimo.evaluation import display
-from bimo.evaluation.ranking import FEWEST_UNITS, Ranking, rank
+from bimo.evaluation.metrics import Interval
+from bimo.evaluation.ranking import FEWEST_UNITS, TOO_CLOSE, Ranking, comparable, over_time, paired, rank
 from bimo.evaluation.results import Comparison, Row
 from bimo.evaluation.wording import words
 
@@ -16,11 +17,16 @@ _NUMBERS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight", 
 
 
 def verdict(comparison: Comparison, lang: str = "en") -> str:
-    """Who won and by how much, in one or two sentences of plain text; ties are said, kinds never mixed."""
+    """Who won and by how much, in a few sentences of plain text; ties are said, kinds never mixed, what took more time comes last."""
+    return " ".join(filter(None, answer(comparison, lang))) if lang == "en" else "".join(answer(comparison, lang))
+
+
+def answer(comparison: Comparison, lang: str = "en") -> tuple[str, str]:
+    """The verdict in two: within the budget, and what is surely better with more time ("" where nothing is)."""
     t = words(lang)
     ranking = rank(comparison)
     sentence = _opening(comparison, lang, t) + _finding(comparison, ranking, lang, t)
-    return sentence[0].upper() + sentence[1:]
+    return sentence[0].upper() + sentence[1:], _with_more_time(comparison, ranking, lang, t)
 
 
 def _named(row: Row) -> str:
@@ -87,8 +93,31 @@ def _finding(comparison: Comparison, ranking: Ranking, lang: str, t: Callable[..
     saved = 1 - best.bits_per_byte / second.bits_per_byte
     interval = ""
     if ranking.lead:
-        interval = t("interval", low=display.percent(ranking.lead.low)[:-2], high=_saved(ranking.lead.high, lang))
+        interval = _interval(ranking.lead, lang, t)
     return said + t("fewer", saved=_saved(saved, lang), next=_named(second), interval=interval)
+
+
+def _interval(found: Interval, lang: str, t: Callable[..., str]) -> str:
+    return t("interval", low=display.percent(found.low)[:-2], high=_saved(found.high, lang))
+
+
+def _with_more_time(comparison: Comparison, ranking: Ranking, lang: str, t: Callable[..., str]) -> str:
+    """The best of what took more time than the budget, where it is surely better than the winner; else nothing."""
+    best = ranking.best
+    if best is None or best.bits_per_byte is None or not math.isfinite(best.bits_per_byte):
+        return ""
+    found = [row for row, _ in ranking.apart if over_time(row) and comparable(comparison, row, best)]
+    first = min(found, key=lambda row: row.bits_per_byte or math.inf, default=None)
+    if first is None or first.bits_per_byte is None or first.bits_per_byte >= best.bits_per_byte:
+        return ""
+    lead, saved = paired(comparison, first, best), 1 - first.bits_per_byte / best.bits_per_byte
+    if lead.holds_zero if lead else saved < TOO_CLOSE:
+        return ""
+    return t(
+        "more_time", best=_named(first), time=display.seconds(first.used_seconds).replace(" ", "\u00a0"),
+        bits=display.bits(first.bits_per_byte, _decimals(ranking)), saved=_saved(saved, lang), than=_named(best),
+        interval=_interval(lead, lang, t) if lead else "",
+    )  # fmt: skip
 
 
 def _decimals(ranking: Ranking) -> int:

@@ -132,4 +132,4 @@ def test_inks_stand_off_the_paper_and_the_first_six_apart_without_red_green_visi
         assert (light + 0.05) / (dark + 0.05) >= 3.0, colour
     for a, b in itertools.combinations(plots.PALETTE[ground][:6], 2):
         assert math.dist(seen_without_green(a), seen_without_green(b)) > 0.12, (a, b)
-    assert len(set(plots._MARKS)) == plots.SLOTS == len(set(plots.PALETTE[ground]))
+    assert len(set(plots._MARKS)) == plots.COLOURS == len(set(plots.PALETTE[ground]))

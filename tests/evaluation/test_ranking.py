@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 
 from bimo.core.errors import RecipeError, UserError
 from bimo.evaluation.ranking import rank, row_interval
 from bimo.evaluation.results import Comparison, Row, TextFacts, TokenizerFacts
-from bimo.evaluation.verdict import budget, caveats, verdict
-from tests.evaluation.example import comparison, row
+from bimo.evaluation.tables import lines
+from bimo.evaluation.verdict import answer, budget, caveats, verdict
+from tests.evaluation.example import comparison, large, row
 
 
 def named(rows: list[Row]) -> list[str]:
@@ -70,6 +72,59 @@ def test_ties_are_said_by_interval_or_by_closeness():
     assert "are level at 2.400–2.404" in close
     assert "less than half a percent" in close
     assert "wins" in verdict(comparison([plain("A", 2.40), plain("B", 2.44)], unit_bytes=[]))
+
+
+def test_a_hybrid_wins_like_any_other_and_what_took_more_time_comes_after():
+    c = large()
+    said = verdict(c).replace("\u00a0", " ")
+    assert "the 5-gram + Transformer wins: 1.99 bits per byte" in said
+    assert "the next, the Transformer + cache" in said
+    later = (
+        "With more time (9 min 43 s, its parts included) the 5-gram + Transformer + LSTM + cache comes to 1.90, 4.8 % fewer than the 5-gram"
+    )
+    assert f". {later}" in said
+    assert "Transformer (95 % interval" in said.split(later)[1]
+    assert answer(c)[1].replace("\u00a0", " ").startswith(later)
+    chinese = verdict(c, "zh").replace("\u00a0", " ")
+    assert "5-gram + Transformer 胜出" in chinese
+    assert (
+        "。若给更多时间（连同各部分共 9 min 43 s），5-gram + Transformer + LSTM + cache 可达 1.90，比 5-gram + Transformer 少 4.8%"
+        in chinese
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"unit_nats": None, "bits_per_byte": 2.1},  # worse than the winner
+        {"unit_nats": None, "bits_per_byte": 1.992},  # too little to call
+        {"kind": "bound"},
+        {"bits_per_byte": math.inf},
+        {"used_seconds": 290.0, "apart": "asked for"},  # it stands apart for another reason
+    ],
+)
+def test_what_is_not_surely_better_with_more_time_is_not_named(change):
+    c = large()
+    for name, value in change.items():
+        setattr(c.rows[9], name, value)
+    assert answer(c)[1] == ""
+
+
+def test_a_gain_by_more_time_that_may_be_chance_is_not_named():
+    c = large()
+    best, later = c.rows[7], c.rows[9]
+    noise = random.Random(1)
+    later.unit_nats = [(nats or 0) * (0.998 + noise.gauss(0, 0.05)) for nats in best.unit_nats or []]
+    later.bits_per_byte = (best.bits_per_byte or 0) * 0.98
+    assert answer(c)[1] == ""
+
+
+def test_why_a_hybrid_stands_apart_is_said_in_both_languages():
+    assert (
+        next(line.reason for line in lines(large(), "en") if line.row.apart)
+        == "took 9 min 43 s with its parts, more than the 5 min of the budget"
+    )
+    assert "超过预算 5 min" in next(line.reason for line in lines(large(), "zh") if line.row.apart)
 
 
 def test_infinity_failure_and_nothing_measured():

@@ -15,7 +15,7 @@ from bimo.evaluation.report import render_report, write_report
 from bimo.evaluation.results import Comparison, Point, Row, Sample, Skipped, TextFacts, TokenizerFacts
 from bimo.evaluation.verdict import verdict
 from bimo.evaluation.wording import WORDS
-from tests.evaluation.example import comparison, row
+from tests.evaluation.example import comparison, large, row
 
 VOID = {"meta", "br", "input", "link", "img", "hr"}
 HOSTILE = "</pre><script>alert('x')</script><img src=http://evil.example/x onerror=alert(1)>\x1b[31m\x00\u202eabc\ud800 {{ 7*7 }} "
@@ -161,7 +161,7 @@ def test_every_word_is_there_in_both_languages_with_the_same_fields():
 
 def test_every_word_is_used_and_every_used_word_exists():
     folder = report._TEMPLATES
-    sources = [p for p in folder.parent.glob("*.py") if p.name != "wording.py"]
+    sources = [p for p in folder.parent.glob("*.py") if not p.name.startswith("wording")]
     code = "\n".join(p.read_text(encoding="utf-8") for p in (*sources, *folder.glob("*.jinja")))
     used = set(re.findall(r"\bt\(\"([a-z_0-9]+)\"", code)) | set(re.findall(r"\"((?:col|axis|by|over)_[a-z_]+)\"", code))
     assert used - set(WORDS) == set()
@@ -201,3 +201,52 @@ def test_long_curves_are_thinned_and_keep_their_end():
 def test_unknown_language_is_an_error():
     with pytest.raises(RecipeError, match="unknown language"):
         render_report(comparison(), "fr")
+
+
+def test_ten_rows_with_long_names_are_told_apart_and_told_in_full():
+    page = Page(render_report(large()))
+    labels = [made.label for made in large().rows]
+    legends = [i for i, (tag, a) in enumerate(page.tags) if tag == "ul" and a.get("class") == "legend sans"]
+    assert len(legends) == 2, "below the plots whose names may not all have room"
+    assert all(page.words.count(label) >= 8 for label in labels)
+    assert page.words.index("With more time than the budget") < page.words.index("Not ranked") < page.words.index("The figures")
+    heads = ["Bits per byte", "The figures", "Which hybrid gains what", "How they learned", "What quality costs", "Token by token"]
+    places = [page.words.index(head) for head in [*heads, "What they write"]]
+    assert places == sorted(places)
+    assert len(render_report(large())) < 200_000
+    few = Page(render_report(comparison()))
+    assert not any(a.get("class") == "legend sans" for _, a in few.tags)
+
+
+def test_what_took_more_time_stands_in_the_plots_of_costs():
+    html = render_report(large())
+    titles = re.findall(r"<title>(.*?)</title>", html, re.S)
+    label = "5-gram + Transformer + LSTM + cache"
+    assert f"{label}\n9 min 43 s · 1.898" in titles
+    assert not any(title.startswith("VAE\n") for title in titles), "a bound is drawn beside no exact score"
+
+
+def test_one_prompt_for_all_stands_once():
+    c = large()
+    page = Page(render_report(c))
+    assert page.words.count("Whenever a suite") == 1
+    assert page.words.count("temperature 0.8, seed 0") == 1
+    assert not any(tag == "u" for tag, _ in page.tags)
+    c.rows[0].samples[0].prompt = "Another"
+    page = Page(render_report(c))
+    assert sum(tag == "u" for tag, _ in page.tags) == len(c.rows)
+    c.rows[0].samples[0].continuation = "\n"
+    assert "(nothing: it ended the text at once)" in Page(render_report(c)).words
+
+
+def test_variety_is_a_table_that_says_of_how_many_texts():
+    c = large()
+    said = Page(render_report(c)).words
+    assert "distinct words distinct pairs repeated 4-grams self-BLEU" in said
+    assert "5-gram 0.41 0.83 0.06 0.20" in said
+    assert "Self-BLEU is of 12 short texts each." in said
+    c.rows[1].self_bleu_texts, c.rows[2].measures["self_bleu"] = 4, None
+    said = Page(render_report(c)).words
+    assert "0.23 (4)" in said
+    assert "0.06 –" in said
+    assert "among more texts it is higher" in said
