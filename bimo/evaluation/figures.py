@@ -21,7 +21,7 @@ def learning_plots(comparison: Comparison, ranking: Ranking, t: Words) -> tuple[
 
     Rows of another kind, tokenizer or text than the ranked ones are left out: their heights would not compare.
     """
-    shown = {id(row) for row in (_comparing(comparison, ranking) if ranking.ranked else [row for row, _ in ranking.apart])}
+    shown = {id(row) for row in comparing(comparison, ranking)}
     bits = plots.Axis(t("axis_bits"), display.bits)
     made: list[tuple[str, Markup]] = []
     cut = False
@@ -38,10 +38,13 @@ def learning_plots(comparison: Comparison, ranking: Ranking, t: Words) -> tuple[
     return made, cut
 
 
-def _comparing(comparison: Comparison, ranking: Ranking) -> list[Row]:
-    """The ranked rows, and those that stand apart although their bits per byte compare: they took more time, say."""
-    first = ranking.ranked[0] if ranking.ranked else None
-    return [*ranking.ranked, *(row for row, _ in ranking.apart if first is not None and comparable(comparison, row, first))]
+def comparing(comparison: Comparison, ranking: Ranking) -> list[Row]:
+    """The ranked rows, and those that stand apart although their bits per byte compare: they took more time, say.
+
+    Where nothing is ranked, all that stand apart.
+    """
+    first = ranking.best
+    return [*ranking.ranked, *(row for row, _ in ranking.apart if first is None or comparable(comparison, row, first))]
 
 
 def _series(comparison: Comparison, row: Row, slot: int, at: Callable[[Point], float | None], holds: bool) -> list[plots.Series]:
@@ -86,7 +89,7 @@ def tradeoff_plots(comparison: Comparison, ranking: Ranking, t: Words) -> list[t
     for key, name, value, show, better in kinds:
         points = [
             (row.label, places[id(row)], x, row.bits_per_byte)
-            for row in _comparing(comparison, ranking)
+            for row in comparing(comparison, ranking)
             if (x := value(row)) and math.isfinite(x) and row.bits_per_byte is not None and math.isfinite(row.bits_per_byte)
         ]
         if len(points) < 2:

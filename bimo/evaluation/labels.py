@@ -1,6 +1,6 @@
 """Where names stand in a plot: several lines for a long one, apart from one another, and nothing covered.
 
-Lengths are in the plot's own units, in which a line of text is 13 high and a column about 7 wide.
+Lengths are in the plot's own units, in which a line of text is 14 high and a column about 7 wide.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Literal
 
 from bimo.evaluation import display
 
-LINE = 13.0  # height of a line
+LINE = 14.0  # height of a line
 _COLUMN = 7.1
+_SHAPES = (17, 26)  # columns of a name beside its mark: narrow and high, else wide and low
 Anchor = Literal["start", "middle", "end"]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 _NEAR: tuple[tuple[Anchor, float, float], ...] = (
@@ -77,17 +78,18 @@ class Placer:
     frame: Box
     taken: list[Box] = field(default_factory=list)
 
-    def place(self, label: str, x: float, y: float, columns: int = 17) -> Name | None:
-        """A place for the name of the mark at x, y; None where there is none, near or far."""
-        lines = wrapped(label, columns)
-        wide, high = max(map(display.width, lines)) * _COLUMN, LINE * len(lines)
-        for anchor, dx, dy, far in self._tried(high):
-            left = x + dx - (wide if anchor == "end" else wide / 2 if anchor == "middle" else 0)
-            box = (left, y + dy - high / 2, left + wide, y + dy + high / 2)
-            inside = box[0] >= self.frame[0] and box[1] >= self.frame[1] and box[2] <= self.frame[2] and box[3] <= self.frame[3]
-            if inside and not any(_meet(box, other) for other in self.taken):
-                self.taken.append(box)
-                return Name(lines, x + dx, box[1] + LINE - 3, anchor, far)
+    def place(self, label: str, x: float, y: float) -> Name | None:
+        """A place for the name of the mark at x, y, high or wide, near or far; None where there is none."""
+        for columns in _SHAPES:
+            lines = wrapped(label, columns)
+            wide, high = max(map(display.width, lines)) * _COLUMN, LINE * len(lines)
+            for anchor, dx, dy, far in self._tried(high):
+                left = x + dx - (wide if anchor == "end" else wide / 2 if anchor == "middle" else 0)
+                box = (left, y + dy - high / 2, left + wide, y + dy + high / 2)
+                inside = box[0] >= self.frame[0] and box[1] >= self.frame[1] and box[2] <= self.frame[2] and box[3] <= self.frame[3]
+                if inside and not any(_meet(box, other) for other in self.taken):
+                    self.taken.append(box)
+                    return Name(lines, x + dx, box[1] + LINE - 3, anchor, far)
         return None
 
     @staticmethod

@@ -273,7 +273,7 @@ def scatter_plot(points: Sequence[tuple[str, int, float, float]], x_axis: Axis, 
     marks = [(x(p[2]) - 7, y(p[3]) - 7, x(p[2]) + 7, y(p[3]) + 7) for p in drawn]
     placer = Placer((_LEFT, _TOP - 14, NARROW, HEIGHT - _BOTTOM), marks)
     best = set(front)
-    for label, slot, a, b in sorted(drawn, key=lambda p: (p[2], p[3]) not in best):  # the best are named first
+    for label, slot, a, b in sorted(drawn, key=lambda p: ((p[2], p[3]) not in best, p[3])):  # the best are named first
         name = placer.place(label, x(a), y(b))
         if name is not None and name.far:
             near = name.x + (3 if name.anchor == "end" else -3)

@@ -21,12 +21,12 @@ from bimo.core import store
 from bimo.core.recipe import DocumentMode
 from bimo.evaluation import display, plots
 from bimo.evaluation.bars import bars
-from bimo.evaluation.figures import learning_plots, tradeoff_plots
+from bimo.evaluation.figures import comparing, learning_plots, tradeoff_plots
 from bimo.evaluation.mixtures import mixtures
-from bimo.evaluation.ranking import rank, row_interval
+from bimo.evaluation.ranking import Ranking, rank, row_interval
 from bimo.evaluation.results import Comparison, Machine, Row
 from bimo.evaluation.strips import strips
-from bimo.evaluation.tables import COLUMNS, footnotes, lines
+from bimo.evaluation.tables import COLUMNS, Line, footnotes, lines
 from bimo.evaluation.verdict import answer, caveats
 from bimo.evaluation.wording import words
 from bimo.evaluation.writing import writing
@@ -86,7 +86,7 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
         cut=cut,
         counted=any(len(row.curve) <= 1 and not row.error for _, row in rows),
         tradeoffs=[] if single else tradeoff_plots(comparison, ranking, t),
-        legend=[(line.row.label, line.index) for line in table if not line.row.error] if len(table) >= _LEGEND_FROM else [],
+        legend=_legend(comparison, ranking, table),
         hybrids=mixtures(comparison, t),
         surprise=strips(comparison, table, t),
         writing=writing(comparison, t),
@@ -100,6 +100,13 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
         machine=comparison.machine,
         machine_line=_machine_line(comparison, t),
     )
+
+
+def _legend(comparison: Comparison, ranking: Ranking, table: list[Line]) -> list[tuple[str, int]]:
+    """The names and places of what the plots show, where that is more than they may have room to name."""
+    shown = {id(row) for row in comparing(comparison, ranking)}
+    named = [(line.row.label, line.index) for line in table if id(line.row) in shown]
+    return named if len(named) >= _LEGEND_FROM else []
 
 
 @functools.cache
