@@ -13,6 +13,7 @@ from bimo.core import registry
 # What cannot change a figure: what only tells of it, what no entry asks for, the lists of entries (whose functions count one by one).
 APART = (
     *(f"!bimo/evaluation/{name}.py" for name in ("display", "figures", "plots", "report", "tables", "ticks", "verdict", "wording")),
+    *(f"!bimo/evaluation/{name}.py" for name in ("bars", "hybrids", "labels", "mixtures", "passage", "strips", "wording_page", "writing")),
     *("!bimo/data/overlap.py", "!bimo/generation/filling.py", "!bimo/training/progress.py"),
     *("!benchmarks/quality.py", "!benchmarks/record.py"),
 )

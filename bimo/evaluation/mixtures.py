@@ -12,6 +12,7 @@ from bimo.evaluation.hybrids import Gain, gain_said, gains, signed
 from bimo.evaluation.results import Comparison
 
 Words = Callable[..., str]
+_NOTES = {"product": "hybrids_product", "gate": "hybrids_gate", "documents": "hybrids_documents"}  # of a mixture
 _ROOM = 0.06  # of the scale, left and right of what is drawn
 
 
@@ -19,10 +20,12 @@ def mixtures(comparison: Comparison, t: Words) -> dict[str, Any]:
     """Every hybrid with its weights in words and as a bar, its gain in words and as a mark with a whisker."""
     found = gains(comparison)
     kinds = {gain.row.mixture for gain in found}
+    known = any(gain.best is not None for gain in found)
     low, high = _span(found)
+    alone = t("hybrid_alone") if len(comparison.rows) > 1 else ""
     return {
-        "note": "".join(t(key) for kind, key in (("product", "hybrids_product"), ("gate", "hybrids_gate")) if kind in kinds),
-        "known": any(gain.best is not None for gain in found),
+        "note": "".join([t("hybrids_note"), *([t("hybrids_saved")] if known else []), *(t(k) for of, k in _NOTES.items() if of in kinds)]),
+        "known": known,
         "lines": [
             {
                 "label": gain.row.label,
@@ -39,7 +42,7 @@ def mixtures(comparison: Comparison, t: Words) -> dict[str, Any]:
                 "drawn": whisker(gain, low, high),
                 "value": display.NONE if gain.bits is None else signed(gain.bits),
                 "sure": bool(gain.interval and gain.interval.low > 0),
-                "said": gain_said(gain, t) or t("hybrid_alone"),
+                "said": gain_said(gain, t) or alone,
             }
             for gain in found
         ],

@@ -142,7 +142,7 @@ class Row(_Result):
     tokenizer: TokenizerFacts | None = Field(default=None, description="where it is not the comparison's")
     error: str | None = Field(default=None, description="why the family failed; its other fields may be empty")
     parts: list[RowPart] = Field(default_factory=list, description="of a hybrid")
-    mixture: str = Field(default="", description="of a hybrid: linear, gate (shares token by token) or product (exponents)")
+    mixture: str = Field(default="", description="of a hybrid: linear, gate (shares token by token), product (exponents) or documents")
     apart: str | None = Field(default=None, description="why the row is shown but not ranked, such as more time than the budget")
 
     bits_per_byte: Real = None

@@ -154,11 +154,19 @@ PAGE: dict[str, tuple[str, str]] = {
     "surprise_table": ("The numbers", "具体数值"),
     "surprise_token": ("token", "词元"),
     "hybrids": ("Which hybrid gains what", "混合模型各有何得"),
+    "hybrids_one": ("What it is mixed of", "由什么混成"),
     "hybrids_note": (
-        "How much each part counts, learned on validation text, and how many bits per byte of the test text the whole saves over its "
-        "best part. The line through the mark is the 95 % interval, from drawing the same parts of the test text for both.",
-        "各部分的权重（在验证文本上学得），以及整体比其最好的部分在测试文本上每字节少用多少比特。"
-        "贯穿记号的线为 95% 区间，两者抽取同样的测试文本。",
+        "How much each part counts, learned on validation text where it was not given.",
+        "各部分的权重，未指定者在验证文本上学得。",
+    ),
+    "hybrids_saved": (
+        " Beside it, how many bits per byte of the test text the whole saves over its best part. The line through the mark is the "
+        "95\u00a0% interval, from drawing the same parts of the test text for both.",
+        "其旁是整体比其最好的部分在测试文本上每字节少用多少比特。贯穿记号的线为 95% 区间，两者抽取同样的测试文本。",
+    ),
+    "hybrids_documents": (
+        " Where whole documents are mixed, a weight is the share of documents that a part is taken to have written.",
+        " 按整篇文档混合时，权重是视为出自该部分的文档所占的比例。",
     ),
     "hybrids_product": (
         " The weights of a product are exponents, which need not sum to one.",

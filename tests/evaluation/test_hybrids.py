@@ -107,13 +107,23 @@ def test_weights_fill_a_bar_in_the_inks_of_their_rows():
     assert 'class="zero"' in drawn[0]["drawn"]
 
 
-def test_the_weights_of_a_product_and_a_gate_are_explained():
-    for mixture, said in (("product", "exponents"), ("gate", "from token to token"), ("linear", "")):
+def test_weights_that_are_no_shares_of_a_token_are_explained():
+    said = {"product": "are exponents", "gate": "from token to token", "documents": "whole documents are mixed", "linear": "counts"}
+    for mixture in said:
         c = large()
         c.rows[7].mixture = mixture
         page = Page(render_report(c)).words
-        assert ("exponents" in page) == (said == "exponents")
-        assert ("from token to token" in page) == (mixture == "gate")
+        assert {name for name, words_of in said.items() if words_of in page} == {mixture, "linear"}
+
+
+def test_a_single_hybrid_shows_what_it_is_mixed_of():
+    c = large()
+    c.rows = c.rows[7:8]
+    said = Page(render_report(c)).words
+    assert "What it is mixed of" in said
+    assert "0.30 5-gram" in said
+    assert "comparison by themselves" not in said
+    assert "over its best part" not in said
 
 
 def test_hostile_parts_stay_text_and_a_weight_may_be_unknown():
