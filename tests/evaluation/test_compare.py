@@ -156,6 +156,8 @@ def test_the_most_promising_hybrids_are_made_of_what_was_learned(place: Path, tm
     mixed = [row for row in found.rows if row.parts]
     assert [row.family for row in found.rows[:3]] == ["ngram", "lstm", "decoder"]
     assert 1 <= len(mixed) <= 2
+    assert all(found.surprise_of(row) for row in found.rows), "one passage, asked of all"
+    assert {row.mixture for row in mixed} == {"linear"}
     promised = json.loads((out / comparison.PROMISING).read_text())
     assert [m["nats"] for m in promised] == sorted(m["nats"] for m in promised)
     assert all(m["gain"] > 0 for m in promised)
