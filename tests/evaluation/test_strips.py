@@ -13,6 +13,7 @@ from bimo.evaluation.strips import LEVELS, strips
 from bimo.evaluation.tables import lines
 from bimo.evaluation.wording import WORDS, words
 from tests.evaluation.example import PIECES, comparison, large, row
+from tests.evaluation.test_plots import luminance
 from tests.evaluation.test_report import HOSTILE, Page
 
 
@@ -111,3 +112,14 @@ def test_the_scale_follows_the_text():
     assert small[-1][1] == "2+"
     assert great[-1][1] == "20+"
     assert small[0][1] == "0"
+
+
+def test_the_reddest_ground_leaves_the_text_readable():
+    style = re.search(r"<style>(.*?)</style>", render_report(large()), re.S)[1]  # type: ignore[index]
+    share = LEVELS * float(re.search(r"calc\(var\(--h\) \* ([\d.]+)%\)", style)[1]) / 100  # type: ignore[index]
+    grounds = re.findall(r"--paper: (#\w{6}).*?--ink: (#\w{6}).*?--heat: (\d+) (\d+) (\d+);", style)
+    assert len(grounds) >= 2
+    for paper, ink, *heat in grounds:
+        mixed = [round((1 - share) * int(paper[i : i + 2], 16) + share * int(h)) for i, h in zip((1, 3, 5), heat, strict=True)]
+        dark, light = sorted([luminance(ink), luminance("#" + "".join(f"{v:02x}" for v in mixed))])
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
