@@ -22,6 +22,7 @@ from bimo.training.composite import told_by_parts, tune
 from bimo.training.mixing import linear_weights, told_of
 
 CACHE = "cache"
+_WORTH = 1e-4  # nats a token that a mixture must promise beyond the best model alone
 _TOKENS = 40_000  # of validation text that are looked at
 
 
@@ -38,7 +39,7 @@ def promising(folders: Sequence[Path], corpus: Corpus, number: int) -> list[Mixt
     """The `number` mixtures that need the fewest nats on validation text, the best first: pairs, the best three, models with a cache.
 
     Each family is read once; what a mixture needs follows from what its parts say of each token (`bimo.training.mixing`), so that
-    trying all pairs costs nothing. Only what gains is named.
+    trying all pairs costs nothing. Only what promises more than the best model alone is named.
     """
     text = excerpt(corpus.splits["valid"], _TOKENS)
     scored = torch.ones(text.tokens, dtype=torch.bool)
@@ -56,7 +57,7 @@ def promising(folders: Sequence[Path], corpus: Corpus, number: int) -> list[Mixt
     groups = [*itertools.combinations(best, 2), *([tuple(best[:3])] if len(best) > 2 else [])]
     found = [_mixture(group, logs, alone) for group in groups]
     found += [Mixture([name, CACHE], float(-of.mean()), alone[name] + float(of.mean())) for name, of in cached.items()]
-    return sorted((m for m in found if m.gain > 0), key=lambda m: m.nats)[:number]
+    return sorted((m for m in found if m.gain > 0 and m.nats < alone[best[0]] - _WORTH), key=lambda m: m.nats)[:number]
 
 
 def _with_cache(bundle: Bundle, text: Split) -> Tensor | None:

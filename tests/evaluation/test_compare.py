@@ -152,7 +152,8 @@ def test_a_comparison_takes_away_no_run_but_its_own(place: Path, tmp_path: Path,
 @pytest.mark.usefixtures("here")
 def test_the_most_promising_hybrids_are_made_of_what_was_learned(place: Path, tmp_path: Path) -> None:
     corpus, out = Corpus.open(place / "corpus"), tmp_path / "out"
-    found = compare([recipe("ngram"), recipe("lstm"), recipe("decoder")], corpus, out, name="text", hybrids=2, quiet=True)
+    learns = ("training.budget=300steps", "training.learning_rate=0.01", "model.width=32", "training.batch_size=8", "training.context=16")
+    found = compare([recipe("ngram"), recipe("lstm", *learns), recipe("decoder")], corpus, out, name="text", hybrids=2, quiet=True)
     mixed = [row for row in found.rows if row.parts]
     assert [row.family for row in found.rows[:3]] == ["ngram", "lstm", "decoder"]
     assert 1 <= len(mixed) <= 2
@@ -169,6 +170,14 @@ def test_the_most_promising_hybrids_are_made_of_what_was_learned(place: Path, tm
         own = [other.used_seconds for other in found.rows if other.family in row.family.split("+")]
         assert row.used_seconds > sum(seconds or 0 for seconds in own)
         assert bimo.load(out / row.family).info()["family"] == "hybrid"
+
+
+@pytest.mark.usefixtures("here")
+def test_what_promises_nothing_is_not_made(place: Path, tmp_path: Path) -> None:
+    """After three steps a network has nothing to say beside an n-gram."""
+    found = compare([recipe("ngram"), recipe("lstm")], Corpus.open(place / "corpus"), tmp_path / "out", name="text", hybrids=3, quiet=True)
+    assert [row.family for row in found.rows] == ["ngram", "lstm"]
+    assert json.loads((tmp_path / "out" / comparison.PROMISING).read_text()) == []
 
 
 @pytest.mark.usefixtures("here")
