@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bimo.core import store
 from bimo.core.errors import CapabilityError, ContextError, ModelError, UserError
 from bimo.core.registry import Family, Kind, family_of_model_type
+from bimo.models.grounds import NOTHING_TOLD, Grounds
 from bimo.text.vocabulary import Vocabulary
 
 State = Any  # opaque: made by a model, handed back to the same model
@@ -179,6 +180,14 @@ class LanguageModel(ABC):
         """Nats of `tokens` [B, T] under the model; see `Score`. `tokens[:, 0]` is fed, never scored."""
         nats, scored, state = self._told(self._nats, tokens, lengths, given, state)
         return Score(nats, scored, self.kind, state)
+
+    def grounds(self, tokens: Tensor, lengths: Tensor | None = None, given: Any = None, state: State = None) -> list[list[Grounds]]:
+        """What the score of each of `tokens` [B, T] rests on, [B][T]: counts, recalled places, the words of parts; nothing, if not overridden.
+
+        Arguments as in `score`, whose state it consumes likewise.
+        """
+        tokens, _ = self.checked(tokens, lengths)
+        return [[NOTHING_TOLD] * tokens.shape[1] for _ in range(len(tokens))]
 
     def _told(self, tell: Tell, tokens: Tensor, lengths: Tensor | None, given: Any, state: State) -> tuple[Tensor, Tensor, State]:
         """What `tell` says of each scored token, [B, T, …] and 0 elsewhere; which are scored, bool [B, T]; and the state as in `Score`.

@@ -29,7 +29,7 @@ _I32, _I64, _F32 = types.int32, types.int64, types.float32
 
 
 @compiled(types.void(readonly(_I32), readonly(_I64), _I64, _I64[::1]))
-def _link(words, first, inner, link):  # pragma: no cover - compiled
+def links(words, first, inner, link):  # pragma: no cover - compiled
     """link[g] = the longest proper suffix of g that is a node; -1 = the empty context."""
     size = first[0]
     link[:size] = -1
@@ -237,7 +237,7 @@ class Lookup:
         """Build the automaton (about 0.2 s for a million n-grams)."""
         inner, size = len(trie.backoff), trie.sizes[0]
         link = np.empty(len(trie.words), np.int64)
-        _link(trie.words, trie.first, inner, link)
+        links(trie.words, trie.first, inner, link)
         matters = np.diff(trie.first) > 0
         if rule == Rule.BACK_OFF:
             matters |= trie.backoff != 0

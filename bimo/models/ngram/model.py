@@ -13,12 +13,14 @@ from torch import Tensor
 
 from bimo.core.errors import CapabilityError, CorpusError, ModelError
 from bimo.models.base import Keep, Kind, LanguageModel, Learning, Score, State, length_mask
+from bimo.models.grounds import NOTHING_TOLD, Grounds
 from bimo.models.ngram import tables
 from bimo.models.ngram.config import NGramConfig
 from bimo.models.ngram.counting import Counts, predictable
 from bimo.models.ngram.estimation import estimate
+from bimo.models.ngram.grounds import Counted
 from bimo.models.ngram.lookup import Lookup
-from bimo.models.ngram.trie import NOTHING, Trie, read
+from bimo.models.ngram.trie import NOTHING, Trie, push, read
 from bimo.text.kernels import thread_count
 from bimo.text.vocabulary import Vocabulary
 
@@ -52,6 +54,7 @@ class NGram(LanguageModel):
         self._counts: Counts | None = None
         self._trie: Trie | None = None
         self._lookup: Lookup | None = None
+        self._counted: Counted | None = None
         self._bos = -1 if vocabulary.bos is None else vocabulary.bos
         self._eos = -1 if vocabulary.eos is None else vocabulary.eos
         self._penalty = math.log(config.alpha)
@@ -97,7 +100,7 @@ class NGram(LanguageModel):
     @trie.setter
     def trie(self, trie: Trie) -> None:
         self._trie = trie
-        self._lookup = None
+        self._lookup = self._counted = None
 
     @property
     def lookup(self) -> Lookup:
@@ -187,6 +190,19 @@ class NGram(LanguageModel):
         scored[:, 0] = False
         end = self._read(state, tokens, lengths - 1, np.zeros((batch, 0, self.vocab_size), np.float32))
         return Score(torch.where(scored, nats[:, state.shape[1] :], 0.0), scored, self.kind, end)
+
+    def grounds(self, tokens: Tensor, lengths: Tensor | None = None, given: Any = None, state: State = None) -> list[list[Grounds]]:
+        """The counts behind each token; see `LanguageModel.grounds` and `Counted`."""
+        tokens, lengths = self.checked(tokens, lengths)
+        state = self.start(len(tokens), given) if state is None else state
+        self._counted = self._counted or Counted(self.trie, self.config, self._bos)
+        told = [[NOTHING_TOLD] * tokens.shape[1] for _ in range(len(tokens))]
+        for row, context in enumerate(state.numpy().copy()):
+            ids = tokens[row, : lengths[row]].tolist()
+            for place in range(1, len(ids)):
+                push(context, ids[place - 1], self._bos, self._eos)
+                told[row][place] = Grounds(self._counted.behind(context, ids[place]))
+        return told
 
     def score_documents(self, ids: np.ndarray, offsets: np.ndarray, threads: int | None = None) -> np.ndarray:
         """Nats, float64 [N], of many documents in bulk: document i is ids[offsets[i]:offsets[i + 1]].

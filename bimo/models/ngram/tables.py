@@ -2,7 +2,8 @@
 
 Order 1: `order1.logprob` [V]. Order k ≥ 2: `orderK.word` int32 and `orderK.logprob` float32, both [N_k], sorted by (prefix, word).
 Below the highest order: `orderK.backoff` float32 and `orderK.children` int32 [N_k], how many n-grams of the next order begin
-with each row. Logarithms are natural.
+with each row. Logarithms are natural. `orderK.count` int32 (int64 if one is larger), in every order or in none: how often each
+n-gram stands in the training text, which no probability needs (models read from ARPA, and older folders, have none).
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ def to_tensors(trie: Trie) -> dict[str, Tensor]:
         if k > 1:
             found[f"order{k}.word"] = torch.from_numpy(trie.words[rows])
         found[f"order{k}.logprob"] = torch.from_numpy(trie.logprob[rows])
+        if trie.counts is not None:
+            found[f"order{k}.count"] = torch.from_numpy(trie.counts[rows])
         if k < trie.order:
             found[f"order{k}.backoff"] = torch.from_numpy(trie.backoff[rows])
             children = np.diff(trie.first[rows.start : rows.stop + 1]).astype(np.int32)
@@ -83,7 +86,9 @@ def from_tensors(order: int, size: int, tensors: Mapping[str, Tensor]) -> Trie:
             raise ModelError(f"model.safetensors: {name}: expected {wanted}, found {tensor.dtype} {list(tensor.shape)}")
         return tensor.numpy()
 
-    sizes, words, children, logprob, backoff = [], [], [], [], []
+    sizes, words, children, logprob, backoff, counts = [], [], [], [], [], []
+    counted = tensors.get("order1.count")
+    whole = torch.int32 if counted is None or counted.dtype != torch.int64 else torch.int64
     rows = size
     for k in range(1, order + 1):
         words.append(np.arange(size, dtype=np.int32) if k == 1 else table(f"order{k}.word", torch.int32, rows))
@@ -93,13 +98,17 @@ def from_tensors(order: int, size: int, tensors: Mapping[str, Tensor]) -> Trie:
             raise ModelError(f"model.safetensors: order{k}.word: ids must lie in 0…{size - 1}")
         if np.isnan(logprob[-1]).any():
             raise ModelError(f"model.safetensors: order{k}.logprob: holds NaN")
+        if counted is not None:
+            counts.append(table(f"order{k}.count", whole, rows))
+            if len(counts[-1]) and int(counts[-1].min()) < 0:
+                raise ModelError(f"model.safetensors: order{k}.count: negative count")
         if k < order:
             backoff.append(table(f"order{k}.backoff", torch.float32, rows))
             children.append(table(f"order{k}.children", torch.int32, rows))
             if len(children[-1]) and int(children[-1].min()) < 0:
                 raise ModelError(f"model.safetensors: order{k}.children: negative count")
             rows = int(children[-1].sum(dtype=np.int64))
-    trie = Trie.from_tables(sizes, words, children, logprob, backoff)
+    trie = Trie.from_tables(sizes, words, children, logprob, backoff, None if counted is None else counts)
     _check_sorted(trie)
     return trie
 

@@ -20,7 +20,8 @@ class Trie:
     sizes: n-grams of each order (the first is V: every id is a unigram). G nodes in all, C of them below the highest order.
     words: int32 [G], the last word; first: int64 [C + 1], node g's children are first[g] … first[g + 1] - 1;
     logprob: float32 [G], natural logarithm of p(word | the words before); backoff: float32 [C], logarithm of the weight
-    that a node as a context gives to the shorter one (under Rule.FLOOR: of the probability of each unseen word).
+    that a node as a context gives to the shorter one (under Rule.FLOOR: of the probability of each unseen word);
+    counts: int [G], how often each stands in the training text (a start of a document is none), or None where that is not known.
     """
 
     sizes: list[int]
@@ -28,11 +29,13 @@ class Trie:
     first: np.ndarray
     logprob: np.ndarray
     backoff: np.ndarray
+    counts: np.ndarray | None = None
 
     @classmethod
     def from_estimate(cls, rows: list[Level], result: Estimate) -> Trie:
         """Leave out what the cut-offs drop, and lay the orders one after another."""
-        sizes, words, children, logprob, backoff = [], [], [], [], []
+        sizes, words, children, logprob, backoff, counts = [], [], [], [], [], []
+        narrow = max(int(level.counts.max(initial=0)) for level in rows) < 2**31
         above = None  # new rows of the order below; -1 where dropped
         with np.errstate(divide="ignore"):
             for level, probabilities, gamma in zip(rows, result.probabilities, result.backoffs, strict=True):
@@ -42,18 +45,26 @@ class Trie:
                     backoff.append(np.log(gamma)[above].astype(np.float32))
                 words.append(level.word[kept].astype(np.int32))
                 logprob.append(np.log(probabilities[kept]).astype(np.float32))
+                counts.append(level.counts[kept].astype(np.int32 if narrow else np.int64))
                 sizes.append(len(words[-1]))
                 above = kept
-        return cls.from_tables(sizes, words, children, logprob, backoff)
+        return cls.from_tables(sizes, words, children, logprob, backoff, counts)
 
     @classmethod
     def from_tables(
-        cls, sizes: list[int], words: list[np.ndarray], children: list[np.ndarray], logprob: list[np.ndarray], backoff: list[np.ndarray]
+        cls,
+        sizes: list[int],
+        words: list[np.ndarray],
+        children: list[np.ndarray],
+        logprob: list[np.ndarray],
+        backoff: list[np.ndarray],
+        counts: list[np.ndarray] | None = None,
     ) -> Trie:
         """The trie of a table per order; children: how many n-grams of the next order begin with each row."""
         first = np.concatenate([[sizes[0]], *children]).astype(np.int64)
         none = np.zeros(0, np.float32)
-        return cls(sizes, np.concatenate(words), np.cumsum(first), np.concatenate(logprob), np.concatenate([none, *backoff]))
+        known = None if counts is None else np.concatenate(counts)
+        return cls(sizes, np.concatenate(words), np.cumsum(first), np.concatenate(logprob), np.concatenate([none, *backoff]), known)
 
     @property
     def order(self) -> int:
