@@ -182,7 +182,7 @@ class LanguageModel(ABC):
         return Score(nats, scored, self.kind, state)
 
     def grounds(self, tokens: Tensor, lengths: Tensor | None = None, given: Any = None, state: State = None) -> list[list[Grounds]]:
-        """What the score of each of `tokens` [B, T] rests on, [B][T]: counts, recalled places, the words of parts; nothing, if not overridden.
+        """What the score of each of `tokens` [B, T] rests on, [B][T]: counts, recalled places, what parts say; empty, if not overridden.
 
         Arguments as in `score`, whose state it consumes likewise.
         """

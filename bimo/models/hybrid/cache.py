@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bimo.models.base import Keep, ModelConfig
+from bimo.models.grounds import MOST, Recalled
 from bimo.models.hybrid.memory import Memory
 
 _QUERIES = 256  # tokens that look back together
@@ -76,6 +77,16 @@ class NeuralCache(Memory):
 
     def _looked(self, state: Recent, hidden: Tensor, queries: Tensor, keys: Tensor, values: Tensor, targets: Tensor | None) -> Tensor:
         """Log-probabilities after the tokens at `queries`, [1 or B, Q] of the T, whose hidden states are [B, Q, D]."""
+        scores, near = self._scores(state, hidden, queries, keys)
+        if targets is not None:
+            hits = scores.masked_fill(values[:, None, near] != targets[:, :, None], float("-inf"))
+            return hits.logsumexp(2) - scores.logsumexp(2)
+        spread = scores.new_zeros(*scores.shape[:2], self.vocabulary.size)
+        spread = spread.scatter_add_(2, values[:, None, near].expand_as(scores), scores.softmax(2)).log()
+        return spread.masked_fill((scores.amax(2) == float("-inf"))[:, :, None], float("nan"))
+
+    def _scores(self, state: Recent, hidden: Tensor, queries: Tensor, keys: Tensor) -> tuple[Tensor, slice]:
+        """θ h·h of each query's state and those at `near`, the M of all places that any may see, [B, Q, M]; -inf where one may not."""
         held, size = state.keys.shape[1], self.config.size
         near = slice(max(0, held + int(queries.min()) - size + 1), held + int(queries.max()) + 1)
         places = torch.arange(keys.shape[1], device=keys.device)[near]
@@ -83,13 +94,25 @@ class NeuralCache(Memory):
         seen = (places <= latest) & (places > latest - size)  # [1 or B, Q, M]
         real = torch.where(places == held, state.read[:, None], places >= held - state.counts[:, None])  # [B, M]
         scores = (hidden @ keys[:, near].transpose(1, 2)) * (self.config.flatness or 0.0)
-        scores = scores.masked_fill(~(seen & real[:, None]), float("-inf"))  # [B, Q, M]
-        if targets is not None:
-            hits = scores.masked_fill(values[:, None, near] != targets[:, :, None], float("-inf"))
-            return hits.logsumexp(2) - scores.logsumexp(2)
-        spread = scores.new_zeros(*scores.shape[:2], self.vocabulary.size)
-        spread = spread.scatter_add_(2, values[:, None, near].expand_as(scores), scores.softmax(2)).log()
-        return spread.masked_fill((scores.amax(2) == float("-inf"))[:, :, None], float("nan"))
+        return scores.masked_fill(~(seen & real[:, None]), float("-inf")), near
+
+    def recalled(self, state: Recent, hidden: Tensor, tokens: Tensor, lengths: Tensor) -> list[list[tuple[Recalled, ...]]]:
+        """The places that count most, each by itself; see `Memory.recalled`."""
+        held = state.keys.shape[1]
+        keys = torch.cat([state.keys.to(hidden), state.last.to(hidden)[:, None], hidden[:, :-1]], 1)
+        values = torch.cat([state.values, tokens], 1)
+        told: list[list[tuple[Recalled, ...]]] = [[] for _ in range(len(tokens))]
+        for queries in torch.arange(tokens.shape[1], device=tokens.device).split(_QUERIES):
+            scores, near = self._scores(state, hidden[:, queries], queries[None], keys)
+            shares, at = scores.softmax(2).nan_to_num(nan=0.0).topk(min(MOST, scores.shape[2]), dim=2)
+            at = at + near.start
+            found = values[:, None].expand(-1, len(queries), -1).gather(2, at).tolist()
+            back = (held + 1 + queries[None, :, None] - at).tolist()
+            for row, every in enumerate(shares.tolist()):
+                for n, place in enumerate(queries.tolist()):
+                    whole = zip(found[row][n], every[n], back[row][n], strict=True) if place < int(lengths[row]) else ()
+                    told[row].append(tuple(Recalled(*one) for one in whole if one[1] > 0))
+        return told
 
     def _after(self, state: Recent, keys: Tensor, values: Tensor, hidden: Tensor, lengths: Tensor) -> Recent:
         """The state after `lengths` tokens of each row; hidden [B, 1 + T, D] has each row's last state at its length."""

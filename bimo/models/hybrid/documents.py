@@ -13,7 +13,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
-from bimo.core.errors import CapabilityError, UserError
+from bimo.core.errors import CapabilityError
 from bimo.models.base import Keep, Kind, LanguageModel, Score, State
 from bimo.models.hybrid.model import Hybrid, Voice
 from bimo.models.hybrid.weights import Weights
@@ -79,7 +79,8 @@ class ByDocument(Hybrid):
             raise CapabilityError("no part of this hybrid has a latent")
         return self._latent
 
-    def _given(self, model: LanguageModel, given: Any) -> Any:
+    def given_to(self, model: LanguageModel, given: Any) -> Any:
+        """A latent, or a source, goes to the one part that takes it."""
         return given if model is self._latent or model.kind is Kind.CONDITIONAL else None
 
     # -- the interface ------------------------------------------------------------------------------------------------
@@ -88,7 +89,7 @@ class ByDocument(Hybrid):
         """Nothing read; given: latents [B, Z], or a source, for the part that takes it."""
         if given is not None and self._latent is None and self.kind is not Kind.CONDITIONAL:
             raise CapabilityError("no part of this hybrid takes anything given; write the source into the prompt")
-        parts = tuple(model.start(batch, self._given(model, given)) for model in self.models)
+        parts = tuple(model.start(batch, self.given_to(model, given)) for model in self.models)
         logs = self.weights.values.log().to(self.device).expand(batch, -1)
         said = torch.zeros(batch, len(self.models), 0, device=self.device)
         return Read(parts, logs, said, torch.zeros(batch, dtype=torch.bool, device=self.device))
@@ -125,26 +126,26 @@ class ByDocument(Hybrid):
     def score(self, tokens: Tensor, lengths: Tensor | None = None, given: Any = None, state: Any = None) -> Score:
         """Nats of each token under the mixture of documents; see `LanguageModel.score`. A bound where a part's score is one."""
         tokens, lengths = self.checked(tokens, lengths)
+        weights, nats, scores, left = self._by_parts(tokens, lengths, given, state)
+        scored = scores[0].scored.to(self.device)
+        kinds = [score.kind for score in scores]
+        kind = next((k for k in (Kind.BOUND, Kind.CONDITIONAL) if k in kinds), Kind.EXACT)
+        return Score(torch.where(scored, -(weights - nats).logsumexp(2), 0.0), scored, kind, left)
+
+    def _by_parts(self, tokens: Tensor, lengths: Tensor, given: Any, state: Any) -> tuple[Tensor, Tensor, list[Score], Read]:
+        """Logarithms of the weights before each token, and each part's nats of it, [B, T, K]; the parts' scores; the state after them."""
         before = self.weights.values.log().to(self.device).expand(len(tokens), -1) if state is None else self._counted(state, tokens)
         scores = []
         for k, model in enumerate(self.models):
             begin = None if state is None else state.parts[k]
-            scores.append(model.score(tokens, lengths, self._given(model, given) if state is None else None, begin))
+            scores.append(model.score(tokens, lengths, self.given_to(model, given) if state is None else None, begin))
         nats = torch.stack([score.nats.to(self.device) for score in scores], 2)  # [B, T, K], 0 where nothing is scored
         logs = before[:, None] - nats.clamp(max=-_IMPOSSIBLE).cumsum(1)
-        weights = torch.cat([before[:, None], logs[:, :-1]], 1).log_softmax(2)  # before each token
-        found = -(weights - nats).logsumexp(2)
-        scored = scores[0].scored.to(self.device)
+        weights = torch.cat([before[:, None], logs[:, :-1]], 1).log_softmax(2)
         ends = logs[torch.arange(len(tokens), device=self.device), lengths - 1]
-        kinds = [score.kind for score in scores]
-        kind = next((k for k in (Kind.BOUND, Kind.CONDITIONAL) if k in kinds), Kind.EXACT)
-        left = Read(
-            tuple(score.state for score in scores),
-            ends,
-            ends.new_zeros(len(tokens), len(kinds), 0),
-            torch.zeros_like(lengths, dtype=torch.bool),
-        )
-        return Score(torch.where(scored, found, 0.0), scored, kind, left)
+        known = torch.zeros_like(lengths, dtype=torch.bool)
+        left = Read(tuple(score.state for score in scores), ends, ends.new_zeros(len(tokens), len(scores), 0), known)
+        return weights, nats, scores, left
 
     def _counted(self, state: Read, tokens: Tensor) -> Tensor:
         """log wₖ Pₖ of what the state has read and of the first of `tokens`, float64 [B, K]."""
@@ -185,10 +186,9 @@ class ByDocument(Hybrid):
 
     def shares(self, tokens: Tensor, lengths: Tensor | None = None, given: Any = None, state: State = None) -> tuple[Tensor, Tensor, State]:
         """See `Hybrid.shares`: the weights are those that a document's beginning has left each part."""
-        tokens, lengths = self.checked(tokens, lengths)
-        if state is not None:
-            raise UserError("shares: of a mixture of documents they are told of whole documents; leave state out")
-        nats = torch.stack([m.score(tokens, lengths, self._given(m, given)).nats.to(self.device) for m in self.models], 2)
-        logs = self.weights.values.log().to(self.device) - nats.clamp(max=-_IMPOSSIBLE).cumsum(1)
-        weights = torch.cat([logs[:, :1], logs[:, :-1]], 1).log_softmax(2)
-        return weights, -nats, None
+        weights, nats, _, left = self._by_parts(*self.checked(tokens, lengths), given, state)
+        return weights, -nats, left
+
+    def states_of(self, state: Read) -> tuple[State, ...]:
+        """The parts' states, in order."""
+        return state.parts

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bimo.models.base import Keep, ModelConfig
+from bimo.models.grounds import Recalled
 from bimo.text.vocabulary import Vocabulary
 
 
@@ -37,6 +38,13 @@ class Memory(ABC):
 
         Of every next token, [B, T, V] (or [B, 1, V] at each row's end with keep="last"), or of `targets` [B, T] alone, [B, T].
         NaN where nothing is remembered yet.
+        """
+
+    @abstractmethod
+    def recalled(self, state: Any, hidden: Tensor, tokens: Tensor, lengths: Tensor) -> list[list[tuple[Recalled, ...]]]:
+        """What is remembered most after each of `tokens` [B, T], [B][T]: arguments as in `told`, but that lengths may be 0.
+
+        The state stays as it is.
         """
 
     @abstractmethod

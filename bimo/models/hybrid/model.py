@@ -16,7 +16,9 @@ from bimo.core import registry
 from bimo.core.errors import CapabilityError, ModelError
 from bimo.core.recipe import make_recipe, validated
 from bimo.models.base import Keep, Kind, LanguageModel, Learning, ModelConfig, NeuralLanguageModel, State, load_model, model_of
+from bimo.models.grounds import Grounds
 from bimo.models.hybrid.config import HybridConfig, numbered
+from bimo.models.hybrid.grounds import told_by_parts
 from bimo.models.hybrid.memory import Memory
 from bimo.models.hybrid.weights import Weights, multiplied
 from bimo.models.vocabulary import read_vocabulary, write_vocabulary
@@ -167,7 +169,7 @@ class Hybrid(LanguageModel):
         if given is not None and self.kind is not Kind.CONDITIONAL:
             raise CapabilityError("no part of this hybrid takes a source text (given); write it into the prompt")
         return tuple(
-            v.model.start(batch, given if v.model.kind is Kind.CONDITIONAL else None) if v.model is not None
+            v.model.start(batch, self.given_to(v.model, given)) if v.model is not None
             else cast(Memory, v.memory).start(batch, self.device)
             for v in self.voices
         )  # fmt: skip
@@ -244,11 +246,27 @@ class Hybrid(LanguageModel):
 
         def tell(state: State, tokens: Tensor, lengths: Tensor, targets: Tensor) -> tuple[Tensor, State]:
             told, hidden, state = self.each(state, tokens, lengths, targets)
-            return torch.cat([self.weights.logs(told.isnan(), hidden), told.nan_to_num(nan=float("-inf"))], -1), state
+            if self.mixture == "product":
+                weights = self.weights.values.log().to(told.device).expand(told.shape)
+            else:
+                weights = self.weights.logs(told.isnan(), hidden)
+            return torch.cat([weights, told.nan_to_num(nan=float("-inf"))], -1), state
 
         told, _, state = self._told(tell, tokens, lengths, given, state)
         weights, logs = told.chunk(2, -1)
         return weights, logs, state
+
+    def grounds(self, tokens: Tensor, lengths: Tensor | None = None, given: Any = None, state: State = None) -> list[list[Grounds]]:
+        """What each part said, and what that rests on; see `LanguageModel.grounds`."""
+        return told_by_parts(self, *self.checked(tokens, lengths), given, state)
+
+    def given_to(self, model: LanguageModel, given: Any) -> Any:
+        """What of `given` a part takes: all, or nothing."""
+        return given if model.kind is Kind.CONDITIONAL else None
+
+    def states_of(self, state: State) -> tuple[State, ...]:
+        """The parts' states, in order."""
+        return state
 
     def learned_from(self, tokens: Tensor, lengths: Tensor, given: Any, state: State) -> tuple[Tensor, Tensor | None, State]:
         """What weights are learned from: log Pₖ of each scored token, float64 [B, T, K]; the gate's hidden states [B, T, D]; the state."""
@@ -285,7 +303,7 @@ class Hybrid(LanguageModel):
         """Parts with a context have read `tokens` alone; those without go on, and so does a cache."""
         return tuple(
             own if v.model is None or v.model.context is None
-            else v.model.renew(own, tokens, lengths, given if v.model.kind is Kind.CONDITIONAL else None)
+            else v.model.renew(own, tokens, lengths, self.given_to(v.model, given))
             for v, own in zip(self.voices, state, strict=True)
         )  # fmt: skip
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from bimo.core import runtime
 from bimo.core.errors import CapabilityError, ModelError
 from bimo.models.base import Keep, ModelConfig, length_mask
+from bimo.models.grounds import MOST, Recalled
 from bimo.models.hybrid.memory import Memory
 from bimo.text.vocabulary import Vocabulary
 
@@ -126,6 +127,20 @@ class Neighbours(Memory):
         spread = hidden.new_zeros(*hidden.shape[:2], self.vocabulary.size)
         spread[counted] = hidden.new_zeros(len(found), self.vocabulary.size).scatter_add_(1, found, shares)
         return spread.log(), None
+
+    def recalled(self, state: None, hidden: Tensor, tokens: Tensor, lengths: Tensor) -> list[list[tuple[Recalled, ...]]]:
+        """The tokens of the nearest entries, each once with the shares of all entries that have it; see `Memory.recalled`."""
+        told: list[list[tuple[Recalled, ...]]] = [[()] * tokens.shape[1] for _ in range(len(tokens))]
+        counted = length_mask(lengths, tokens.shape[1])
+        distances, found = self.nearest(hidden[counted].float())
+        shares = (-distances / (self.config.temperature or 1.0)).softmax(1)
+        for (row, place), ids, parts in zip(counted.nonzero().tolist(), found.tolist(), shares.tolist(), strict=True):
+            sums: dict[int, float] = {}
+            for id, share in zip(ids, parts, strict=True):
+                sums[id] = sums.get(id, 0.0) + share
+            most = sorted(sums.items(), key=lambda item: (-item[1], item[0]))[:MOST]
+            told[row][place] = tuple(Recalled(id, share) for id, share in most if share > 0)
+        return told
 
     def select(self, state: None, rows: Tensor) -> None:
         """Nothing to select."""

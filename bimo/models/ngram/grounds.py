@@ -46,8 +46,7 @@ class Counted:
 
     def _node(self, context: Sequence[int]) -> int:
         """The node of a context: -1 of the empty one, -2 where it was not seen."""
-        trie, inner = self.trie, len(self.trie.backoff)
-        node = -1
+        inner, node = len(self.trie.backoff), -1
         for place, id in enumerate(context):
             node = id if place == 0 else self._child(node, id)
             if not 0 <= node < inner:
