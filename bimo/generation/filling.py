@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 import torch
-from torch import Tensor
 
 from bimo.core.errors import CapabilityError, UserError
 from bimo.models.bundle import Bundle
+from bimo.models.masked import Fills
 from bimo.text.special_ids import special_ids
 from bimo.text.tokenizer import Tokenizer
 from bimo.text.words import is_tight
@@ -27,16 +27,6 @@ class Candidate:
     id: int
     probability: float
     text: str
-
-
-class Fills(Protocol):
-    """What the capability `fill` is: a symbol that hides tokens, and logits of what it hides."""
-
-    mask_id: int | None
-
-    def fill(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Logits [B, T, V] of what stands at each place of tokens [B, T]."""
-        ...
 
 
 def fill_text(bundle: Bundle, text: str, top_k: int = 5) -> list[list[Candidate]]:

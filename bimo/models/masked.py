@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +14,16 @@ from bimo.models.base import Keep, Kind, NeuralLanguageModel, Score, State, leng
 
 _TOKENS_AT_ONCE = 1 << 14  # tokens that a pass of `score` reads
 _LOGITS_AT_ONCE = 1 << 22  # logits that it holds
+
+
+class Fills(Protocol):
+    """What the capability `fill` is: a symbol that hides tokens, and logits of what it hides."""
+
+    mask_id: int | None
+
+    def fill(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Logits [B, T, V] of what stands at each place of tokens [B, T]."""
+        ...
 
 
 class MaskedModel(NeuralLanguageModel):

@@ -25,6 +25,7 @@ _WORTH_COMPILED = 1 << 17  # characters from which the compiled table pays
 _WORTH_THREADS = 1 << 18  # characters from which threads pay
 _PART = 1 << 17  # characters that byte-level BPE runs at a time
 _SAFE_CUT = re.compile(r"(?<=\S)[ \n]")
+_FALLBACK = re.compile("<0x([0-9A-F]{2})>")  # a byte, in vocabularies that have no byte-level alphabet
 # GPT-2's pattern (Radford et al. 2019), the one that `ByteLevel` of the tokenizers library applies.
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
@@ -65,6 +66,9 @@ def byte_alphabet() -> list[str]:
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = iter(range(256, 512))
     return [chr(b) if b in printable else chr(next(rest)) for b in range(256)]
+
+
+_BYTE_OF = {character: byte for byte, character in enumerate(byte_alphabet())}
 
 
 class ByteRunner:
@@ -168,6 +172,17 @@ class HubRunner:
     def pieces(self, ids: Sequence[int]) -> str:
         return self.hub.decode(list(ids), skip_special_tokens=False)
 
+    def token_bytes(self, token: int) -> bytes | None:
+        """The bytes that a token stands for in byte-level BPE or as a fallback, None elsewhere."""
+        from tokenizers.decoders import ByteLevel
+
+        written = self.hub.id_to_token(int(token)) or ""
+        if isinstance(self.hub.decoder, ByteLevel):
+            places = [_BYTE_OF.get(character) for character in written]
+            return bytes(b for b in places if b is not None) if None not in places else None
+        fallback = _FALLBACK.fullmatch(written)
+        return bytes.fromhex(fallback[1]) if fallback else None
+
 
 class BpeRunner:
     """Byte-level BPE, run by tiktoken's core; a text that it refuses is run by the tokenizers library."""
@@ -176,8 +191,7 @@ class BpeRunner:
         import tiktoken
 
         self.slow = HubRunner(hub)
-        decode = {c: b for b, c in enumerate(byte_alphabet())}
-        self.bytes_of = {i: bytes(decode[c] for c in token) for token, i in vocab.items()}
+        self.bytes_of = {i: bytes(_BYTE_OF[c] for c in token) for token, i in vocab.items()}
         ranks = {token: i for i, token in self.bytes_of.items()}
         self.core = tiktoken.Encoding("bimo", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={})
         self.newline = ranks.get(b"\n")

@@ -120,6 +120,14 @@ class Tokenizer:
         left_out = {i for i in (v.bos, v.eos, v.pad) if i is not None}
         return StreamDecoder(self._runner, left_out, v.eos if stream else None, after)
 
+    def token_bytes(self, token: int) -> bytes | None:
+        """The UTF-8 bytes that an ordinary token stands for, where tokens are made of bytes; None elsewhere.
+
+        >>> Tokenizer.train("byte", ["x"]).token_bytes(3 + 0xe4), Tokenizer.train("char", ["x"]).token_bytes(4)
+        (b'\\xe4', None)
+        """
+        return self._runner.token_bytes(token) if isinstance(self._runner, ByteRunner | BpeRunner | HubRunner) else None
+
     def losses(self, texts: Sequence[str], ids: Ids, offsets: Ids, stream: bool = False, measure: bool = True) -> tuple[int, int]:
         """(unknown tokens, lost bytes at least) of texts and what `encode_documents` gave for them.
 
