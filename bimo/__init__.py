@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
-    from bimo.api import compare, env, evaluate, families, fill, generate, info, interpolate, load, plan, prepare, resume, train
+    from bimo.api import compare, env, evaluate, explain, families, fill, generate, info, interpolate, load, plan, prepare, resume, train
     from bimo.core.errors import BimoError, UserError
     from bimo.model import Model
 
@@ -30,6 +30,7 @@ __all__ = [
     "compare",
     "env",
     "evaluate",
+    "explain",
     "families",
     "fill",
     "generate",

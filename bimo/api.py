@@ -23,10 +23,12 @@ from bimo.data.corpus import Corpus
 from bimo.data.lexicon import read_lexicon
 from bimo.evaluation import compare as comparison
 from bimo.evaluation import runs
+from bimo.evaluation.explained import write_explanation
 from bimo.evaluation.perplexity import Evaluation
 from bimo.evaluation.results import Comparison
 from bimo.evaluation.runs import Run
 from bimo.evaluation.wording import words
+from bimo.explanation.results import Explanation
 from bimo.generation.filling import Candidate
 from bimo.model import Model
 from bimo.models.bundle import Bundle
@@ -324,6 +326,26 @@ def interpolate(model: str | Path, first: str, last: str, steps: int = 5, spheri
 def fill(model: str | Path, text: str, top_k: int = 5) -> list[list[Candidate]]:
     """What the model of a folder puts into each gap of `text`, which is written `<mask>` or `[MASK]`."""
     return load(model).fill(text, top_k)
+
+
+def explain(
+    model: str | Path,
+    text: str,
+    *,
+    given: str | None = None,
+    top_k: int = 5,
+    out: str | Path | None = None,
+    lang: str | None = None,
+) -> Explanation:
+    """What the model of a folder thinks of `text`, token by token; see `Model.explain`.
+
+    out: an HTML file to write it to, as a page that needs nothing else; lang: of the page, en or zh; the text's if not given.
+    """
+    words(lang or "en")  # an unknown language is told now
+    found = load(model).explain(text, given, top_k)
+    if out is not None:
+        write_explanation(found, Path(out), lang)
+    return found
 
 
 def info(folder: str | Path) -> dict[str, Any]:

@@ -207,13 +207,13 @@ def _tell(notices: list[str]) -> None:
         print(f"bimo: {notice}", file=sys.stderr, flush=True)
 
 
-def _standard_input() -> str:
+def _standard_input(what: str = "prompt") -> str:
     from bimo.data.formats import standard_input
 
     try:
         return standard_input().read().decode("utf-8")
     except UnicodeDecodeError as cause:
-        raise UserError(f"standard input: the prompt is not UTF-8 (byte {cause.start})") from None
+        raise UserError(f"standard input: the {what} is not UTF-8 (byte {cause.start})") from None
 
 
 @app.command()
@@ -232,6 +232,31 @@ def evaluate(
 
     result = api.evaluate(model, sources or [], documents=documents, stride=stride, samples=samples, latent=latent, translate=translate)
     _print_json(result.to_dict()) if as_json else print(result.describe())
+
+
+@app.command()
+def explain(
+    model: Annotated[str, typer.Argument(help="a model or run folder")],
+    text: Annotated[str, typer.Argument(help="the text; - reads it from standard input")],
+    given: Annotated[str | None, typer.Option("--given", help="the source text, for a model that is given one; - reads it")] = None,
+    top_k: Annotated[int, typer.Option("--top-k", help="likeliest tokens to tell at each place; 0: none, and no ranks")] = 5,
+    out: Annotated[Path | None, typer.Option("--out", help="HTML file to write: a page that needs nothing else")] = None,
+    lang: Annotated[str | None, typer.Option("--lang", help="of the page: en or zh; the text's if not given")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell of each token of a text how likely it was, what else was, and what that rests on."""
+    from bimo import api, console
+
+    if text == given == "-":
+        raise UserError("- stands for the text and for --given; standard input can be read for one of them")
+    text, source = (_standard_input("text").removesuffix("\n") if word == "-" else word for word in (text, given or ""))
+    found = api.explain(model, text, given=None if given is None else source, top_k=top_k, out=out, lang=lang)
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    console.show_explanation(found, lang or "en")
+    if out is not None:
+        print(f"page: {out}")
 
 
 @app.command()

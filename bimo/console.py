@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +11,12 @@ from rich.console import Console
 
 from bimo.data.corpus import Corpus
 from bimo.evaluation import display
+from bimo.evaluation.explained_table import explained_table
 from bimo.evaluation.results import Comparison
 from bimo.evaluation.runs import Run
 from bimo.evaluation.tables import terminal_table
 from bimo.evaluation.verdict import verdict
+from bimo.explanation.results import Explanation
 
 
 def describe_corpus(corpus: Corpus) -> str:
@@ -45,6 +48,17 @@ def show_comparison(comparison: Comparison) -> None:
             console.print(f"{sample.prompt}|{sample.continuation}", markup=False, highlight=False, soft_wrap=True)
     console.print()
     console.print(verdict(comparison), style="bold", markup=False, highlight=False, soft_wrap=True)
+
+
+_PIPED = 160  # columns where no terminal says how many there are
+
+
+def show_explanation(explanation: Explanation, lang: str = "en") -> None:
+    """What a model thinks of a text, a line a token."""
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(width=_PIPED)
+    console.print(explained_table(explanation, lang), highlight=False)
 
 
 _MOST = 12  # items of a list that are shown

@@ -21,6 +21,8 @@ from bimo.evaluation.latents import latent_use
 from bimo.evaluation.perplexity import Evaluation
 from bimo.evaluation.similarity import sentence_vectors
 from bimo.evaluation.translation import evaluate_translation
+from bimo.explanation.results import Explanation
+from bimo.explanation.texts import explain_text
 from bimo.generation.filling import Candidate, fill_text
 from bimo.generation.latent import interpolate, reconstruct
 from bimo.generation.sampling import GenerationConfig
@@ -147,6 +149,13 @@ class Model:
         documents = [Document(text, f"text {i}", len(utf8(text))) for i, text in enumerate(listed(texts))]
         split = corpora.encode_documents(documents, self.bundle.tokenizer, cast(Any, self.bundle.documents))
         return [float(x) for x in document_nats(self.bundle.model, split, self.bundle.context)]
+
+    def explain(self, text: str, given: str | None = None, top_k: int = 5) -> Explanation:
+        """What the model thinks of `text` as a document, token by token: its cost, the `top_k` likeliest, and what that rests on.
+
+        The costs sum to `score(text)`. given: the source text, for a model that is given one; top_k=0 looks for no other tokens.
+        """
+        return explain_text(self.bundle, text, given, top_k)
 
     def evaluate(
         self,

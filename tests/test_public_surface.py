@@ -11,8 +11,8 @@ import typer
 import bimo
 from bimo import cli
 
-NAMES = ["BimoError", "Model", "UserError", "compare", "env", "evaluate", "families", "fill", "generate", "info", "interpolate", "load",
-         "plan", "prepare", "resume", "train"]  # fmt: skip
+NAMES = ["BimoError", "Model", "UserError", "compare", "env", "evaluate", "explain", "families", "fill", "generate", "info", "interpolate",
+         "load", "plan", "prepare", "resume", "train"]  # fmt: skip
 
 _TEXT = ["--valid", "--test", "--tokenizer", "--vocab-size", "--documents"]
 COMMANDS = {
@@ -24,6 +24,7 @@ COMMANDS = {
     "interpolate": ["model", "first", "last", "options", "--steps", "--spherical", "--json"],
     "fill": ["model", "text", "--top-k", "--json"],
     "evaluate": ["model", "sources", "--documents", "--stride", "--samples", "--latent", "--translate", "--json"],
+    "explain": ["model", "text", "--given", "--top-k", "--out", "--lang", "--json"],
     "compare": ["sources", *_TEXT, "--families", "--budget", "--seed", "--out", "--json"],
     "plan": ["sources", "--family", *_TEXT, "--budget", "--seed", "--json"],
     "info": ["model", "--json"],
@@ -38,6 +39,7 @@ FUNCTIONS = {
     "plan": ["sources", "family", *_PYTHON, "budget", "seed", "overrides"],
     "compare": ["sources", *_PYTHON, "families", "budget", "seed", "out", "overrides"],
     "evaluate": ["model", "sources", "documents", "stride", "samples", "latent", "translate"],
+    "explain": ["model", "text", "given", "top_k", "out", "lang"],
     "generate": ["model", "prompt", "given", "options"],
     "interpolate": ["model", "first", "last", "steps", "spherical", "options"],
     "fill": ["model", "text", "top_k"],
@@ -46,7 +48,7 @@ FUNCTIONS = {
     "env": [],
     "families": [],
 }
-MODEL = ["embed", "evaluate", "fill", "generate", "info", "interpolate", "notices", "reconstruct", "save", "score", "similarity",
+MODEL = ["embed", "evaluate", "explain", "fill", "generate", "info", "interpolate", "notices", "reconstruct", "save", "score", "similarity",
          "stream", "write"]  # fmt: skip
 
 

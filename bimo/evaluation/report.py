@@ -6,20 +6,16 @@ the page itself from `templates/`. Whatever the text, a file name or a model wro
 
 from __future__ import annotations
 
-import base64
-import functools
-import hashlib
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import get_args
 
-import jinja2
 from markupsafe import Markup, escape
 
 from bimo.core import store
 from bimo.core.recipe import DocumentMode
-from bimo.evaluation import display, plots
+from bimo.evaluation import display, pages, plots
 from bimo.evaluation.bars import bars
 from bimo.evaluation.figures import comparing, learning_plots, tradeoff_plots
 from bimo.evaluation.mixtures import mixtures
@@ -31,7 +27,6 @@ from bimo.evaluation.verdict import answer, caveats
 from bimo.evaluation.wording import words
 from bimo.evaluation.writing import writing
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _LONGEST_LABEL = 60  # columns
 _LEGEND_FROM = 7  # models: a plot of so many may have no room for all their names
 Words = Callable[..., str]
@@ -53,8 +48,8 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
     curves, cut = learning_plots(comparison, ranking, t)
     table = lines(comparison, lang)
     answered, later = answer(comparison, lang)
-    script = _source("page.js")
-    page = _environment().get_template("page.html.jinja")
+    script, script_hash = pages.script()
+    page = pages.environment().get_template("page.html.jinja")
     return page.render(
         t=t,
         html_lang="zh-CN" if lang == "zh" else "en",
@@ -66,8 +61,8 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
         unbroken=_unbroken,
         label=_label,
         whole=_whole,
-        script=Markup(script),
-        script_hash=Markup("sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
+        script=script,
+        script_hash=script_hash,
         single=single,
         answer=answered,
         later=later,
@@ -107,23 +102,6 @@ def _legend(comparison: Comparison, ranking: Ranking, table: list[Line]) -> list
     shown = {id(row) for row in comparing(comparison, ranking)}
     named = [(line.row.label, line.index) for line in table if id(line.row) in shown]
     return named if len(named) >= _LEGEND_FROM else []
-
-
-@functools.cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: display.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
-    )
-
-
-@functools.cache
-def _source(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def _listed(notes: Iterable[str]) -> Markup:

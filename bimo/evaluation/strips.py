@@ -15,7 +15,7 @@ from bimo.evaluation.tables import Line, kind_said
 Words = Callable[..., str]
 LEVELS = 8  # of ground and bar, above none
 _TOPS = (2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)  # bits at the highest level
-_END, _NEWLINE, _TAB = "¶", "↵", "⇥"
+END, _NEWLINE, _TAB = "¶", "↵", "⇥"
 
 
 def strips(comparison: Comparison, table: Sequence[Line], t: Words) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def strips(comparison: Comparison, table: Sequence[Line], t: Words) -> dict[str,
     told = [(line, bits) for line in table if (bits := comparison.surprise_of(line.row))]
     if passage is None or not told:
         return {"lines": []}
-    top = _top([bits for _, bits in told])
+    top = top_bits([bits for _, bits in told])
     pieces = [_shown(piece) for piece in passage.pieces]
     kinds = {line.row.kind for line, _ in told}
     notes = [
@@ -37,7 +37,7 @@ def strips(comparison: Comparison, table: Sequence[Line], t: Words) -> dict[str,
         "split": t(f"split_{passage.split}") if passage.split in ("valid", "test") else passage.split,
         "before": _context(passage, t),
         "notes": notes,
-        "legend": [(level, _said(top * level / LEVELS, level == LEVELS)) for level in range(0, LEVELS + 1, 2)],
+        "legend": scale(top),
         "lines": [
             {
                 "label": line.row.label,
@@ -57,7 +57,7 @@ def strips(comparison: Comparison, table: Sequence[Line], t: Words) -> dict[str,
 
 def _shown(piece: str) -> str:
     """A piece as it is read: nothing invisible, a document's end and new lines as signs."""
-    return display.visible(piece).replace("\n", _NEWLINE).replace("\t", _TAB) if piece else _END
+    return display.visible(piece).replace("\n", _NEWLINE).replace("\t", _TAB) if piece else END
 
 
 def _context(passage: Passage, t: Words) -> list[tuple[str, str]]:
@@ -70,14 +70,14 @@ def _number(bits: Real) -> float:
     return math.inf if bits is None else bits
 
 
-def _top(rows: Sequence[Sequence[Real]]) -> float:
+def top_bits(rows: Sequence[Sequence[Real]]) -> float:
     """Bits at the highest level: a round number that all but the most surprising twentieth of the pieces stay below."""
     finite = sorted(bits for row in rows for bits in row if bits is not None and math.isfinite(bits))
     wanted = finite[int(0.95 * (len(finite) - 1))] if finite else 0.0
     return next((float(top) for top in _TOPS if top >= wanted), float(_TOPS[-1]))
 
 
-def _level(bits: float, top: float) -> int:
+def height(bits: float, top: float) -> int:
     """How high the bar of a piece is, 0 … LEVELS."""
     return LEVELS if bits >= top else max(0, round(LEVELS * bits / top))
 
@@ -86,13 +86,18 @@ def _bits(value: float, decimals: int = 1) -> str:
     return "∞" if math.isinf(value) else f"{value:.{decimals}f}"
 
 
-def _said(bits: float, last: bool) -> str:
-    return f"{bits:g}" + "+" * last
+def scale(top: float) -> list[tuple[int, str]]:
+    """What some of the levels stand for.
+
+    >>> scale(16)
+    [(0, '0'), (2, '4'), (4, '8'), (6, '12'), (8, '16+')]
+    """
+    return [(level, f"{top * level / LEVELS:g}" + "+" * (level == LEVELS)) for level in range(0, LEVELS + 1, 2)]
 
 
 def _strip(pieces: Sequence[str], bits: Sequence[Real], top: float, t: Words) -> Markup:
     made = []
     for piece, value in zip(pieces, map(_number, bits), strict=True):
-        level = "x" if math.isinf(value) else _level(value, top)
+        level = "x" if math.isinf(value) else height(value, top)
         made.append(f'<i class="b{level}" title="{escape(t("surprise_bits", n=_bits(value)))}">{escape(piece)}</i>')
     return Markup("".join(made))

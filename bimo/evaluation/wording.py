@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from bimo.core.errors import RecipeError, did_you_mean
+from bimo.evaluation.wording_explained import EXPLAINED
 from bimo.evaluation.wording_page import PAGE
 
 Language = Literal["en", "zh"]
@@ -71,6 +72,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "区间：对 {n} 段测试文本做成对自助法重抽样，95%。",
     ),
     **PAGE,
+    **EXPLAINED,
 }
 
 

@@ -10,7 +10,7 @@ from string import Formatter
 import pytest
 
 from bimo.core.errors import RecipeError
-from bimo.evaluation import report
+from bimo.evaluation import pages
 from bimo.evaluation.report import render_report, write_report
 from bimo.evaluation.results import Comparison, Point, Row, Sample, Skipped, TextFacts, TokenizerFacts
 from bimo.evaluation.verdict import verdict
@@ -160,7 +160,7 @@ def test_every_word_is_there_in_both_languages_with_the_same_fields():
 
 
 def test_every_word_is_used_and_every_used_word_exists():
-    folder = report._TEMPLATES
+    folder = pages.TEMPLATES
     sources = [p for p in folder.parent.glob("*.py") if not p.name.startswith("wording")]
     code = "\n".join(p.read_text(encoding="utf-8") for p in (*sources, *folder.glob("*.jinja")))
     used = set(re.findall(r"\bt\(\"([a-z_0-9]+)\"", code)) | set(re.findall(r"\"((?:col|axis|by|over)_[a-z_]+)\"", code))
