@@ -14,6 +14,8 @@ from bimo.core import registry
 APART = (
     *(f"!bimo/evaluation/{name}.py" for name in ("display", "figures", "plots", "report", "tables", "ticks", "verdict", "wording")),
     *(f"!bimo/evaluation/{name}.py" for name in ("bars", "hybrids", "labels", "mixtures", "passage", "strips", "wording_page", "writing")),
+    *(f"!bimo/evaluation/{name}.py" for name in ("explained", "explained_table", "pages", "reasons", "wording_explained")),
+    *("!bimo/explanation/*.py", "!bimo/models/grounds.py", "!bimo/models/hybrid/grounds.py", "!bimo/models/ngram/grounds.py"),
     *("!bimo/data/overlap.py", "!bimo/generation/filling.py", "!bimo/training/progress.py"),
     *("!benchmarks/quality.py", "!benchmarks/record.py"),
 )
