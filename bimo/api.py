@@ -370,6 +370,7 @@ def _run_facts(folder: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     facts = {
         k: run[k] for k in ("status", "name", "seconds", "steps", "tokens", "best_step", "capped", "stopped_early", "notices") if k in run
     }
+    facts |= {"dial": run["dial"]["why"]} if "dial" in run else {}
     if run.get("status") == "finished":
         row = runs.resume(folder).row
         facts |= {"bits_per_byte": row.bits_per_byte, "perplexity": row.perplexity, "budget_seconds": row.budget_seconds}

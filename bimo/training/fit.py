@@ -122,7 +122,7 @@ def fit(recipe: Recipe, corpus: Corpus, folder: Path, hooks_of: HooksOf | None =
     folder = Path(folder)
     with store.machine_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    recipe, spent = _picked(recipe, corpus, folder)
+    recipe, spent = _picked(recipe, corpus, folder, quiet)
     if why := refusal(recipe, corpus):
         raise RecipeError(why)
     way = Learning(recipe.row.learning)
@@ -133,7 +133,7 @@ def fit(recipe: Recipe, corpus: Corpus, folder: Path, hooks_of: HooksOf | None =
     return _fit_gradient(recipe, corpus, folder, hooks_of(recipe) if hooks_of is not None else Hooks(), resume, quiet, spent)
 
 
-def _picked(recipe: Recipe, corpus: Corpus, folder: Path) -> tuple[Recipe, float]:
+def _picked(recipe: Recipe, corpus: Corpus, folder: Path, quiet: bool) -> tuple[Recipe, float]:
     """The recipe, by the dial where it names no family; and seconds on the clock that the dial took, now or before the run was resumed."""
     told = _read_run(folder)
     if recipe.family is not None:
@@ -141,6 +141,7 @@ def _picked(recipe: Recipe, corpus: Corpus, folder: Path) -> tuple[Recipe, float
     recipe, seen = turn(recipe, corpus, partial(_timed, corpus))
     recipe.save(folder / RECIPE)
     store.write_json(folder / RUN, {**told, "dial": seen})
+    Reporter(recipe.name, 1, quiet=quiet).say(f"the dial picks {recipe.label}: {seen['why']}")
     return recipe, seen["seconds"]
 
 

@@ -123,3 +123,7 @@ def test_a_run_without_a_family(place: Path, tmp_path: Path) -> None:
     assert told["dial"]["seconds"] < run.row.used_seconds
     assert run.row.used_seconds < 1.3 * 12
     assert bimo.resume(tmp_path / "run").finished_before
+    assert bimo.info(tmp_path / "run")["run"]["dial"] == told["dial"]["why"]
+    planned = bimo.plan(str(place / "corpus"), budget="60s", overrides=["training.threads=1"])
+    assert set(planned) == {"dial", "parts"}
+    assert set(planned["parts"]) == {"ngram", "decoder"}
