@@ -12,9 +12,8 @@ from bimo.core import registry
 
 # What cannot change a figure: what only tells of it, what no entry asks for, the lists of entries (whose functions count one by one).
 APART = (
-    *(f"!bimo/evaluation/{name}.py" for name in ("display", "figures", "plots", "report", "tables", "ticks", "verdict", "wording")),
-    *(f"!bimo/evaluation/{name}.py" for name in ("bars", "hybrids", "labels", "mixtures", "passage", "strips", "wording_page", "writing")),
-    *(f"!bimo/evaluation/{name}.py" for name in ("explained", "explained_table", "pages", "reasons", "wording_explained")),
+    "!bimo/evaluation/report/*.py",
+    *(f"!bimo/evaluation/{name}.py" for name in ("display", "hybrids", "passage")),
     *("!bimo/explanation/*.py", "!bimo/models/grounds.py", "!bimo/models/hybrid/grounds.py", "!bimo/models/ngram/grounds.py"),
     *("!bimo/data/overlap.py", "!bimo/generation/filling.py", "!bimo/training/progress.py"),
     *("!benchmarks/quality.py", "!benchmarks/record.py"),

@@ -23,11 +23,11 @@ from bimo.data.corpus import Corpus
 from bimo.data.lexicon import read_lexicon
 from bimo.evaluation import compare as comparison
 from bimo.evaluation import runs
-from bimo.evaluation.explained import write_explanation
 from bimo.evaluation.perplexity import Evaluation
+from bimo.evaluation.report.explained import write_explanation
+from bimo.evaluation.report.wording import words
 from bimo.evaluation.results import Comparison
 from bimo.evaluation.runs import Run
-from bimo.evaluation.wording import words
 from bimo.explanation.results import Explanation
 from bimo.generation.filling import Candidate
 from bimo.model import Model

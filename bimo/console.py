@@ -11,11 +11,11 @@ from rich.console import Console
 
 from bimo.data.corpus import Corpus
 from bimo.evaluation import display
-from bimo.evaluation.explained_table import explained_table
+from bimo.evaluation.report.explained_table import explained_table
+from bimo.evaluation.report.tables import terminal_table
+from bimo.evaluation.report.verdict import verdict
 from bimo.evaluation.results import Comparison
 from bimo.evaluation.runs import Run
-from bimo.evaluation.tables import terminal_table
-from bimo.evaluation.verdict import verdict
 from bimo.explanation.results import Explanation
 
 

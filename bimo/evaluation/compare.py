@@ -20,9 +20,9 @@ from bimo.evaluation import runs
 from bimo.evaluation.facts import machine_facts, text_facts
 from bimo.evaluation.promising import promising
 from bimo.evaluation.report import write_report
+from bimo.evaluation.report.tables import markdown_table
 from bimo.evaluation.results import Comparison, Row
 from bimo.evaluation.runs import RESULT
-from bimo.evaluation.tables import markdown_table
 from bimo.models.base import Kind
 from bimo.training.composite import part_recipe
 from bimo.training.fit import refusal

@@ -18,8 +18,8 @@ import numpy as np
 from bimo.core.errors import UserError
 from bimo.data.corpus import Corpus
 from bimo.data.split import Split
-from bimo.evaluation import plots
 from bimo.evaluation.metrics import distinct_n
+from bimo.evaluation.report import plots
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.search import generate
 from bimo.models.bundle import Bundle

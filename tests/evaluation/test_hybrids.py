@@ -7,11 +7,11 @@ import math
 import pytest
 
 from bimo.evaluation.hybrids import gain_said, gains, weights_said
-from bimo.evaluation.mixtures import mixtures
 from bimo.evaluation.report import render_report
+from bimo.evaluation.report.mixtures import mixtures
+from bimo.evaluation.report.tables import lines, markdown_table
+from bimo.evaluation.report.wording import words
 from bimo.evaluation.results import Comparison, RowPart
-from bimo.evaluation.tables import lines, markdown_table
-from bimo.evaluation.wording import words
 from tests.evaluation.example import comparison, large, mixed, row
 from tests.evaluation.test_report import Page
 from tests.evaluation.test_tables import shown

@@ -6,9 +6,10 @@ import itertools
 import random
 import xml.etree.ElementTree as ET
 
-from bimo.evaluation import display, plots
-from bimo.evaluation.labels import LINE, Placer, spread, wrapped
-from bimo.evaluation.plots import Axis, Series, line_plot, mark, scatter_plot
+from bimo.evaluation import display
+from bimo.evaluation.report import plots
+from bimo.evaluation.report.labels import LINE, Placer, spread, wrapped
+from bimo.evaluation.report.plots import Axis, Series, line_plot, mark, scatter_plot
 
 SECONDS, BITS = Axis("seconds", display.seconds, from_zero=True), Axis("bits per byte", display.bits)
 NAMES = [

@@ -9,10 +9,11 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from bimo.evaluation import display, plots
+from bimo.evaluation import display
 from bimo.evaluation.metrics import Interval
-from bimo.evaluation.plots import Axis, Series, bar, line_plot, pareto, scatter_plot
-from bimo.evaluation.ticks import log_ticks, ticks
+from bimo.evaluation.report import plots
+from bimo.evaluation.report.plots import Axis, Series, bar, line_plot, pareto, scatter_plot
+from bimo.evaluation.report.ticks import log_ticks, ticks
 
 SECONDS, BITS = Axis("seconds", display.seconds, from_zero=True), Axis("bits per byte", display.bits)
 PAPER = {"light": "#faf8f3", "dark": "#15140f"}

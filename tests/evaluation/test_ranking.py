@@ -9,9 +9,9 @@ import pytest
 
 from bimo.core.errors import RecipeError, UserError
 from bimo.evaluation.ranking import rank, row_interval
+from bimo.evaluation.report.tables import lines
+from bimo.evaluation.report.verdict import answer, budget, caveats, verdict
 from bimo.evaluation.results import Comparison, Row, TextFacts, TokenizerFacts
-from bimo.evaluation.tables import lines
-from bimo.evaluation.verdict import answer, budget, caveats, verdict
 from tests.evaluation.example import comparison, large, row
 
 

@@ -10,11 +10,10 @@ from string import Formatter
 import pytest
 
 from bimo.core.errors import RecipeError
-from bimo.evaluation import pages
-from bimo.evaluation.report import render_report, write_report
+from bimo.evaluation.report import frame, render_report, write_report
+from bimo.evaluation.report.verdict import verdict
+from bimo.evaluation.report.wording import WORDS
 from bimo.evaluation.results import Comparison, Point, Row, Sample, Skipped, TextFacts, TokenizerFacts
-from bimo.evaluation.verdict import verdict
-from bimo.evaluation.wording import WORDS
 from tests.evaluation.example import comparison, large, row
 
 VOID = {"meta", "br", "input", "link", "img", "hr"}
@@ -160,8 +159,9 @@ def test_every_word_is_there_in_both_languages_with_the_same_fields():
 
 
 def test_every_word_is_used_and_every_used_word_exists():
-    folder = pages.TEMPLATES
-    sources = [p for p in folder.parent.glob("*.py") if not p.name.startswith("wording")]
+    folder = frame.TEMPLATES
+    above = [folder.parents[1] / f"{name}.py" for name in ("hybrids", "passage")]
+    sources = [p for p in (*folder.parent.glob("*.py"), *above) if not p.name.startswith("wording")]
     code = "\n".join(p.read_text(encoding="utf-8") for p in (*sources, *folder.glob("*.jinja")))
     used = set(re.findall(r"\bt\(\"([a-z_0-9]+)\"", code)) | set(re.findall(r"\"((?:col|axis|by|over)_[a-z_]+)\"", code))
     assert used - set(WORDS) == set()

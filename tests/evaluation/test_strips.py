@@ -8,10 +8,10 @@ import re
 import pytest
 
 from bimo.evaluation.report import render_report
+from bimo.evaluation.report.strips import LEVELS, strips
+from bimo.evaluation.report.tables import lines
+from bimo.evaluation.report.wording import WORDS, words
 from bimo.evaluation.results import Comparison, Passage
-from bimo.evaluation.strips import LEVELS, strips
-from bimo.evaluation.tables import lines
-from bimo.evaluation.wording import WORDS, words
 from tests.evaluation.example import PIECES, comparison, large, row
 from tests.evaluation.test_plots import luminance
 from tests.evaluation.test_report import HOSTILE, Page

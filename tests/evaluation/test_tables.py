@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from bimo.evaluation import display
+from bimo.evaluation.report.tables import COLUMNS, footnotes, lines, markdown_table, terminal_table
+from bimo.evaluation.report.wording import WORDS
 from bimo.evaluation.results import Row
-from bimo.evaluation.tables import COLUMNS, footnotes, lines, markdown_table, terminal_table
-from bimo.evaluation.wording import WORDS
 from tests.evaluation.example import comparison, row
 
 

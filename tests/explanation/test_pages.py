@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 
 from bimo.core.errors import RecipeError, UserError
-from bimo.evaluation import explained, pages
-from bimo.evaluation.explained import render_explanation, write_explanation
-from bimo.evaluation.explained_table import explained_table
-from bimo.evaluation.wording import WORDS
+from bimo.evaluation.report import explained, frame
+from bimo.evaluation.report.explained import render_explanation, write_explanation
+from bimo.evaluation.report.explained_table import explained_table
+from bimo.evaluation.report.wording import WORDS
 from bimo.explanation.results import Counted, Explanation, Likely, Reasons, Remembered, Said, Token
 from tests.evaluation.test_report import HOSTILE, Page
 from tests.explanation.test_texts import explained as of
@@ -115,7 +115,7 @@ def test_shares_are_bars_with_a_legend_and_in_words() -> None:
 
 
 def test_the_script_is_the_one_the_policy_allows() -> None:
-    script, hashed = pages.script()
+    script, hashed = frame.script()
     html = render_explanation(of("lstm"))
     assert f"script-src '{hashed}'" in html
     assert f"<script>{script}</script>" in html

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from bimo.core.errors import RecipeError, did_you_mean
-from bimo.evaluation.wording_explained import EXPLAINED
-from bimo.evaluation.wording_page import PAGE
+from bimo.evaluation.report.wording_explained import EXPLAINED
+from bimo.evaluation.report.wording_page import PAGE
 
 Language = Literal["en", "zh"]
 

@@ -9,8 +9,8 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from bimo.evaluation import display
+from bimo.evaluation.report.tables import Line, kind_said
 from bimo.evaluation.results import Comparison, Passage, Real
-from bimo.evaluation.tables import Line, kind_said
 
 Words = Callable[..., str]
 LEVELS = 8  # of ground and bar, above none

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bimo.evaluation import display
-from bimo.evaluation.explained import answer, kind_note
-from bimo.evaluation.reasons import brief, chance, inked, level
-from bimo.evaluation.wording import words
+from bimo.evaluation.report.explained import answer, kind_note
+from bimo.evaluation.report.reasons import brief, chance, inked, level
+from bimo.evaluation.report.wording import words
 from bimo.explanation.results import Explanation, Reasons, Token
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from bimo.evaluation import display
 from bimo.evaluation.hybrids import gain_said, gains, weights_said
 from bimo.evaluation.ranking import Ranking, one_tokenizer, over_time, rank
+from bimo.evaluation.report.wording import words
 from bimo.evaluation.results import Comparison, Row
-from bimo.evaluation.wording import words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from bimo.evaluation import display
-from bimo.evaluation.labels import LINE, Name, Placer, spread, wrapped
 from bimo.evaluation.metrics import Interval
-from bimo.evaluation.ticks import log_ticks, ticks
+from bimo.evaluation.report.labels import LINE, Name, Placer, spread, wrapped
+from bimo.evaluation.report.ticks import log_ticks, ticks
 
 # Eight inks each for paper and for night: at least 3:1 against the ground, told apart also without red-green vision.
 PALETTE: dict[str, tuple[str, ...]] = {

@@ -7,8 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from bimo.evaluation import display, plots
+from bimo.evaluation import display
 from bimo.evaluation.hybrids import Gain, gain_said, gains, signed
+from bimo.evaluation.report import plots
 from bimo.evaluation.results import Comparison
 
 Words = Callable[..., str]

@@ -10,8 +10,8 @@ from bimo.core.errors import RecipeError
 from bimo.evaluation import display
 from bimo.evaluation.metrics import Interval
 from bimo.evaluation.ranking import FEWEST_UNITS, TOO_CLOSE, Ranking, comparable, over_time, paired, rank
+from bimo.evaluation.report.wording import words
 from bimo.evaluation.results import Comparison, Row
-from bimo.evaluation.wording import words
 
 _NUMBERS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from markupsafe import Markup
 
-from bimo.evaluation import display, plots
+from bimo.evaluation import display
 from bimo.evaluation.ranking import Ranking, comparable
+from bimo.evaluation.report import plots
 from bimo.evaluation.results import Comparison, Point, Row
 
 Words = Callable[..., str]

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from bimo.evaluation import display, plots
+from bimo.evaluation import display
 from bimo.evaluation.ranking import Ranking, comparable, over_time, row_interval
+from bimo.evaluation.report import plots
+from bimo.evaluation.report.tables import Line
 from bimo.evaluation.results import Comparison, Row
-from bimo.evaluation.tables import Line
 
 Words = Callable[..., str]
 

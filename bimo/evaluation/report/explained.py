@@ -13,11 +13,12 @@ import bimo
 from bimo.core import store
 from bimo.core.errors import UserError
 from bimo.core.registry import Kind
-from bimo.evaluation import display, pages, plots
+from bimo.evaluation import display
 from bimo.evaluation.metrics import perplexity
-from bimo.evaluation.reasons import Words, chance, facts, inked, share, weight
-from bimo.evaluation.strips import END, height, scale
-from bimo.evaluation.wording import words
+from bimo.evaluation.report import frame, plots
+from bimo.evaluation.report.reasons import Words, chance, facts, inked, share, weight
+from bimo.evaluation.report.strips import END, height, scale
+from bimo.evaluation.report.wording import words
 from bimo.explanation.results import Explanation, Reasons, Said, Token
 from bimo.text.words import guess_language
 
@@ -45,9 +46,9 @@ def write_explanation(explanation: Explanation, path: Path, lang: str | None = N
 def render_explanation(explanation: Explanation, lang: str = "en") -> str:
     """The page as a string."""
     t = words(lang)
-    script, script_hash = pages.script()
+    script, script_hash = frame.script()
     whole = marked(explanation.tokens[:_MOST_MARKED], t)
-    return pages.environment().get_template("explained.html.jinja").render(
+    return frame.environment().get_template("explained.html.jinja").render(
         t=t,
         html_lang="zh-CN" if lang == "zh" else "en",
         palette=plots.PALETTE,

@@ -15,17 +15,18 @@ from markupsafe import Markup, escape
 
 from bimo.core import store
 from bimo.core.recipe import DocumentMode
-from bimo.evaluation import display, pages, plots
-from bimo.evaluation.bars import bars
-from bimo.evaluation.figures import comparing, learning_plots, tradeoff_plots
-from bimo.evaluation.mixtures import mixtures
+from bimo.evaluation import display
 from bimo.evaluation.ranking import Ranking, rank, row_interval
+from bimo.evaluation.report import frame, plots
+from bimo.evaluation.report.bars import bars
+from bimo.evaluation.report.figures import comparing, learning_plots, tradeoff_plots
+from bimo.evaluation.report.mixtures import mixtures
+from bimo.evaluation.report.strips import strips
+from bimo.evaluation.report.tables import COLUMNS, Line, footnotes, lines
+from bimo.evaluation.report.verdict import answer, caveats
+from bimo.evaluation.report.wording import words
+from bimo.evaluation.report.writing import writing
 from bimo.evaluation.results import Comparison, Machine, Row
-from bimo.evaluation.strips import strips
-from bimo.evaluation.tables import COLUMNS, Line, footnotes, lines
-from bimo.evaluation.verdict import answer, caveats
-from bimo.evaluation.wording import words
-from bimo.evaluation.writing import writing
 
 _LONGEST_LABEL = 60  # columns
 _LEGEND_FROM = 7  # models: a plot of so many may have no room for all their names
@@ -48,8 +49,8 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
     curves, cut = learning_plots(comparison, ranking, t)
     table = lines(comparison, lang)
     answered, later = answer(comparison, lang)
-    script, script_hash = pages.script()
-    page = pages.environment().get_template("page.html.jinja")
+    script, script_hash = frame.script()
+    page = frame.environment().get_template("page.html.jinja")
     return page.render(
         t=t,
         html_lang="zh-CN" if lang == "zh" else "en",
