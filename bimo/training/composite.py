@@ -342,10 +342,10 @@ def _distributions(hybrid: Hybrid, text: Split, context: int | None) -> tuple[Te
     found, targets = [], []
     for batch, begin in readings(hybrid, excerpt(text, most, whole=hybrid.whole_documents), context):
         state = hybrid.start(len(batch.tokens), begin.given) if begin.state is None else begin.state
-        told, _, state = hybrid.distributions(state, batch.tokens[:, :-1], batch.lengths - 1)
+        told, _, state = hybrid.distributions(state, batch.tokens[:, :-1].to(hybrid.device), (batch.lengths - 1).to(hybrid.device))
         begin.went_on(state)
         counted = batch.scored()[:, 1:]
-        found.append(torch.stack([logs[counted] for logs in told], 1))
+        found.append(torch.stack([logs.cpu()[counted] for logs in told], 1))
         targets.append(batch.tokens[:, 1:][counted])
     return torch.cat(found), torch.cat(targets)
 

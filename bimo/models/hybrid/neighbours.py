@@ -75,8 +75,9 @@ class Neighbours(Memory):
         if not len(self.keys):
             raise ModelError("knn: nothing is remembered; train the hybrid, or load one that has been trained")
         k = min(self.config.k, len(self.keys))
-        distances, places = self._by_cells(queries, k) if self.config.search == "faiss" else self._exactly(queries, k)
-        return distances, self.values[places.clamp(min=0)].long()
+        search = self._by_cells if self.config.search == "faiss" else self._exactly
+        distances, places = search(queries.cpu(), k)  # the entries lie in the machine's memory, wherever the model is
+        return distances.to(queries.device), self.values[places.clamp(min=0)].long().to(queries.device)
 
     def _exactly(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         if self._wide is None:

@@ -37,7 +37,8 @@ class Weights:
             logs = self.values.to(silent.device).log().expand(silent.shape)
         else:
             assert hidden is not None
-            logs = torch.nn.functional.linear(hidden.double(), self.gate[0].double(), self.gate[1].double())
+            matrix, bias = (tensor.to(hidden.device, torch.float64) for tensor in self.gate)
+            logs = torch.nn.functional.linear(hidden.double(), matrix, bias)
         logs = logs.masked_fill(silent, float("-inf"))
         alone = (logs == float("-inf")).all(-1, keepdim=True)  # only parts without a share speak
         return torch.where(alone, torch.zeros_like(logs).masked_fill(silent, float("-inf")), logs).log_softmax(-1)
