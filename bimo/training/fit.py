@@ -138,6 +138,7 @@ def _picked(recipe: Recipe, corpus: Corpus, folder: Path, quiet: bool) -> tuple[
     told = _read_run(folder)
     if recipe.family is not None:
         return recipe, float((told.get("dial") or {}).get("seconds", 0.0))
+    runtime.pick_device(recipe.training.device)  # a wrong one is told, whatever is picked
     recipe, seen = turn(recipe, corpus, partial(_timed, corpus))
     recipe.save(folder / RECIPE)
     store.write_json(folder / RUN, {**told, "dial": seen})
