@@ -24,6 +24,7 @@ from bimo.evaluation.report.tables import markdown_table
 from bimo.evaluation.results import Comparison, Row
 from bimo.evaluation.runs import RESULT
 from bimo.models.base import Kind
+from bimo.models.hybrid.config import numbered
 from bimo.training.composite import part_recipe
 from bimo.training.fit import refusal
 
@@ -45,7 +46,7 @@ def fitting(corpus: Corpus, recipe_of: Callable[[str], Recipe]) -> list[Recipe]:
 def refuse_used(out: Path, families: Sequence[str]) -> None:
     """Raise `RecipeError` where a comparison of these in `out` would take away a run that no comparison made."""
     runs.refuse_used(out)
-    for name in _names(families):
+    for name in numbered(families):
         runs.refuse_used(out / name, compared=True)
 
 
@@ -70,7 +71,7 @@ def compare(
     for earlier in (FILE, "table.md", "report.html"):
         with store.machine_errors(out):
             (out / earlier).unlink(missing_ok=True)
-    names = _names([recipe.name for recipe in recipes])
+    names = numbered([recipe.name for recipe in recipes])
     made = {
         folder: _run_apart(_reusing(recipe, names, recipes, out), corpus, out / folder, name, quiet)
         for recipe, folder in zip(recipes, names, strict=True)
@@ -136,16 +137,6 @@ def _promising(learned: dict[str, Row], corpus: Corpus, out: Path, number: int, 
     shared = {"text": like.text.model_dump(), "training": {"budget": like.training.budget, "seed": like.training.seed}}
     parts = [[{"folder": word} if Path(word).is_dir() else word for word in found["parts"]] for found in store.read_json(out / PROMISING)]
     return [make_recipe({"family": registry.HYBRID, "model": {"parts": words}}, shared) for words in parts]
-
-
-def _names(families: Sequence[str]) -> list[str]:
-    """A folder for each run: its family, numbered where it comes again."""
-    seen: dict[str, int] = {}
-    names = []
-    for family in families:
-        seen[family] = seen.get(family, 0) + 1
-        names.append(family if seen[family] == 1 else f"{family}-{seen[family]}")
-    return names
 
 
 def _run_apart(recipe: Recipe, corpus: Corpus, folder: Path, name: str, quiet: bool) -> Comparison | Row:

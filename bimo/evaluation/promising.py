@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -18,8 +19,8 @@ from bimo.models.base import NeuralLanguageModel
 from bimo.models.bundle import Bundle
 from bimo.models.hybrid.weights import Weights
 from bimo.models.scoring import token_nats
-from bimo.training.composite import told_by_parts, tune
-from bimo.training.mixing import linear_weights, told_of
+from bimo.training.memories import tune
+from bimo.training.mixing import linear_weights, told_by_parts, told_of
 
 CACHE = "cache"
 _WORTH = 1e-4  # nats a token that a mixture must promise beyond the best model alone
@@ -63,8 +64,9 @@ def promising(folders: Sequence[Path], corpus: Corpus, number: int) -> list[Mixt
 def _with_cache(bundle: Bundle, text: Split) -> Tensor | None:
     """Log-probabilities of all tokens of `text` by the model and a cache of what it has read; None of one without hidden states."""
     model = bundle.model
-    if not isinstance(model, NeuralLanguageModel) or not model.extends or model.whole_documents:
+    if not model.extends or model.whole_documents:
         return None
+    model = cast(NeuralLanguageModel, model)
     kind = registry.load_memory(CACHE)
     pair = tune(model, kind(kind.Config(), model.vocabulary, model.head()[0].shape[1]), text, bundle.context)
     logs, _ = told_by_parts(pair, text, bundle.context)

@@ -26,8 +26,9 @@ from bimo.evaluation.samples import SAID, Prompt, generation_speed, prompt_for, 
 from bimo.models.bundle import Bundle
 from bimo.models.hybrid import Hybrid
 from bimo.training import checkpoint
+from bimo.training.checkpoint import RECIPE, RUN
 from bimo.training.composite import PARTS
-from bimo.training.fit import RECIPE, RUN, Fitted, fit, saved_recipe
+from bimo.training.fit import Fitted, fit, saved_recipe
 from bimo.training.loop import Hooks
 
 RESULT = "result.json"

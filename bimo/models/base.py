@@ -97,6 +97,11 @@ class LanguageModel(ABC):
         return torch.device("cpu")
 
     @property
+    def extends(self) -> bool:
+        """Whether it has `extend`: hidden states of a text as it is read, which memories and gates look at."""
+        return False
+
+    @property
     def scoring_passes(self) -> int:
         """How often scoring a text reads each of its tokens: 1, or more where each token has a reading of its own."""
         return 1

@@ -20,9 +20,21 @@ _BATCH_TOKENS = 1 << 14  # tokens scored together
 _DOCUMENT_ROWS = 64  # whole documents scored together
 
 
+class Begin:
+    """What a row's reading begins with. state: of the rows that go on, or None; given: what each row is given, or None."""
+
+    def __init__(self, given: Any = None, state: Any = None) -> None:
+        self.given, self.state = given, state
+        self.left: Any = None
+
+    def went_on(self, state: Any) -> None:
+        """Keep the state that the rows left, for those that go on from it."""
+        self.left = state
+
+
 def readings(
     model: LanguageModel, split: Split, context: int | None = None, stride: int | None = None
-) -> Iterator[tuple[EvaluationBatch, Any]]:
+) -> Iterator[tuple[EvaluationBatch, Begin]]:
     """Rows of `split` as this model reads them to score it, each with what it is to go on from or is given.
 
     Yields (batch, begin): `begin.given` and `begin.state` go to `score`, whose state goes to `begin.went_on`. Every token but each
@@ -42,18 +54,6 @@ def readings(
     else:
         for batch in evaluation_windows(split, context, stride, max(1, _BATCH_TOKENS // context)):
             yield batch, Begin()
-
-
-class Begin:
-    """What a row's reading begins with. state: of the rows that go on, or None; given: what each row is given, or None."""
-
-    def __init__(self, given: Any = None, state: Any = None) -> None:
-        self.given, self.state = given, state
-        self.left: Any = None
-
-    def went_on(self, state: Any) -> None:
-        """Keep the state that the rows left, for those that go on from it."""
-        self.left = state
 
 
 def _streams(model: LanguageModel, split: Split, context: int | None) -> Iterator[tuple[EvaluationBatch, Begin]]:

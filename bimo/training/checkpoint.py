@@ -14,6 +14,12 @@ from bimo.core import store
 from bimo.core.errors import CheckpointError
 
 FILE = "checkpoint.safetensors"
+RECIPE, RUN = "recipe.yaml", "run.json"  # beside it: what the run is made from, and how it goes
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What run.json tells; nothing where there is none yet."""
+    return store.read_json(Path(folder) / RUN) if (Path(folder) / RUN).exists() else {}
 
 
 @dataclass

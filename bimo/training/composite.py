@@ -5,17 +5,15 @@ The parts' runs lie in `parts/` of the hybrid's run folder and can be used by th
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from bimo.core import registry, store
 from bimo.core.budget import Budget
@@ -28,20 +26,19 @@ from bimo.models.base import LanguageModel, NeuralLanguageModel
 from bimo.models.bundle import Bundle
 from bimo.models.hybrid import Hybrid, HybridConfig, Part
 from bimo.models.hybrid.config import numbered
-from bimo.models.hybrid.memory import Memory
 from bimo.models.hybrid.model import Voice
 from bimo.models.hybrid.neighbours import Neighbours, has_faiss
 from bimo.models.hybrid.weights import Weights
-from bimo.models.scoring import document_nats, place, readings, token_nats
+from bimo.models.scoring import document_nats, token_nats
 from bimo.training import checkpoint
-from bimo.training.mixing import gate_weights, linear_weights, product_weights
+from bimo.training.averaging import averaged, souped
+from bimo.training.checkpoint import RECIPE, RUN, read_run
+from bimo.training.memories import open_field, remember, tune
+from bimo.training.mixing import distributions, gate_weights, linear_weights, product_weights, told_by_parts
 
 PARTS = "parts"
-RECIPE, RUN = "recipe.yaml", "run.json"
 _FOR_WEIGHTS = 0.04  # of the time: what is kept for the weights between the parts
 _FOR_ENTRIES = 0.15  # and for reading the training text once more, where a memory remembers it
-_PRODUCT = 1 << 26  # most log-probabilities that a product's exponents are learned from at once
-_TUNED = 16_000  # tokens that a memory's temperature is tried on
 _FEW = 50_000  # entries up to which all are looked at
 
 
@@ -123,7 +120,7 @@ class Composite:
             raise RecipeError(
                 f"model.parts: {folder} has another tokenizer than the text; train the parts on one prepared folder, and the hybrid too"
             )
-        told = store.read_json(folder / RUN) if (folder / RUN).exists() else {}
+        told = read_run(folder)
         if "seconds" not in told:
             self.notices.append(f"{name}: how long {folder} took to learn is not known, and does not count")
         return Learned(bundle.model, bundle.context, float(told.get("seconds") or 0.0), int(told.get("tokens") or 0))
@@ -131,20 +128,18 @@ class Composite:
     def _learned(self, name: str, part: Part, waiting: int, resume: bool) -> Learned:
         folder = self.folder / PARTS / name
         self.say(f"{name}: part {self.names.index(name) + 1} of {len(self.names)}")
+        recipe = make_recipe(read_recipe(folder / RECIPE))
         if resume and (folder / "model.safetensors").exists():
-            told = _told(folder)
-            bundle = Bundle.load(folder)
+            told, bundle = read_run(folder), Bundle.load(folder)
             model, context = bundle.model, bundle.context
-            recipe = make_recipe(read_recipe(folder / RECIPE))
         else:
-            recipe = make_recipe(read_recipe(folder / RECIPE))
             going = resume and (folder / checkpoint.FILE).exists()
             if not going:
                 recipe.training.budget = self._share(waiting)
             fitted = self.learn(recipe, folder, going)
             bundle = Bundle.of(fitted.model, self.corpus, fitted.recipe.training.context)
             bundle.save(folder)
-            told = {**_told(folder), **fitted.record(), "status": "finished", "name": name, "corpus": str(self.corpus.folder.resolve())}
+            told = {**read_run(folder), **fitted.record(), "status": "finished", "name": name, "corpus": str(self.corpus.folder.resolve())}
             store.write_json(folder / RUN, told)
             model, context, recipe = fitted.model, bundle.context, fitted.recipe
         self.by_parts += told["seconds"]
@@ -171,18 +166,23 @@ class Composite:
         models = [None if learned is None else learned.model for learned in parts]
         contexts = [learned.context for learned in parts if learned is not None and learned.context is not None]
         self.recipe.training.context = min(contexts, default=None)
+        valid = self.corpus.splits.get("valid")
+        held_out = valid if valid is not None and valid.scored_tokens else None
         if config.mixture == "average":
-            return self._averaged(cast(list[LanguageModel], models))
+            return self._averaged(cast(list[LanguageModel], models), held_out)
         for part in config.parts:
             if part.memory is not None:
                 self._settle(part)
         hybrid = Hybrid.of(config, models)
-        valid = self.corpus.splits.get("valid")
-        held_out = valid if valid is not None and valid.scored_tokens else None
         for voice in hybrid.voices:
             if isinstance(voice.memory, Neighbours):
-                self._remember(hybrid, voice.memory, cast(int, voice.of))
-        learns = config.weights in ("learned", "gate") or any(_open_field(v.memory) for v in hybrid.voices if v.memory)
+                end = self.used() + _FOR_ENTRIES * self.cap if self.cap is not None else math.inf
+                told = remember(
+                    states_of(hybrid, voice), voice.memory, self.corpus.splits["train"], self.recipe.training.context,
+                    lambda end=end: self.used() > end,
+                )  # fmt: skip
+                self.notices += [told] if told else []
+        learns = config.weights in ("learned", "gate") or any(open_field(v.memory) for v in hybrid.voices if v.memory)
         if learns and held_out is None:
             raise RecipeError("model.weights: there is no validation text to learn them from; give --valid, or a number for each part")
         if learns and held_out is not None:
@@ -204,95 +204,70 @@ class Composite:
                 )
             part.model = {**part.model, "search": "exact" if few else "faiss"}
 
-    @torch.no_grad()
-    def _remember(self, hybrid: Hybrid, memory: Neighbours, of: int) -> None:
-        """Read the training text once more and keep each token under the hidden state before it, as long as there is time."""
-        model = cast(NeuralLanguageModel, hybrid.voices[of].model)
-        train = self.corpus.splits["train"]
-        wanted = min(memory.config.entries, train.scored_tokens)
-        text = excerpt(train, wanted) if wanted < train.scored_tokens else train
-        end = self.used() + _FOR_ENTRIES * self.cap if self.cap is not None else math.inf
-        keys, values, count = [], [], 0
-        for states, tokens in _states(model, text, self.recipe.training.context):
-            keys.append(states.to(torch.float16))
-            values.append(tokens.to(torch.int32))
-            count += len(tokens)
-            if count >= wanted or self.used() > end:
-                break
-        if count < min(wanted, text.scored_tokens):
-            self.notices.append(f"knn: {count:,} of {wanted:,} tokens of the training text are remembered; there was no time for more")
-        memory.keep(torch.cat(keys), torch.cat(values))
-
     def _weighed(self, hybrid: Hybrid, valid: Split, tell: Callable[[dict[str, Any]], None]) -> Hybrid:
         """Temperatures, then weights, on an excerpt of the validation text."""
         budget = max(2_000, self.recipe.training.evaluation_tokens // hybrid.scoring_passes)
         text = excerpt(valid, budget, whole=hybrid.whole_documents or self.config.mixture == "documents")
+        context = self.recipe.training.context
         for voice in hybrid.voices:
             if voice.memory is not None:
-                tune(cast(NeuralLanguageModel, hybrid.voices[cast(int, voice.of)].model), voice.memory, text, self.recipe.training.context)
-        config, of = self.config, _gate_part(hybrid)
-        if config.weights == "gate":
-            if of is None:
-                raise RecipeError("model.weights: a gate reads hidden states, and no part has any; take weights=learned")
-            hybrid = Hybrid(hybrid.mixture, hybrid.voices, replace(hybrid.weights, gate=_open_gate(hybrid, of), of=of))
-        if isinstance(config.weights, list):
-            weights = hybrid.weights
-        elif config.mixture == "documents":
-            nats = [document_nats(model, text, self.recipe.training.context) for model in hybrid.models]
-            weights = Weights(linear_weights(-torch.from_numpy(np.stack(nats, 1))))
-        elif config.mixture == "product":
-            weights = Weights(product_weights(*_distributions(hybrid, text, self.recipe.training.context)))
-        else:
-            logs, hidden = told_by_parts(hybrid, text, self.recipe.training.context)
-            if hidden is None:
-                weights = Weights(linear_weights(logs))
+                tune(states_of(hybrid, voice), voice.memory, text, context)
+        if self.config.mixture == "linear":
+            return self._shared(hybrid, text, tell)
+        weights = hybrid.weights
+        if not isinstance(self.config.weights, list):
+            if self.config.mixture == "documents":
+                nats = [document_nats(model, text, context) for model in hybrid.models]
+                weights = Weights(linear_weights(-torch.from_numpy(np.stack(nats, 1))))
             else:
-                gate = gate_weights(logs, hidden, cast(int, of))
-                weights = gate.weights
-                if gate.gated >= gate.fixed:
-                    weights = Weights(weights.values)
-                    self.notices.append(
-                        f"a gate tells held-out text no better than fixed weights do ({gate.gated:.4f} and {gate.fixed:.4f} nats a token); "
-                        "the weights are fixed"
-                    )
+                weights = Weights(product_weights(*distributions(hybrid, text, context)))
         hybrid = type(hybrid)(hybrid.mixture, hybrid.voices, weights)
-        if config.mixture != "linear":
-            tell({"valid_loss": _nats(hybrid, text, self.recipe.training.context) / text.scored_tokens})
-            return hybrid
-        logs, hidden = told_by_parts(hybrid, text, self.recipe.training.context)
-        alone = {name: float(-logs[:, k].nan_to_num(nan=0.0).mean()) for k, name in enumerate(hybrid.names) if hybrid.voices[k].model}
-        tell({"valid_loss": float(-hybrid.weights.of_targets(logs, hidden).mean()), "parts": alone})
+        tell({"valid_loss": float(token_nats(hybrid, text, context).sum()) / text.scored_tokens})
         return hybrid
 
-    def _averaged(self, models: list[LanguageModel]) -> LanguageModel:
-        """The model of the mean weights; where they are learned, of those parts only that make it better on validation text.
+    def _shared(self, hybrid: Hybrid, text: Split, tell: Callable[[dict[str, Any]], None]) -> Hybrid:
+        """The linear mixture under given shares, learned ones, or those of a gate."""
+        asked, of = self.config.weights, next(iter(hybrid.with_states()), None)
+        if asked == "gate":
+            if of is None:
+                raise RecipeError("model.weights: a gate reads hidden states, and no part has any; take weights=learned")
+            parts = len(hybrid.voices)
+            still = torch.zeros(parts, hybrid.hidden_width(of)), torch.zeros(parts)
+            hybrid = Hybrid(hybrid.mixture, hybrid.voices, replace(hybrid.weights, gate=still, of=of))
+        logs, hidden = told_by_parts(hybrid, text, self.recipe.training.context)
+        weights = hybrid.weights
+        if asked == "learned":
+            weights = Weights(linear_weights(logs))
+        elif asked == "gate" and of is not None and hidden is not None:
+            gate = gate_weights(logs, hidden, of)
+            weights = gate.weights
+            if gate.gated >= gate.fixed:
+                weights = Weights(weights.values)
+                self.notices.append(
+                    f"a gate tells held-out text no better than fixed weights do ({gate.gated:.4f} and {gate.fixed:.4f} nats a token); "
+                    "the weights are fixed"
+                )
+        alone = {name: float(-logs[:, k].nan_to_num(nan=0.0).mean()) for k, name in enumerate(hybrid.names) if hybrid.voices[k].model}
+        tell({"valid_loss": float(-weights.of_targets(logs, hidden).mean()), "parts": alone})
+        return Hybrid(hybrid.mixture, hybrid.voices, weights)
 
-        The better part first, the next one added where that helps (Wortsman et al. 2022, greedy soup).
-        """
+    def _averaged(self, models: list[LanguageModel], valid: Split | None) -> LanguageModel:
+        """The model of the mean weights; where they are learned, of those parts only that make it better on validation text."""
+        if isinstance(self.config.weights, list):
+            return averaged(models, self.config.weights)
+        if self.config.weights == "gate" or valid is None:
+            return averaged(models, [1.0] * len(models))
         first = models[0]
-        if not all(isinstance(m, NeuralLanguageModel) for m in models):
-            raise RecipeError("model.mixture: only weights that were learned by gradient can be averaged")
-        states = [cast(NeuralLanguageModel, m).state_dict() for m in models]
-        shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
-        if any(type(m) is not type(first) for m in models) or any(s != shapes[0] for s in shapes):
-            raise RecipeError("model.mixture: models of different shapes cannot be averaged; take linear or product")
-        config, valid = self.config, self.corpus.splits.get("valid")
-        if isinstance(config.weights, list):
-            total = sum(config.weights)
-            return _mean(first, states, [w / total for w in config.weights])
-        if config.weights == "gate" or valid is None or not valid.scored_tokens:
-            return _mean(first, states, [1 / len(states)] * len(states))
         text = excerpt(valid, self.recipe.training.evaluation_tokens // first.scoring_passes, whole=first.whole_documents)
-        nats = [_nats(model, text, self.recipe.training.context) for model in models]
-        order = sorted(range(len(models)), key=nats.__getitem__)
-        chosen, best, made = order[:1], nats[order[0]], models[order[0]]
-        for i in order[1:]:
-            tried = _mean(first, [states[j] for j in [*chosen, i]], [1 / (len(chosen) + 1)] * (len(chosen) + 1))
-            if (found := _nats(tried, text, self.recipe.training.context)) < best:
-                chosen, best, made = [*chosen, i], found, tried
-        if len(chosen) < len(models):
-            self.notices.append(f"{len(chosen)} of {len(models)} parts are averaged; the others made it no better on validation text")
+        made, number = souped(models, text, self.recipe.training.context)
+        if number < len(models):
+            self.notices.append(f"{number} of {len(models)} parts are averaged; the others made it no better on validation text")
         return made
+
+
+def states_of(hybrid: Hybrid, voice: Voice) -> NeuralLanguageModel:
+    """The part whose hidden states a memory looks at."""
+    return cast(NeuralLanguageModel, hybrid.voices[cast(int, voice.of)].model)
 
 
 def part_recipe(recipe: Recipe, part: Part) -> Recipe:
@@ -300,111 +275,3 @@ def part_recipe(recipe: Recipe, part: Part) -> Recipe:
     asked = {k: v for k, v in recipe.training.model_dump(mode="json", exclude_unset=True).items() if v is not None}
     text = recipe.text.model_dump(mode="json", exclude_none=True)
     return make_recipe({"text": text, "training": {**asked, "budget": recipe.training.budget}}, part.recipe())
-
-
-def tune(model: NeuralLanguageModel, memory: Memory, text: Split, context: int | None) -> Hybrid:
-    """The model beside its memory, whose temperature, where its config leaves it open, is the best of some on a part of `text`."""
-    pair = Hybrid("linear", [Voice("model", model), Voice("memory", memory=memory, of=0)], Weights(torch.ones(2, dtype=torch.float64) / 2))
-    name, best, chosen = _open_field(memory), math.inf, None
-    if name is None:
-        return pair
-    few = excerpt(text, _TUNED, rows=4)
-    for value in _values(memory, model, few, context):
-        setattr(memory.config, name, value)
-        logs, _ = told_by_parts(pair, few, context)
-        nats = float(-Weights(linear_weights(logs)).of_targets(logs, None).mean())
-        if nats < best:
-            best, chosen = nats, value
-    setattr(memory.config, name, chosen)
-    return pair
-
-
-def told_by_parts(hybrid: Hybrid, text: Split, context: int | None) -> tuple[Tensor, Tensor | None]:
-    """Log-probabilities float64 [N, K] of every scored token of `text`, in its order, by each part; hidden states [N, D] for a gate."""
-    logs, hidden = np.zeros((text.tokens, len(hybrid.voices))), None
-    scored = np.zeros(text.tokens, bool)
-    with torch.no_grad():
-        for batch, begin in readings(hybrid, text, context):
-            told, states, state = hybrid.learned_from(batch.tokens, batch.lengths, begin.given, begin.state)
-            begin.went_on(state)
-            place(logs, batch, told)
-            place(scored, batch, torch.ones(batch.tokens.shape, dtype=torch.bool))
-            if states is not None:
-                hidden = np.zeros((text.tokens, states.shape[-1]), np.float32) if hidden is None else hidden
-                place(hidden, batch, states)
-    return torch.from_numpy(logs[scored]), None if hidden is None else torch.from_numpy(hidden[scored])
-
-
-@torch.no_grad()
-def _distributions(hybrid: Hybrid, text: Split, context: int | None) -> tuple[Tensor, Tensor]:
-    """What each part says of every next token at some places of `text`, [N, K, V], and the tokens that came, [N]."""
-    most = max(64, _PRODUCT // (len(hybrid.voices) * hybrid.vocab_size))
-    found, targets = [], []
-    for batch, begin in readings(hybrid, excerpt(text, most, whole=hybrid.whole_documents), context):
-        state = hybrid.start(len(batch.tokens), begin.given) if begin.state is None else begin.state
-        told, _, state = hybrid.distributions(state, batch.tokens[:, :-1].to(hybrid.device), (batch.lengths - 1).to(hybrid.device))
-        begin.went_on(state)
-        counted = batch.scored()[:, 1:]
-        found.append(torch.stack([logs.cpu()[counted] for logs in told], 1))
-        targets.append(batch.tokens[:, 1:][counted])
-    return torch.cat(found), torch.cat(targets)
-
-
-def _states(model: NeuralLanguageModel, text: Split, context: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Hidden states [n, D] of `text`, read as it is scored, and the tokens [n] that followed them."""
-    for batch, begin in readings(model, text, context if model.context is not None else None):
-        fed = batch.lengths - 1
-        state = model.start(len(fed), begin.given) if begin.state is None else begin.state
-        hidden, state = model.extend(state, batch.tokens[:, :-1].to(model.device), fed.to(model.device))
-        begin.went_on(state)
-        counted = batch.scored()[:, 1:]
-        yield hidden.cpu()[counted], batch.tokens[:, 1:][counted]
-
-
-def _values(memory: Memory, model: NeuralLanguageModel, text: Split, context: int | None) -> list[float]:
-    """Temperatures to try, by how large the hidden states' products, or distances, are."""
-    with torch.no_grad():
-        states = next(iter(_states(model, text, context)))[0][:512].float()
-    if isinstance(memory, Neighbours):
-        typical = float(memory.nearest(states)[0].clamp(max=1e30).mean())
-        return [typical * factor for factor in (0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0)]
-    spread = float((states @ states.t()).flatten().std())
-    return [factor / max(spread, 1e-9) for factor in (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)]
-
-
-def _open_field(memory: Memory | None) -> str | None:
-    """The field of a memory that is learned on validation text, where the recipe leaves it open."""
-    names = [name for name in ("flatness", "temperature") if memory is not None and name in type(memory.config).model_fields]
-    return next((name for name in names if getattr(cast(Memory, memory).config, name) is None), None)
-
-
-def _gate_part(hybrid: Hybrid) -> int | None:
-    """Which part a gate reads: the first that has hidden states."""
-    voices = enumerate(hybrid.voices)
-    return next((i for i, v in voices if isinstance(v.model, NeuralLanguageModel) and v.model.extends), None)
-
-
-def _open_gate(hybrid: Hybrid, of: int) -> tuple[Tensor, Tensor]:
-    parts = len(hybrid.voices)
-    return torch.zeros(parts, hybrid.hidden_width(of)), torch.zeros(parts)
-
-
-def _nats(model: LanguageModel, text: Split, context: int | None) -> float:
-    return float(token_nats(model, text, context).sum())
-
-
-def _mean(first: LanguageModel, states: Sequence[dict[str, Tensor]], shares: Sequence[float]) -> LanguageModel:
-    """A model like `first` whose weights are the mean of these, under these shares."""
-    mean = {}
-    for name, tensor in states[0].items():
-        if tensor.is_floating_point():
-            mean[name] = sum(share * state[name].double() for share, state in zip(shares, states, strict=True)).to(tensor.dtype)  # type: ignore[union-attr]
-        else:
-            mean[name] = tensor
-    made = copy.deepcopy(cast(NeuralLanguageModel, first))
-    made.load_state_dict(mean)
-    return made.eval()
-
-
-def _told(folder: Path) -> dict[str, Any]:
-    return store.read_json(folder / RUN) if (folder / RUN).exists() else {}

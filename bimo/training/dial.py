@@ -1,8 +1,7 @@
 """The dial: a text, a budget and this machine pick the model, where the user says nothing else (docs/scaling.md).
 
 An n-gram is counted in seconds and a Transformer decoder takes the rest of the time; both are mixed. How large the decoder is follows from
-the operations that the budget buys, which are measured on two small shapes; the rest follows from its tokens and steps. The numbers of
-the rules are measured ones: `make evidence ONLY=scaling`.
+the operations that the budget buys, which are measured on two small shapes; the rest follows from its tokens and steps.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ MEASURED = (96, 192)  # widths whose speed is measured; that of the others follo
 PROBES = 0.04  # of the budget, at most
 LEARNING = 0.9  # of the budget is spent on the decoder's steps
 COUNTED_ALONE = 5.0  # seconds: with less, nothing but an n-gram
+_BASE = {"family": registry.DEFAULT, "preset": f"{registry.DEFAULT}-middle"}  # what is not said below is as there
 LEAST = 5_000  # tokens of text: with fewer, nothing but an n-gram
 
 
@@ -106,11 +106,11 @@ def turn(recipe: Recipe, corpus: Corpus, timed: Timed) -> tuple[Recipe, dict[str
         picked = _laid(recipe, counted)
         return picked, {**told, "seconds": time.perf_counter() - begin, "why": f"{why}: an n-gram alone"}
     if budget.seconds is None:
-        shape = _by_tokens(recipe, corpus, budget)
+        shape = _by_tokens(corpus, budget)
     else:
         shape, told["measured"] = _by_time(recipe, corpus, budget.seconds, timed)
     own = settings(shape, shape.tokens / max(1, train.tokens))
-    decoder = {"family": registry.DEFAULT, "preset": "decoder-middle", **own}
+    decoder = {**_BASE, **own}
     picked = _laid(recipe, {"family": registry.HYBRID, "model": {"parts": [counted, decoder]}})
     why = f"{shape.parameters:,} parameters that multiply for {shape.tokens:,.0f} tokens in {shape.steps:,.0f} steps"
     return picked, {**told, "seconds": time.perf_counter() - begin, "shape": asdict(shape), "why": why}
@@ -139,12 +139,13 @@ def _order(corpus: Corpus) -> int:
     return 7 if train.bytes < 1.5 * train.tokens else 5
 
 
-def _by_tokens(recipe: Recipe, corpus: Corpus, budget: Budget) -> Shape:
+def _by_tokens(corpus: Corpus, budget: Budget) -> Shape:
     """The shape where the budget tells tokens, and nothing has to be measured."""
     each = corpus.splits["train"].scored_tokens
     tokens = budget.amount * {"tokens": 1, "epochs": each, "steps": 4096}[budget.unit]
     size = corpus.tokenizer.vocabulary.size
-    return nearest([replace(shape := shape_of(width, tokens), parameters=multiplying(shape, size)) for width in WIDTHS])
+    shapes = [shape_of(width, tokens) for width in WIDTHS]
+    return nearest([replace(shape, parameters=multiplying(shape, size)) for shape in shapes])
 
 
 def _by_time(recipe: Recipe, corpus: Corpus, seconds: float, timed: Timed) -> tuple[Shape, list[dict[str, float]]]:
@@ -153,17 +154,16 @@ def _by_time(recipe: Recipe, corpus: Corpus, seconds: float, timed: Timed) -> tu
     begin, measured = time.perf_counter(), []
     for width in MEASURED:
         shape = shape_of(width, 1e6)
-        tried = _laid(recipe, {"family": registry.DEFAULT, "preset": "decoder-middle", **settings(shape, 1.0)})
+        tried = _laid(recipe, {**_BASE, **settings(shape, 1.0)})
         found = timed(tried, min(3.0, PROBES * seconds / len(MEASURED)))
         took = found.seconds_per_step / (shape.context * shape.rows)
         measured.append({"width": width, "parameters": multiplying(shape, size), "seconds_per_token": took, "threads": found.threads})
     left = LEARNING * seconds - (time.perf_counter() - begin)
     shapes = []
     for width in WIDTHS:
-        count = multiplying(shape_of(width, 1e6), size)
+        count = multiplying(shape_of(width, 1e6), size)  # windows and batches change nothing of it
         took = seconds_per_token(measured, count)
-        shape = shape_of(width, left / took)
-        shapes.append(replace(shape, parameters=multiplying(shape, size), tokens=left / took, tokens_per_second=1 / took))
+        shapes.append(replace(shape_of(width, left / took), parameters=count, tokens_per_second=1 / took))
     return nearest(shapes), measured
 
 
@@ -192,5 +192,5 @@ def multiplying(shape: Shape, vocab_size: int) -> int:
 
 
 def _model(shape: Shape, vocab_size: int) -> Any:
-    section = make_recipe({"family": registry.DEFAULT, "preset": "decoder-middle", **settings(shape, 1.0)}).model_section()
+    section = make_recipe({**_BASE, **settings(shape, 1.0)}).model_section()
     return registry.family(registry.DEFAULT).load()(section, Vocabulary(vocab_size))

@@ -23,6 +23,7 @@ from bimo.models.base import Kind, LanguageModel, Learning, NeuralLanguageModel
 from bimo.models.bundle import Bundle
 from bimo.models.embedding import reads_tags
 from bimo.training import checkpoint
+from bimo.training.checkpoint import RECIPE, RUN, read_run
 from bimo.training.composite import Composite, part_recipe
 from bimo.training.dial import turn
 from bimo.training.loop import Hooks, Loop
@@ -31,8 +32,6 @@ from bimo.training.plan import Plan, make_plan, plan_counted
 from bimo.training.probe import Probe, probe
 from bimo.training.progress import Metrics, Reporter
 from bimo.training.tagging import model_vocabulary, tags_told
-
-RECIPE, RUN = "recipe.yaml", "run.json"
 
 
 @dataclass
@@ -135,7 +134,7 @@ def fit(recipe: Recipe, corpus: Corpus, folder: Path, hooks_of: HooksOf | None =
 
 def _picked(recipe: Recipe, corpus: Corpus, folder: Path, quiet: bool) -> tuple[Recipe, float]:
     """The recipe, by the dial where it names no family; and seconds on the clock that the dial took, now or before the run was resumed."""
-    told = _read_run(folder)
+    told = read_run(folder)
     if recipe.family is not None:
         return recipe, float((told.get("dial") or {}).get("seconds", 0.0))
     runtime.pick_device(recipe.training.device)  # a wrong one is told, whatever is picked
@@ -202,7 +201,7 @@ def _fit_counted(recipe: Recipe, corpus: Corpus, folder: Path, quiet: bool, spen
     plan = plan_counted(lambda: build(recipe, corpus), split, min(200_000, split.tokens // 20))
     counting, cap = plan, Budget.parse(recipe.training.budget).seconds
     plan = plan if dictation is None else dictation.in_plan(plan)
-    store.write_json(folder / RUN, {**_read_run(folder), "plan": plan.to_dict()})
+    store.write_json(folder / RUN, {**read_run(folder), "plan": plan.to_dict()})
     reporter = Reporter(recipe.name, plan.tokens, quiet=quiet)
     written, told = np.zeros(0, np.int32), {}
     try:
@@ -249,7 +248,7 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
     runtime.set_threads(training.threads)
     device = runtime.pick_device(training.device)
     saved = checkpoint.Checkpoint.load(folder) if resume and (folder / checkpoint.FILE).exists() else None
-    tags = None if saved is None else _read_run(folder).get("tags", {"names": [], "told": []})
+    tags = None if saved is None else read_run(folder).get("tags", {"names": [], "told": []})
     model: NeuralLanguageModel = build(recipe, corpus, None if tags is None else tags["names"]).to(device)  # type: ignore[union-attr]
     objective = make_objective(recipe, model, corpus)
     source = objective.source
@@ -269,8 +268,8 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
         recipe.model = model.config.model_dump(mode="json")  # type: ignore[union-attr]
         recipe.objective = objective.config.model_dump(mode="json")
         recipe.save(folder / RECIPE)
-        store.write_json(folder / RUN, {**_read_run(folder), "plan": plan.to_dict(), **({"tags": tags} if tags["names"] else {})})
-    rate = (_read_run(folder).get("plan") or {}).get("matrix_rate", 0.0)
+        store.write_json(folder / RUN, {**read_run(folder), "plan": plan.to_dict(), **({"tags": tags} if tags["names"] else {})})
+    rate = (read_run(folder).get("plan") or {}).get("matrix_rate", 0.0)
     if training.compile:
         notices += _compile(model)
     assert training.steps is not None
@@ -289,7 +288,7 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
     if cap is not None and progress.seconds > 1.1 * cap:
         notices.append(f"took {progress.seconds:.1f} s of a budget of {cap:g} s: a step took longer than the budget could tell")
     return Fitted(
-        model.eval(), recipe, progress.seconds, progress.tokens, progress.step, _read_run(folder).get("plan"),
+        model.eval(), recipe, progress.seconds, progress.tokens, progress.step, read_run(folder).get("plan"),
         outcome.capped, outcome.stopped_early, progress.best_step if loop.best is not None else progress.step, notices,
     )  # fmt: skip
 
@@ -364,10 +363,6 @@ def _compile(model: NeuralLanguageModel) -> list[str]:
         return [f"training.compile: no working compiler here ({type(cause).__name__}); went on without"]
     model.hidden = compiled  # type: ignore[method-assign]
     return []
-
-
-def _read_run(folder: Path) -> dict[str, Any]:
-    return store.read_json(folder / RUN) if (folder / RUN).exists() else {}
 
 
 def plan_ahead(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from bimo.data.excerpt import excerpt
+from bimo.data.split import Split
+from bimo.models.hybrid import Hybrid
 from bimo.models.hybrid.weights import Weights
+from bimo.models.scoring import place, readings
 
 _ENOUGH = 1e-9  # nats a token: where less is gained in a round, learning ends
+_PRODUCT = 1 << 26  # most log-probabilities that a product's exponents are learned from at once
 _EXCLUDED = -1e4  # stands for −∞, which times an exponent of 0 has no value
 _DECAYS = (1.0, 0.1, 0.01, 0.001)  # of the gate's matrix; what is best on a held-out part is taken
 
@@ -135,3 +141,34 @@ def _gate(logs: Tensor, hidden: Tensor, start: Tensor, decay: float) -> tuple[Te
         optimizer.step(closure)  # type: ignore[arg-type]
     matrix = matrix.detach() / scale
     return matrix, bias.detach() - matrix @ mean
+
+
+def told_by_parts(hybrid: Hybrid, text: Split, context: int | None) -> tuple[Tensor, Tensor | None]:
+    """Log-probabilities float64 [N, K] of every scored token of `text`, in its order, by each part; hidden states [N, D] for a gate."""
+    logs, hidden = np.zeros((text.tokens, len(hybrid.voices))), None
+    scored = np.zeros(text.tokens, bool)
+    with torch.no_grad():
+        for batch, begin in readings(hybrid, text, context):
+            told, states, state = hybrid.learned_from(batch.tokens, batch.lengths, begin.given, begin.state)
+            begin.went_on(state)
+            place(logs, batch, told)
+            place(scored, batch, torch.ones(batch.tokens.shape, dtype=torch.bool))
+            if states is not None:
+                hidden = np.zeros((text.tokens, states.shape[-1]), np.float32) if hidden is None else hidden
+                place(hidden, batch, states)
+    return torch.from_numpy(logs[scored]), None if hidden is None else torch.from_numpy(hidden[scored])
+
+
+@torch.no_grad()
+def distributions(hybrid: Hybrid, text: Split, context: int | None) -> tuple[Tensor, Tensor]:
+    """What each part says of every next token at some places of `text`, [N, K, V], and the tokens that came, [N]."""
+    most = max(64, _PRODUCT // (len(hybrid.voices) * hybrid.vocab_size))
+    found, targets = [], []
+    for batch, begin in readings(hybrid, excerpt(text, most, whole=hybrid.whole_documents), context):
+        state = hybrid.start(len(batch.tokens), begin.given) if begin.state is None else begin.state
+        told, _, state = hybrid.distributions(state, batch.tokens[:, :-1].to(hybrid.device), (batch.lengths - 1).to(hybrid.device))
+        begin.went_on(state)
+        counted = batch.scored()[:, 1:]
+        found.append(torch.stack([logs.cpu()[counted] for logs in told], 1))
+        targets.append(batch.tokens[:, 1:][counted])
+    return torch.cat(found), torch.cat(targets)

@@ -46,17 +46,10 @@ def write_explanation(explanation: Explanation, path: Path, lang: str | None = N
 def render_explanation(explanation: Explanation, lang: str = "en") -> str:
     """The page as a string."""
     t = words(lang)
-    script, script_hash = frame.script()
     whole = marked(explanation.tokens[:_MOST_MARKED], t)
     return frame.environment().get_template("explained.html.jinja").render(
         t=t,
-        html_lang="zh-CN" if lang == "zh" else "en",
-        palette=plots.PALETTE,
-        slots=plots.SLOTS,
-        colours=plots.COLOURS,
-        swatch=plots.swatch,
-        script=script,
-        script_hash=script_hash,
+        **frame.shared(lang),
         version=bimo.__version__,
         name=display.shorten(explanation.model, _LONGEST_NAME),
         answer=answer(explanation, t),

@@ -17,7 +17,7 @@ from bimo.core import store
 from bimo.core.recipe import DocumentMode
 from bimo.evaluation import display
 from bimo.evaluation.ranking import Ranking, rank, row_interval
-from bimo.evaluation.report import frame, plots
+from bimo.evaluation.report import frame
 from bimo.evaluation.report.bars import bars
 from bimo.evaluation.report.figures import comparing, learning_plots, tradeoff_plots
 from bimo.evaluation.report.mixtures import mixtures
@@ -49,21 +49,14 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
     curves, cut = learning_plots(comparison, ranking, t)
     table = lines(comparison, lang)
     answered, later = answer(comparison, lang)
-    script, script_hash = frame.script()
     page = frame.environment().get_template("page.html.jinja")
     return page.render(
         t=t,
-        html_lang="zh-CN" if lang == "zh" else "en",
-        palette=plots.PALETTE,
-        slots=plots.SLOTS,
-        colours=plots.COLOURS,
-        swatch=plots.swatch,
+        **frame.shared(lang),
         listed=_listed,
         unbroken=_unbroken,
         label=_label,
         whole=_whole,
-        script=script,
-        script_hash=script_hash,
         single=single,
         answer=answered,
         later=later,

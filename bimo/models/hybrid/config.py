@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -129,10 +130,11 @@ class HybridConfig(ModelConfig):
         return f"mean of {joined}" if self.mixture == "average" else joined
 
 
-def numbered(words: list[str]) -> list[str]:
+def numbered(words: Sequence[str]) -> list[str]:
     """Parts by name, with a number where one comes again.
 
     >>> numbered(["lstm", "cache", "lstm"])
     ['lstm', 'cache', 'lstm-2']
     """
+    words = list(words)
     return [word if (n := words[: i + 1].count(word)) == 1 else f"{word}-{n}" for i, word in enumerate(words)]

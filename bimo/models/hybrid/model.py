@@ -162,6 +162,10 @@ class Hybrid(LanguageModel):
         """D of a part that has hidden states."""
         return width_of(self.voices, part)
 
+    def with_states(self) -> list[int]:
+        """Which parts have hidden states."""
+        return with_states(self.voices)
+
     # -- the interface ------------------------------------------------------------------------------------------------
 
     def start(self, batch: int, given: Any = None) -> State:
@@ -315,19 +319,19 @@ class Hybrid(LanguageModel):
 def width_of(voices: Sequence[Voice], part: int | None) -> int:
     """D of a part that has hidden states."""
     model = voices[part].model if part is not None and 0 <= part < len(voices) else None
-    if not isinstance(model, NeuralLanguageModel) or not model.extends:
+    if model is None or not model.extends:
         raise ModelError("a memory or a gate needs a part with hidden states: a neural model that continues a text")
-    return model.head()[0].shape[1]
+    return cast(NeuralLanguageModel, model).head()[0].shape[1]
 
 
-def last_with_states(voices: Sequence[Voice]) -> int | None:
-    """Which part a memory that comes next looks at: the last one with hidden states."""
-    return max((i for i, v in enumerate(voices) if isinstance(v.model, NeuralLanguageModel) and v.model.extends), default=None)
+def with_states(voices: Sequence[Voice]) -> list[int]:
+    """Which parts have hidden states: a gate reads the first of them, a memory the last before it."""
+    return [i for i, voice in enumerate(voices) if voice.model is not None and voice.model.extends]
 
 
 def _memory(name: str, kind: str, config: Mapping[str, Any], before: Sequence[Voice], of: int | None = None) -> Voice:
     made = registry.load_memory(kind)
-    of = last_with_states(before) if of is None else of
+    of = max(with_states(before), default=None) if of is None else of
     if of is None:
         raise CapabilityError(f"{kind}: no part before it has hidden states to remember; put a neural part first, as in lstm+{kind}")
     vocabulary = cast(LanguageModel, before[of].model).vocabulary

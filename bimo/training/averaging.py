@@ -1,0 +1,72 @@
+"""One model of several: the mean of the weights of models of one shape."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import cast
+
+from torch import Tensor
+
+from bimo.core.errors import RecipeError
+from bimo.data.split import Split
+from bimo.models.base import LanguageModel, NeuralLanguageModel
+from bimo.models.scoring import token_nats
+
+
+def averaged(models: Sequence[LanguageModel], shares: Sequence[float]) -> LanguageModel:
+    """The model of the mean weights under these shares, which count in proportion; `RecipeError` where shapes differ.
+
+    >>> import torch
+    >>> from bimo.core.registry import family
+    >>> from bimo.text.vocabulary import Vocabulary
+    >>> lstm = family("lstm").load()
+    >>> models = [lstm.build(lstm.Config(layers=1, width=2), Vocabulary(3)) for _ in range(2)]
+    >>> mean = averaged(models, [1, 3]).state_dict()["embedding.weight"]
+    >>> bool(torch.allclose(mean, 0.25 * models[0].embedding.weight + 0.75 * models[1].embedding.weight))
+    True
+    """
+    states = _states(models)
+    return _mean(models[0], states, [share / sum(shares) for share in shares])
+
+
+def souped(models: Sequence[LanguageModel], text: Split, context: int | None) -> tuple[LanguageModel, int]:
+    """The mean of those models that make it better on `text`, and of how many (Wortsman et al. 2022, greedy soup).
+
+    The better model first, the next one added where that helps.
+    """
+    states, nats = _states(models), [_nats(model, text, context) for model in models]
+    order = sorted(range(len(models)), key=nats.__getitem__)
+    chosen, best, made = order[:1], nats[order[0]], models[order[0]]
+    for i in order[1:]:
+        tried = _mean(models[0], [states[j] for j in [*chosen, i]], [1 / (len(chosen) + 1)] * (len(chosen) + 1))
+        if (found := _nats(tried, text, context)) < best:
+            chosen, best, made = [*chosen, i], found, tried
+    return made, len(chosen)
+
+
+def _states(models: Sequence[LanguageModel]) -> list[dict[str, Tensor]]:
+    if not all(isinstance(model, NeuralLanguageModel) for model in models):
+        raise RecipeError("model.mixture: only weights that were learned by gradient can be averaged")
+    states = [cast(NeuralLanguageModel, model).state_dict() for model in models]
+    shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
+    if any(type(model) is not type(models[0]) for model in models) or any(of != shapes[0] for of in shapes):
+        raise RecipeError("model.mixture: models of different shapes cannot be averaged; take linear or product")
+    return states
+
+
+def _nats(model: LanguageModel, text: Split, context: int | None) -> float:
+    return float(token_nats(model, text, context).sum())
+
+
+def _mean(first: LanguageModel, states: Sequence[dict[str, Tensor]], shares: Sequence[float]) -> LanguageModel:
+    """A model like `first` whose weights are the mean of these, under these shares."""
+    mean = {}
+    for name, tensor in states[0].items():
+        if tensor.is_floating_point():
+            mean[name] = sum(share * state[name].double() for share, state in zip(shares, states, strict=True)).to(tensor.dtype)  # type: ignore[union-attr]
+        else:
+            mean[name] = tensor
+    made = copy.deepcopy(cast(NeuralLanguageModel, first))
+    made.load_state_dict(mean)
+    return made.eval()
