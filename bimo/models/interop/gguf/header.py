@@ -4,8 +4,8 @@ A GGUF file (github.com/ggml-org/ggml, docs/gguf.md) holds, little-endian: the l
 are; the facts (name, type, value); each tensor's name, shape, type and place; and, from the next multiple of `general.alignment` on, the
 tensors' data. Every length is held against the bytes that are left before anything is made of it.
 
-Memory: what `read_header` makes takes at most 32 bytes per byte of the header (the shortest facts cost most: a name and a dictionary's
-place for 14 bytes), and a header is at most 256 MiB; the tensors' data is not touched.
+Memory: what is made of a header takes at most 32 bytes per byte of it (dense lists of short numbers, each a Python object in the end, cost
+most: 20), and a header is at most 256 MiB; the tensors' data is not touched.
 """
 
 from __future__ import annotations

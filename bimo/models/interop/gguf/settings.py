@@ -194,7 +194,6 @@ def _read_vocabulary(header: Header) -> dict[str, Any]:
 
 # -- writing ----------------------------------------------------------------------------------------------------------
 
-_PLAIN = {"quantization_config": (None,)}
 _ROTARY: dict[str, tuple[Any, ...]] = {"hidden_act": ("silu",), "use_sliding_window": (False, None), "pretraining_tp": (1, None)}
 _ALLOWED: dict[str, dict[str, tuple[Any, ...]]] = {  # the first is meant where config.json says nothing
     "llama": _ROTARY,
@@ -229,16 +228,15 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
             f"GGUF cannot hold a model of model_type {kind!r}: llama.cpp knows no such model; it can hold {', '.join(ARCHITECTURES)}, "
             "which decoders and encoders of their shapes have"
         )
-    for key, values in (_PLAIN | _ALLOWED[kind]).items():
+    for key, values in {"quantization_config": (None,), **_ALLOWED[kind]}.items():
         if config.get(key, values[0]) not in values:
             raise UserError(f"config.json: {key} = {config[key]!r} of a {kind} model has no place in GGUF; it must be {values[0]!r}")
     if any(one != "full_attention" for one in config.get("layer_types") or ()):
         raise UserError(f"config.json: layer_types of a {kind} model have no place in GGUF but 'full_attention'")
     found = dict(config)
-    fields = _GPT2 if kind == "gpt2" else _COMMON
     if kind == "gpt2":
         found["n_inner"] = found.get("n_inner") or 4 * found.get("n_embd", 0)
-    for name in (*fields.values(), _EPSILON.get(kind, _RMS_EPSILON)[1]):
+    for name in (*(_GPT2 if kind == "gpt2" else _COMMON).values(), _EPSILON.get(kind, _RMS_EPSILON)[1]):
         if not isinstance(found.get(name), int | float):
             raise UserError(f"config.json: {name} of a {kind} model must be told, found {found.get(name)!r}")
     found["tie_word_embeddings"] = bool(config.get("tie_word_embeddings", kind in ("gpt2", "bert")))

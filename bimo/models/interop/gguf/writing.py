@@ -7,6 +7,7 @@ llama.cpp makes them Q6_K, which the gguf package cannot write, for rare tokens 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,13 @@ def write_gguf(
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
-            for name, tensor in held.items():
-                writer.write_tensor_data(_quantised(name, to_gguf(name, tensor, config), kinds[name]))
         finally:
             writer.close()
+        with open(beside, "ab") as file:  # the writer's own way (ndarray.tofile) may pass over a full disk
+            for name, tensor in held.items():
+                file.write(bytes(-file.tell() % gguf.GGUF_DEFAULT_ALIGNMENT))
+                file.write(_quantised(name, to_gguf(name, tensor, config), kinds[name]).data)
+            file.write(bytes(-file.tell() % gguf.GGUF_DEFAULT_ALIGNMENT))
 
     store.write_beside(path, write)
     return notes + told
@@ -148,10 +152,11 @@ def _facts(
 
 def _checked(key: str, value: Any) -> None:
     """Raise `UserError` for a value that GGUF has no type for."""
-    values = list(value) if isinstance(value, list | tuple) else [value]
+    values = value if isinstance(value, list | tuple) else [value]
     text, whole = all(isinstance(v, str) for v in values), all(isinstance(v, int) and abs(v) < 1 << 31 for v in values)
-    if not (isinstance(value, bytes) or text or whole or all(type(v) in (int, float) for v in values)):
-        raise UserError(f"vocabulary: {key} must be a number, text, bytes or a list of one of them, found {repr(value)[:60]}")
+    broken = any(type(v) is float for v in values) and all(type(v) in (int, float) and not 3.4e38 < abs(v) < math.inf for v in values)
+    if not (isinstance(value, bytes) or text or whole or broken):
+        raise UserError(f"vocabulary: {key} must be a number (of 32 bits), text, bytes or a list of one of them, found {repr(value)[:60]}")
     if text:
         for one in values:
             try:
