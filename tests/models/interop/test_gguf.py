@@ -243,6 +243,15 @@ def test_types_that_are_read_but_not_written(kind: str, tmp_path: Path) -> None:
     assert np.array_equal(read_gguf(tmp_path / "m.gguf").tensors["model.embed_tokens.weight"].numpy(), wanted)
 
 
+def test_slices_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, config, tensors = made("gpt2")
+    write_gguf(tmp_path / "m.gguf", config, tensors, TOKENS, "q8_0")
+    whole = read_gguf(tmp_path / "m.gguf").tensors
+    monkeypatch.setattr("bimo.models.interop.gguf.reading._SLICE", 608)  # 19 blocks: none of the matrices is a multiple
+    sliced = read_gguf(tmp_path / "m.gguf").tensors
+    assert all(torch.equal(whole[name], sliced[name]) for name in whole)
+
+
 # -- what has no place in GGUF ------------------------------------------------------------------------------------------
 
 
