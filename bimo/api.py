@@ -32,6 +32,7 @@ from bimo.explanation.results import Explanation
 from bimo.generation.filling import Candidate
 from bimo.model import Model
 from bimo.models.bundle import Bundle
+from bimo.models.saved import holds_weights
 from bimo.text.tokenizer import Tokenizer
 
 Sources = str | Path | Sequence[str | Path]
@@ -356,7 +357,7 @@ def info(folder: str | Path) -> dict[str, Any]:
     if (folder / comparison.FILE).exists():
         return _compared(folder)
     run: dict[str, Any] = store.read_json(folder / "run.json") if (folder / "run.json").exists() else {}
-    if (folder / "config.json").exists() and (folder / "model.safetensors").exists():
+    if (folder / "config.json").exists() and holds_weights(folder):
         return {**load(folder).info(), **({"run": _run_facts(folder, run)} if run else {})}
     if run:
         return _run_facts(folder, run)

@@ -20,6 +20,7 @@ from bimo.core import store
 from bimo.core.errors import CapabilityError, ContextError, ModelError, UserError
 from bimo.core.registry import Family, Kind, family_of_model_type
 from bimo.models.grounds import NOTHING_TOLD, Grounds
+from bimo.models.saved import read_weights, write_weights
 from bimo.text.vocabulary import Vocabulary
 
 State = Any  # opaque: made by a model, handed back to the same model
@@ -133,7 +134,7 @@ class LanguageModel(ABC):
     def save(self, folder: Path) -> None:
         """Write `config.json`, then `model.safetensors`, into `folder`, each whole or not at all: a folder with weights is whole."""
         store.write_json(Path(folder) / "config.json", self.config_dict())
-        store.write_tensors(Path(folder) / "model.safetensors", self.tensors())
+        write_weights(Path(folder), self.tensors())
 
     # -- the interface ------------------------------------------------------------------------------------------------
 
@@ -369,7 +370,7 @@ def load_model(folder: Path | str) -> LanguageModel:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder}: not a model folder (no config.json); train one with bimo train")
     config = store.read_json(folder / "config.json")
-    return model_of(config, store.read_tensors(folder / "model.safetensors"), str(folder))
+    return model_of(config, read_weights(folder), str(folder))
 
 
 def model_of(config: Any, tensors: dict[str, Tensor], where: str = "a part") -> LanguageModel:

@@ -16,6 +16,7 @@ from bimo.core.recipe import CleanSection, DocumentMode, validated
 from bimo.data.batches import Given
 from bimo.data.corpus import Corpus
 from bimo.models.base import LanguageModel, load_model
+from bimo.models.saved import holds_weights
 from bimo.models.vocabulary import generation_config
 from bimo.text.streaming import StreamDecoder
 from bimo.text.tokenizer import Tokenizer
@@ -75,7 +76,7 @@ class Bundle:
     def load(cls, folder: Path | str) -> Bundle:
         """Open a model folder (a run folder is one once its model is written)."""
         folder = Path(folder)
-        if folder.is_dir() and not (folder / "model.safetensors").exists() and (folder / "recipe.yaml").exists():
+        if folder.is_dir() and not holds_weights(folder) and (folder / "recipe.yaml").exists():
             raise ModelError(f"{folder}: this run has not finished; go on with: bimo train --resume {folder}")
         model = load_model(folder)
         tokenizer = Tokenizer.load(folder)

@@ -1,4 +1,4 @@
-"""The Transformer decoder: one file from GPT-2 (learned positions, LayerNorm, GELU, biases) to Llama and Qwen3.
+"""The Transformer decoder: one file from GPT-2 (learned positions, LayerNorm, GELU, biases) to Llama, Qwen2 and Qwen3.
 
 Shapes: B rows, T tokens, D width, V vocabulary. The block is in `layers`, the keys and values of a state in `cache`, the names
 and settings of other programs in `interop/huggingface`.
@@ -28,8 +28,8 @@ from bimo.models.layers import (
     Sight,
     document_positions,
     make_norm,
-    rotary_tables,
 )
+from bimo.models.rotary import RopeScaling, rotary_tables
 from bimo.text.vocabulary import Vocabulary
 
 
@@ -53,9 +53,12 @@ class DecoderConfig(ModelConfig):
     norm_epsilon: float = Field(1e-5, gt=0, description="ε of the norms")
     positions: Literal["learned", "rotary"] = Field("rotary", description="learned (GPT-2) or rotary (Llama, Qwen3)")
     rope_theta: float = Field(10000.0, gt=0, description="base of the rotary angles")
+    rope_scaling: RopeScaling | None = Field(None, description="angles slowed for longer texts than the model first learned from")
     activation: Activation = Field("swiglu", description="gelu_tanh (GPT-2), gelu, relu, relu2 (squared) or swiglu (Llama, Qwen3)")
     qk_norm: bool = Field(True, description="normalise queries and keys (Qwen3)")
-    bias: bool | Literal["attention", "feed_forward"] = Field(False, description="biases: everywhere (GPT-2), nowhere, or in one place")
+    bias: bool | Literal["attention", "qkv", "feed_forward"] = Field(
+        False, description="biases: everywhere (GPT-2), nowhere, or in one place (qkv: Qwen2's, on queries, keys and values)"
+    )
     tied: bool = Field(True, description="the output matrix is the embedding matrix")
     ngrams: int | None = Field(
         None, ge=2, le=8, description="embeddings of the last 2 … so many tokens together, hashed, beside a token's own; none, if not said"
@@ -72,6 +75,8 @@ class DecoderConfig(ModelConfig):
             raise ValueError(f"heads {self.heads} is no multiple of kv_heads {self.groups}; change one of them")
         if self.positions == "rotary" and self.per_head % 2:
             raise ValueError(f"rotary positions need an even width of a head, found {self.per_head}; change width, heads or head_width")
+        if self.rope_scaling is not None and (self.positions != "rotary" or self.rope_theta <= 1):
+            raise ValueError("rope_scaling needs rotary positions and a rope_theta of more than 1")
         return self
 
     @property
@@ -113,7 +118,7 @@ class Decoder(NeuralLanguageModel):
         self.norm = make_norm(c.norm, c.width, c.norm_epsilon, c.bias is True)
         self.output = None if c.tied else nn.Linear(c.width, vocabulary.size, bias=False)
         if c.positions == "rotary":
-            cos, sin = rotary_tables(c.context, c.per_head, c.rope_theta)
+            cos, sin = rotary_tables(c.context, c.per_head, c.rope_theta, c.rope_scaling)
             self.register_buffer("cos", cos, persistent=False)  # [context, 1, E]
             self.register_buffer("sin", sin, persistent=False)
 
@@ -124,7 +129,8 @@ class Decoder(NeuralLanguageModel):
             c.heads,
             c.groups,
             c.per_head,
-            bias=c.bias in (True, "attention"),
+            bias=c.bias in (True, "attention", "qkv"),
+            out_bias=c.bias in (True, "attention"),
             qk_norm=c.qk_norm,
             epsilon=c.norm_epsilon,
             dropout=c.attention_dropout,
@@ -151,7 +157,7 @@ class Decoder(NeuralLanguageModel):
         return model
 
     def config_dict(self) -> dict[str, Any]:
-        """GPT-2's, Llama's or Qwen3's `config.json` where the shape is theirs and no tags are read, ours otherwise."""
+        """GPT-2's, Llama's, Qwen2's or Qwen3's `config.json` where the shape is theirs and no tags are read, ours otherwise."""
         return huggingface.write_config(self.config, self.vocabulary)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -160,15 +166,14 @@ class Decoder(NeuralLanguageModel):
 
     @classmethod
     def from_tensors(cls, config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Self:
-        """Open our folders and those that GPT-2, Llama and Qwen3 come in; ready to use (no dropout)."""
+        """Open our folders and those that GPT-2, Llama, Qwen2 and Qwen3 come in; ready to use (no dropout)."""
         settings, vocabulary = huggingface.read_config(config, DecoderConfig)
         with torch.device("meta"):
             model = cls(settings, vocabulary)
         found = huggingface.read_tensors(settings, str(config["model_type"]), tensors, model.state_dict())
         model.load_state_dict(found, assign=True)
         if settings.positions == "rotary":
-            cos, sin = rotary_tables(settings.context, settings.per_head, settings.rope_theta)
-            model.cos, model.sin = cos, sin
+            model.cos, model.sin = rotary_tables(settings.context, settings.per_head, settings.rope_theta, settings.rope_scaling)
         return model.requires_grad_(True).eval()
 
     # -- learning -----------------------------------------------------------------------------------------------------

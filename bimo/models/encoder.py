@@ -29,9 +29,9 @@ from bimo.models.layers import (
     document_positions,
     make_norm,
     pool,
-    rotary_tables,
 )
 from bimo.models.masked import MaskedModel
+from bimo.models.rotary import rotary_tables
 from bimo.text.vocabulary import Vocabulary
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bimo.models.kernels import transformer
+from bimo.models.rotary import rotate
 
 Norm = Literal["layer", "rms"]
 Pooling = Literal["mean", "first", "last"]
@@ -51,14 +52,6 @@ def make_norm(kind: Norm, width: int, epsilon: float, bias: bool = True) -> nn.M
     return nn.LayerNorm(width, epsilon, bias=bias) if kind == "layer" else RMSNorm(width, epsilon)
 
 
-def rotary_tables(context: int, width: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos and ∓sin of position · θ^(−2i/E), float32 [context, 1, E] each, for `rotate` (Su 2021; halves, not pairs, are rotated)."""
-    inverse = 1.0 / (theta ** (torch.arange(0, width, 2, dtype=torch.float32) / width))
-    angles = torch.arange(context, dtype=torch.float32)[:, None] * inverse
-    cos, sin = angles.cos()[:, None], angles.sin()[:, None]
-    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
-
-
 def sinusoids(context: int, width: int) -> Tensor:
     """Positions as waves, float32 [context, D]: sin at the even places, cos at the odd, of position / 10000^(2i/D) (Vaswani 2017, §3.5).
 
@@ -68,16 +61,6 @@ def sinusoids(context: int, width: int) -> Tensor:
     inverse = 1.0 / (10000.0 ** (torch.arange(0, width, 2, dtype=torch.float32) / width))
     angles = torch.arange(context, dtype=torch.float32)[:, None] * inverse
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the halves of x [B, T, H, E] by the angles of the tables [T, 1, E] or [B, T, 1, E].
-
-    >>> x, (cos, sin) = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2), rotary_tables(2, 2, 10000.0)
-    >>> rotate(x, cos[1:], sin[1:]).flatten().tolist()  # position 1: one radian
-    [0.5403..., 0.8414...]
-    """
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
 def document_positions(boundaries: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,7 +129,8 @@ class StackedLinear(nn.Linear):
 class Attention(nn.Module):
     """Multi-head self-attention (Vaswani 2017, §3.2.2), with grouped heads (Ainslie 2023) and QK-norm (Henry 2020) if asked.
 
-    `qkv.weight` holds the rows of all query heads, then all key heads, then all value heads (`qkv.parts` counts them).
+    `qkv.weight` holds the rows of all query heads, then all key heads, then all value heads (`qkv.parts` counts them). out_bias: of
+    the map behind the heads; as `bias`, if not said.
     """
 
     def __init__(
@@ -157,6 +141,7 @@ class Attention(nn.Module):
         head_width: int,
         *,
         bias: bool = False,
+        out_bias: bool | None = None,
         qk_norm: bool = False,
         epsilon: float = 1e-6,
         dropout: float = 0.0,
@@ -164,7 +149,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.kv_heads, self.head_width, self.dropout = heads, kv_heads, head_width, dropout
         self.qkv = StackedLinear(width, (heads * head_width, kv_heads * head_width, kv_heads * head_width), bias=bias)
-        self.out = nn.Linear(heads * head_width, width, bias=bias)
+        self.out = nn.Linear(heads * head_width, width, bias=bias if out_bias is None else out_bias)
         self.q_norm = RMSNorm(head_width, epsilon) if qk_norm else None
         self.k_norm = RMSNorm(head_width, epsilon) if qk_norm else None
 

@@ -1,16 +1,107 @@
-"""Tensors of `model.safetensors` into a model that was made without memory: every name and shape is checked first."""
+"""The weights of a model folder, in one file or several, and their way into a model that was made without memory.
+
+Every name and shape is checked before anything is taken over. Nothing that unpickles is opened.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from bimo.core import store
 from bimo.core.errors import ModelError
 
 M = TypeVar("M", bound=nn.Module)
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_HALVES = (torch.float16, torch.bfloat16)
+_PLAIN = (torch.float32, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def holds_weights(folder: Path) -> bool:
+    """Whether a folder holds the weights of a model, in one file or in several."""
+    return (Path(folder) / WEIGHTS).exists() or (Path(folder) / INDEX).exists()
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a model folder, by name; those of half precision as float32.
+
+    They lie in `model.safetensors`, or in the files that `model.safetensors.index.json` names, each of which must stand in the folder.
+    """
+    folder = Path(folder)
+    if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
+        _refuse_pickles(folder)
+        return _widened(store.read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    places = _index(folder / INDEX)
+    found: dict[str, Tensor] = {}
+    for name in dict.fromkeys(places.values()):
+        held = _widened(store.read_tensors(folder / name), folder / name)
+        found |= {tensor: held[tensor] for tensor in held if places.get(tensor) == name}
+    if missing := [tensor for tensor in places if tensor not in found]:
+        raise ModelError(f"{folder / places[missing[0]]}: tensor {missing[0]} is missing, which {INDEX} says is there")
+    return found
+
+
+def write_weights(folder: Path, tensors: Mapping[str, Tensor], most_bytes: int | None = None) -> None:
+    """Write the tensors as `model.safetensors`, or in files of at most `most_bytes` with an index, each whole or not at all.
+
+    A tensor that is larger than that has a file of its own. The index is written last.
+    """
+    folder = Path(folder)
+    parts: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if most_bytes is not None and parts[-1] and size + tensor.nbytes > most_bytes:
+            parts.append({})
+            size = 0
+        parts[-1][name] = tensor
+        size += tensor.nbytes
+    if len(parts) == 1:
+        store.write_tensors(folder / WEIGHTS, parts[0])
+        return
+    names = [f"model-{i:05d}-of-{len(parts):05d}.safetensors" for i in range(1, len(parts) + 1)]
+    for name, part in zip(names, parts, strict=True):
+        store.write_tensors(folder / name, part)
+    places = {tensor: name for name, part in zip(names, parts, strict=True) for tensor in part}
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    store.write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+
+
+def _index(path: Path) -> dict[str, str]:
+    """Which file holds each tensor; only plain names beside the index are taken."""
+    told: Any = store.read_json(path)
+    places = told.get("weight_map") if isinstance(told, dict) else None
+    if not isinstance(places, dict) or not places:
+        raise ModelError(f"{path}: expected weight_map, the file of each tensor; download the model again")
+    for name in places.values():
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise ModelError(f"{path}: weight_map names {name!r}; it must be a .safetensors file in the same folder")
+    return places
+
+
+def _refuse_pickles(folder: Path) -> None:
+    """A folder whose weights are a pickle alone: say so, and open nothing."""
+    for pattern in ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt"):
+        if not (folder / WEIGHTS).exists() and (found := next(folder.glob(pattern), None)):
+            raise ModelError(
+                f"{found}: a pickle, which could run any code and is never opened; save the model as safetensors where it was made"
+            )
+
+
+def _widened(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    for name, tensor in tensors.items():
+        if tensor.dtype not in (*_HALVES, *_PLAIN):
+            raise ModelError(f"{path}: tensor {name} is {tensor.dtype}, which is not supported; give the model in full or half precision")
+    return {name: tensor.float() if tensor.dtype in _HALVES else tensor for name, tensor in tensors.items()}
+
+
+# -- into a model -----------------------------------------------------------------------------------------------------
 
 
 def load_tensors(model: M, tensors: Mapping[str, Tensor]) -> M:

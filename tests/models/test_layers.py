@@ -18,10 +18,9 @@ from bimo.models.layers import (
     attend,
     document_positions,
     make_norm,
-    rotary_tables,
-    rotate,
     sinusoids,
 )
+from bimo.models.rotary import rotary_tables, rotate
 
 
 def test_attention_is_the_softmax_written_out():

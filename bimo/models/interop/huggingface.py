@@ -1,4 +1,4 @@
-"""Decoders in the Hugging Face layout: settings and tensor names of GPT-2, Llama and Qwen3, in and out.
+"""Decoders in the Hugging Face layout: settings and tensor names of GPT-2, Llama, Qwen2 and Qwen3, in and out.
 
 A decoder whose shape one of them has is written exactly as theirs; any other as `bimo-decoder`, with our own names. What would change
 the result and is not supported is refused by name, never passed over.
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from bimo.core.errors import ModelError
+from bimo.core.errors import ModelError, RecipeError
+from bimo.core.recipe import validated
 from bimo.models.saved import regrouped
 from bimo.models.vocabulary import read_vocabulary, write_vocabulary
 from bimo.text.vocabulary import Vocabulary
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def model_type(config: DecoderConfig, vocabulary: Vocabulary) -> str:
-    """gpt2, llama or qwen3 where the shape is theirs, otherwise bimo-decoder: also where tags or n-grams are read, which none knows."""
+    """gpt2, llama, qwen2 or qwen3 where the shape is theirs, otherwise bimo-decoder: also where tags or n-grams are read."""
     c = config
     if vocabulary.tags or c.ngrams:
         return "bimo-decoder"
@@ -33,13 +34,15 @@ def model_type(config: DecoderConfig, vocabulary: Vocabulary) -> str:
     if (c.norm, c.positions, c.activation) == ("rms", "rotary", "swiglu"):
         if c.qk_norm:
             return "qwen3" if c.bias in (False, "attention") else "bimo-decoder"
+        if c.bias == "qkv":
+            return "qwen2" if c.head_width is None else "bimo-decoder"
         return "llama" if c.width % c.heads == 0 else "bimo-decoder"
     return "bimo-decoder"
 
 
 _GPT2_ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu": "gelu", "relu": "relu"}
 _ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
-_CLASSES = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+_CLASSES = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 
 
 def write_config(config: DecoderConfig, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -80,9 +83,7 @@ def _write_llama(c: DecoderConfig, kind: str) -> dict[str, Any]:
         "max_position_embeddings": c.context,
         "rms_norm_eps": c.norm_epsilon,
         "hidden_act": "silu",
-        "rope_parameters": {"rope_type": "default", "rope_theta": c.rope_theta},
-        "rope_theta": c.rope_theta,
-        "attention_bias": c.bias in (True, "attention"),
+        **_write_rope(c),
         "attention_dropout": c.attention_dropout,
         "initializer_range": 0.02,
         "residual_dropout": c.dropout,
@@ -91,7 +92,35 @@ def _write_llama(c: DecoderConfig, kind: str) -> dict[str, Any]:
         fields["mlp_bias"] = c.bias in (True, "feed_forward")
     else:
         fields |= {"use_sliding_window": False, "sliding_window": None}
+    if kind == "qwen2":
+        del fields["head_dim"]
+    else:
+        fields["attention_bias"] = c.bias in (True, "attention")
     return fields
+
+
+# RopeScaling's fields and what transformers calls them, by type
+_ROPE_FIELDS = {
+    "linear": {"factor": "factor"},
+    "llama3": {
+        "factor": "factor", "original_context": "original_max_position_embeddings",
+        "low_freq_factor": "low_freq_factor", "high_freq_factor": "high_freq_factor",
+    },
+    "yarn": {
+        "factor": "factor", "original_context": "original_max_position_embeddings",
+        "beta_slow": "beta_slow", "beta_fast": "beta_fast", "attention_factor": "attention_factor",
+    },
+}  # fmt: skip
+
+
+def _write_rope(c: DecoderConfig) -> dict[str, Any]:
+    """The rotary angles, as transformers 5 reads them and as those before it do."""
+    scaling: dict[str, Any] | None = None
+    if (s := c.rope_scaling) is not None:
+        scaling = {theirs: value for ours, theirs in _ROPE_FIELDS[s.type].items() if (value := getattr(s, ours)) is not None}
+        scaling = {"rope_type": s.type, **scaling}
+    parameters = {**(scaling or {"rope_type": "default"}), "rope_theta": c.rope_theta}
+    return {"rope_parameters": parameters, "rope_theta": c.rope_theta, **({} if scaling is None else {"rope_scaling": scaling})}
 
 
 def read_config(config: Mapping[str, Any], cls: type[DecoderConfig]) -> tuple[DecoderConfig, Vocabulary]:
@@ -103,7 +132,10 @@ def read_config(config: Mapping[str, Any], cls: type[DecoderConfig]) -> tuple[De
         fields = {name: config[name] for name in cls.model_fields if name in config}
     else:
         fields = _read_gpt2(config) if kind == "gpt2" else _read_llama(config, kind)
-    return cls(**fields), read_vocabulary(config)
+    try:
+        return validated(cls, fields), read_vocabulary(config)
+    except RecipeError as cause:
+        raise ModelError(f"config.json: {cause}") from None
 
 
 def _refuse(config: Mapping[str, Any], kind: str, allowed: Mapping[str, tuple[Any, ...]]) -> None:
@@ -144,15 +176,27 @@ def _read_gpt2(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read_rope(config: Mapping[str, Any], kind: str) -> float:
-    """θ of the rotary angles: `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before)."""
+def _read_rope(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Base and scaling of the rotary angles: `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before)."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     scaling = rope.get("rope_type", rope.get("type", "default"))
-    if scaling != "default":
-        raise ModelError(f"config.json: rope type {scaling!r} of a {kind} model is not supported; it must be 'default'")
     if rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) != 1.0:
         raise ModelError(f"config.json: partial_rotary_factor of a {kind} model is not supported; it must be 1.0")
-    return rope.get("rope_theta", config.get("rope_theta", 10000.0))
+    found: dict[str, Any] = {"rope_theta": rope.get("rope_theta", config.get("rope_theta", 10000.0))}
+    if scaling == "default":
+        return found
+    if scaling not in _ROPE_FIELDS:
+        raise ModelError(
+            f"config.json: rope type {scaling!r} of a {kind} model is not supported; it must be default or one of {', '.join(_ROPE_FIELDS)}"
+        )
+    names = {theirs: ours for ours, theirs in _ROPE_FIELDS[scaling].items()}
+    left = {"rope_type", "type", "rope_theta", "partial_rotary_factor", *names}
+    if unknown := sorted(key for key, value in rope.items() if key not in left and value is not None):
+        raise ModelError(f"config.json: {unknown[0]} of rope type {scaling} is not supported; leave it out")
+    fields = {ours: rope[theirs] for theirs, ours in names.items() if rope.get(theirs) is not None}
+    if "original_context" in names.values():
+        fields.setdefault("original_context", config.get("original_max_position_embeddings", config.get("max_position_embeddings")))
+    return {**found, "rope_scaling": {"type": scaling, **fields}}
 
 
 def _read_llama(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -160,7 +204,7 @@ def _read_llama(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
     _refuse(config, kind, {"hidden_act": ("silu",), "use_sliding_window": (False, None), "pretraining_tp": (1, None)})
     if any(t != "full_attention" for t in config.get("layer_types") or ()):
         raise ModelError(f"config.json: layer_types {sorted(set(config['layer_types']))} are not supported; all must be 'full_attention'")
-    attention = bool(config.get("attention_bias", False))
+    attention = kind != "qwen2" and bool(config.get("attention_bias", False))
     feed_forward = kind == "llama" and bool(config.get("mlp_bias", False))
     both = {(True, True): True, (False, False): False, (True, False): "attention", (False, True): "feed_forward"}
     heads, width = config.get("num_attention_heads", 32), config.get("hidden_size", 4096)
@@ -176,10 +220,10 @@ def _read_llama(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
         "norm": "rms",
         "norm_epsilon": config.get("rms_norm_eps", 1e-6),
         "positions": "rotary",
-        "rope_theta": _read_rope(config, kind),
+        **_read_rope(config, kind),
         "activation": "swiglu",
         "qk_norm": kind == "qwen3",
-        "bias": both[attention, feed_forward],
+        "bias": "qkv" if kind == "qwen2" else both[attention, feed_forward],
         "tied": config.get("tie_word_embeddings", False),
         "dropout": config.get("residual_dropout", 0.0),
         "attention_dropout": config.get("attention_dropout", 0.0) or 0.0,

@@ -1,7 +1,7 @@
 """RMSNorm and the heads of attention, forward and backward, each in one pass over the memory (numba, float32).
 
 Arrays: R rows; D their width; N = Q + K + V heads of E numbers each in a row, queries, keys and values in that order. `inverse` is
-1 / √(mean(x²) + ε) of what was normalised; the tables cos and sin [P, E] (`bimo.models.layers.rotary_tables`) hold row r's angles
+1 / √(mean(x²) + ε) of what was normalised; the tables cos and sin [P, E] (`bimo.models.rotary.rotary_tables`) hold row r's angles
 at r mod P.
 """
 

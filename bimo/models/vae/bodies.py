@@ -21,8 +21,9 @@ from torch.nn import functional as F
 from bimo.models import cache
 from bimo.models.base import length_mask
 from bimo.models.kernels.recurrent import Cell, layer
-from bimo.models.layers import Attention, Block, FeedForward, RMSNorm, Sight, pool, rotary_tables
+from bimo.models.layers import Attention, Block, FeedForward, RMSNorm, Sight, pool
 from bimo.models.recurrent import RecurrentLayer
+from bimo.models.rotary import rotary_tables
 from bimo.models.vae.config import Pooling, VAEConfig
 
 States = tuple[Tensor, ...]  # (h,) or, with LSTM, (h, c): [L, B, W] each

@@ -1,4 +1,4 @@
-"""Decoders and transformers' GPT-2, Llama and Qwen3: the same logits both ways, on random weights."""
+"""Decoders and transformers' GPT-2, Llama, Qwen2 and Qwen3: the same logits both ways, on random weights."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ OURS = {
     "llama": {**SMALL, "qk_norm": False, "kv_heads": 2, "tied": False, "rope_theta": 500.0},
     "llama biased": {**SMALL, "qk_norm": False, "bias": True},
     "llama half biased": {**SMALL, "qk_norm": False, "bias": "feed_forward", "head_width": 6},
+    "llama slowed": {**SMALL, "qk_norm": False, "rope_scaling": {"type": "linear", "factor": 2.5}},
+    "llama 3.1": {**SMALL, "qk_norm": False, "head_width": 8, "rope_scaling": {"type": "llama3", "factor": 8.0, "original_context": 16}},
+    "qwen2": {**SMALL, "qk_norm": False, "bias": "qkv", "kv_heads": 2},
+    "qwen2 yarn": {**SMALL, "qk_norm": False, "bias": "qkv", "rope_scaling": {"type": "yarn", "factor": 4.0, "original_context": 8}},
     "qwen3": {**SMALL, "kv_heads": 1, "head_width": 6, "norm_epsilon": 1e-6},
     "qwen3 biased": {**SMALL, "bias": "attention", "tied": False},
 }
@@ -70,10 +74,16 @@ def their_models() -> dict[str, tuple[type, object]]:
     t = transformers
     llama = {"vocab_size": 37, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
     rope = {"rope_type": "default", "rope_theta": 300.0}
+    llama3 = {"rope_type": "llama3", "rope_theta": 300.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    llama3["original_max_position_embeddings"] = 16
+    yarn = {"rope_type": "yarn", "rope_theta": 300.0, "factor": 4.0, "original_max_position_embeddings": 8, "attention_factor": 1.2}
     return {
         "gpt2": (t.GPT2LMHeadModel, t.GPT2Config(vocab_size=37, n_positions=32, n_embd=16, n_layer=2, n_head=4)),
         "llama": (t.LlamaForCausalLM, t.LlamaConfig(**llama, num_key_value_heads=2, attention_bias=True, rope_parameters=rope)),
         "llama tied": (t.LlamaForCausalLM, t.LlamaConfig(**llama, tie_word_embeddings=True, mlp_bias=True)),
+        "llama 3.1": (t.LlamaForCausalLM, t.LlamaConfig(**llama, head_dim=8, rope_parameters=llama3)),
+        "qwen2": (t.Qwen2ForCausalLM, t.Qwen2Config(**llama, num_key_value_heads=2, rope_parameters=rope)),
+        "qwen2 yarn": (t.Qwen2ForCausalLM, t.Qwen2Config(**llama, num_key_value_heads=1, rope_parameters=yarn)),
         "qwen3": (t.Qwen3ForCausalLM, t.Qwen3Config(**llama, num_key_value_heads=2, head_dim=6, rope_parameters=rope)),
     }
 
@@ -110,8 +120,9 @@ def test_gpt2_without_prefix_and_with_masks_opens():
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
         ("gpt2", {"embd_pdrop": 0.3}, "embd_pdrop"),
         ("llama", {"hidden_act": "gelu"}, "hidden_act"),
-        ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": None}, "linear"),
-        ("llama", {"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "llama3"),
+        ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}, "rope_parameters": None}, "dynamic"),
+        ("qwen2", {"rope_parameters": {"rope_type": "yarn", "factor": 8.0, "mscale": 0.7}}, "mscale"),
+        ("llama", {"rope_parameters": {"rope_type": "llama3", "factor": 0.5}}, "factor"),
         ("qwen3", {"use_sliding_window": True}, "use_sliding_window"),
         ("qwen3", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types"),
         ("llama", {"vocab_size": None}, "vocab_size"),

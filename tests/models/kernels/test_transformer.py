@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bimo.models import layers
+from bimo.models import layers, rotary
 from bimo.models.kernels import transformer
 
 
@@ -44,7 +44,7 @@ def test_heads_and_their_gradients_are_those_of_the_passes(
     for name, parameter in attention.named_parameters():
         if "norm" in name:
             torch.nn.init.normal_(parameter)
-    tables = layers.rotary_tables(9, E, 100.0)
+    tables = rotary.rotary_tables(9, E, 100.0)
     places = {"none": None, "shared": slice(2, 2 + T), "a row": torch.randint(9, (B, T))}[angles]
     sight = layers.Sight() if places is None else layers.Sight(*(table[places] for table in tables))
     qkv = torch.randn(B, T, H + 2 * kv_heads, E, requires_grad=True)
