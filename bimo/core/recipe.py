@@ -110,6 +110,23 @@ class TrainingSection(Section):
         return text.strip()
 
 
+class AdapterSection(Section):
+    """Low-rank maps beside those of a model that stays as it is (LoRA): they alone are learned."""
+
+    rank: int = Field(default=8, ge=1, description="rank of the maps")
+    alpha: float = Field(default=16.0, gt=0, description="what they add is multiplied by alpha / rank")
+    rank_stabilised: bool = Field(default=False, description="by alpha / √rank instead (rsLoRA)")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on what they read")
+    targets: list[str] | None = Field(
+        default=None, min_length=1, description="names of the maps: q_proj, v_proj …; all linear maps of the layers if not given"
+    )
+
+    @property
+    def scale(self) -> float:
+        """What the product of the two maps is multiplied by."""
+        return self.alpha / (self.rank**0.5 if self.rank_stabilised else self.rank)
+
+
 class Recipe(Section):
     """Everything that a run is made from."""
 
@@ -126,6 +143,7 @@ class Recipe(Section):
     objective: dict[str, Any] = Field(
         default_factory=dict, description="what is minimised: its name, the family's own if not given, and its fields"
     )
+    adapter: AdapterSection | None = Field(default=None, description="low-rank maps to learn instead of all weights of `start`")
     training: TrainingSection = Field(default_factory=TrainingSection)
 
     @field_validator("family")

@@ -295,6 +295,14 @@ class NeuralLanguageModel(LanguageModel, nn.Module):
     def head(self) -> tuple[Tensor, Tensor | None]:
         """Output matrix [V, D] and bias [V] (or None); logits = hidden @ W.T + b, then suppressed ids are -inf."""
 
+    def linear_names(self) -> dict[str, tuple[str, ...]]:
+        """Linear maps of the layers, by our name: what each is called in other programs' files, or each of those that it stacks there.
+
+        Adapters are put beside them; the map to the vocabulary is none of them.
+        """
+        head = self.head()[0]
+        return {name: (name,) for name, module in self.named_modules() if isinstance(module, nn.Linear) and module.weight is not head}
+
     @torch.no_grad()
     def begin_from(self, frequencies: Tensor) -> None:
         """Before learning: the output bias, where there is one, becomes the logarithm of each id's share of the text, `frequencies` [V].

@@ -176,6 +176,10 @@ class Decoder(NeuralLanguageModel):
             model.cos, model.sin = rotary_tables(settings.context, settings.per_head, settings.rope_theta, settings.rope_scaling)
         return model.requires_grad_(True).eval()
 
+    def linear_names(self) -> dict[str, tuple[str, ...]]:
+        """The maps of the blocks under the names that `config_dict`'s model type has for them."""
+        return huggingface.linear_names(self.config, self.vocabulary)
+
     # -- learning -----------------------------------------------------------------------------------------------------
 
     def hidden(self, tokens: Tensor, carry: Any = None, boundaries: Tensor | None = None) -> tuple[Tensor, None]:

@@ -264,6 +264,12 @@ def _names(config: DecoderConfig, kind: str) -> dict[str, tuple[str, ...]]:
     return names
 
 
+def linear_names(config: DecoderConfig, vocabulary: Vocabulary) -> dict[str, tuple[str, ...]]:
+    """The linear maps of the blocks, by our name: their names in the model type's files (Llama's for a shape that is ours alone)."""
+    names = _names(config, model_type(config, vocabulary)).items()
+    return {ours: theirs for ours, theirs in names if ours.startswith("blocks.") and "norm" not in ours}
+
+
 def _transposed(kind: str, name: str) -> bool:
     """Whether GPT-2's Conv1D keeps this weight as [in, out]."""
     return kind == "gpt2" and name.startswith("blocks.") and "norm" not in name and name.endswith(".weight")

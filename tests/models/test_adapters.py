@@ -1,0 +1,238 @@
+"""Adapters: what they add, what learns, merging, and the peft library's own figures on the same weights."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from bimo.core.errors import CapabilityError, ModelError
+from bimo.core.recipe import AdapterSection
+from bimo.models import adapters
+from bimo.models.adapters import AdaptedLinear, adapt, adapted, merge, strip, unmerge
+from bimo.models.decoder import Decoder, DecoderConfig
+from bimo.models.interop.peft import CONFIG, WEIGHTS, read_adapter, write_adapter
+from bimo.models.recurrent import Recurrent
+from bimo.text.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary(41)
+SMALL = {"layers": 2, "heads": 4, "kv_heads": 2, "width": 16, "feed_forward": 24, "context": 64, "qk_norm": False, "tied": False}
+GPT2 = {"layers": 2, "heads": 2, "width": 16, "context": 64, "norm": "layer", "positions": "learned", "activation": "gelu_tanh",
+        "bias": True, "qk_norm": False}  # fmt: skip
+SHAPES = {"llama": SMALL, "qwen2": {**SMALL, "bias": "qkv"}, "qwen3": {**SMALL, "qk_norm": True}, "gpt2": GPT2}
+TOKENS = torch.randint(0, 41, (3, 40), generator=torch.Generator().manual_seed(3))
+
+
+def fresh(shape: str = "llama") -> Decoder:
+    torch.manual_seed(0)
+    model = Decoder.build(DecoderConfig(**SHAPES[shape]), VOCABULARY)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def shaken(model: Decoder) -> Decoder:
+    torch.manual_seed(1)
+    for _, layer in adapted(model):
+        for parameter in (*layer.down.values(), *layer.up.values()):
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def logits(model: Decoder, tokens: torch.Tensor = TOKENS) -> torch.Tensor:
+    return model.advance(model.start(len(tokens)), tokens)[0]
+
+
+@pytest.mark.parametrize("rows", [4, 200])  # by two products, and by their sum first
+@pytest.mark.parametrize("chosen", [("q", "v"), ("k",), ("q", "k", "v")])
+def test_output_and_gradients_are_those_of_the_formula(rows: int, chosen: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    base = torch.nn.Linear(5, 9).double()
+    layer = AdaptedLinear(base, {"q": slice(0, 4), "k": slice(4, 6), "v": slice(6, 9)}, chosen, rank=2, scale=1.5)
+    for parameter in layer.up.values():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(rows, 5, dtype=torch.float64, requires_grad=True)
+    weight = base.weight.detach().clone()
+    pairs = {n: (layer.down[n].detach().clone().requires_grad_(), layer.up[n].detach().clone().requires_grad_()) for n in chosen}
+    summed = torch.cat([weight[s] + (1.5 * pairs[n][1] @ pairs[n][0] if n in pairs else 0)
+                        for n, s in (("q", slice(0, 4)), ("k", slice(4, 6)), ("v", slice(6, 9)))])  # fmt: skip
+    x2 = x.detach().clone().requires_grad_()
+    wanted = F.linear(x2, summed, base.bias.detach())
+    found = layer(x)
+    assert torch.allclose(found, wanted, atol=1e-12)
+    up = torch.randn_like(wanted)
+    found.backward(up)
+    wanted.backward(up)
+    assert torch.allclose(x.grad, x2.grad, atol=1e-12)
+    for name, (down, upper) in pairs.items():
+        assert torch.allclose(layer.down[name].grad, down.grad, atol=1e-12)
+        assert torch.allclose(layer.up[name].grad, upper.grad, atol=1e-12)
+    assert base.weight.grad is None
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_fresh_adapter_changes_nothing_and_alone_learns(shape: str) -> None:
+    model, before = fresh(shape), fresh(shape)
+    adapt(model, AdapterSection(rank=2))
+    assert torch.allclose(logits(model), logits(before), atol=1e-5)
+    learned = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert learned
+    assert all(".down." in name or ".up." in name for name in learned)
+    names = {adapters.short(part) for parts in model.linear_names().values() for part in parts}
+    assert {name.rpartition(".")[2] for name in learned} == names
+
+
+def test_targets_choose_and_unknown_ones_are_told() -> None:
+    model = fresh()
+    adapt(model, AdapterSection(targets=["q_proj", "v_proj"]))
+    assert {name: list(layer.rows) for name, layer in adapted(model)} == {
+        f"blocks.{i}.attention.qkv": ["q_proj", "v_proj"] for i in range(2)
+    }
+    with pytest.raises(ModelError, match="adapters already"):
+        adapt(model, AdapterSection())
+    with pytest.raises(ModelError, match=r"adapter\.targets: q_prj is no linear map .*did you mean q_proj"):
+        adapt(fresh(), AdapterSection(targets=["q_prj"]))
+
+
+def test_a_model_without_linear_maps() -> None:
+    model = Recurrent.build(Recurrent.Config(cell="lstm", layers=1, width=8), VOCABULARY)
+    with pytest.raises(CapabilityError, match="no linear maps"):
+        adapt(model, AdapterSection())
+
+
+def test_merged_unmerged_and_stripped() -> None:
+    model = fresh()
+    plain = logits(model)
+    adapt(model, AdapterSection(rank=3, alpha=5.0))
+    with_adapters = logits(shaken(model))
+    assert not torch.allclose(plain, with_adapters, atol=0.1)
+    merge(model)
+    merge(model)  # a second time changes nothing
+    assert torch.allclose(logits(model), with_adapters, atol=1e-4)
+    unmerge(model)
+    assert torch.allclose(logits(model), with_adapters, atol=1e-4)
+    merge(model)
+    strip(model)
+    assert not list(adapted(model))
+    assert all(p.requires_grad for p in model.parameters())
+    assert set(model.state_dict()) == set(fresh().state_dict())
+    assert torch.allclose(logits(model), with_adapters, atol=1e-4)
+
+
+def test_one_step_and_many_are_the_same() -> None:
+    model = fresh()
+    adapt(model, AdapterSection(rank=2))
+    whole = logits(shaken(model), TOKENS[:1])
+    state, steps = model.start(1), []
+    for token in TOKENS[0]:
+        out, state = model.advance(state, token.view(1, 1))
+        steps.append(out)
+    assert torch.allclose(torch.cat(steps, dim=1), whole, atol=1e-4)
+
+
+def test_dropout_falls_on_what_adapters_read_alone() -> None:
+    model = fresh()
+    adapt(model, AdapterSection(rank=2, dropout=0.9))
+    still = logits(shaken(model))
+    model.train()
+    torch.manual_seed(0)
+    moved = model.hidden(TOKENS)[0] @ model.head()[0].T
+    assert not torch.allclose(moved, still, atol=0.1)
+    for _, layer in adapted(model):
+        for up in layer.up.values():
+            torch.nn.init.zeros_(up)
+    assert torch.allclose(model.hidden(TOKENS)[0] @ model.head()[0].T, logits(fresh()), atol=1e-4)
+
+
+# -- the peft library -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("targets", [None, ["q_proj", "down_proj"]])
+def test_written_adapters_open_in_peft_and_its_own_open_here(shape: str, targets: list[str] | None, tmp_path: Path) -> None:
+    transformers, peft = pytest.importorskip("transformers"), pytest.importorskip("peft")
+    targets = ["c_attn", "c_proj"] if targets and shape == "gpt2" else targets
+    model = fresh(shape)
+    model.save(tmp_path / "base")
+    adapt(model, AdapterSection(rank=3, alpha=5.0, targets=targets))
+    ours = logits(shaken(model))
+    write_adapter(model, tmp_path / "adapter", str(tmp_path / "base"))
+
+    base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base", local_files_only=True)
+    theirs = peft.PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    with torch.no_grad():
+        assert torch.allclose(theirs(TOKENS).logits, ours, atol=1e-4)
+    theirs.save_pretrained(tmp_path / "again")
+    again = fresh(shape)
+    read_adapter(again, tmp_path / "again")
+    assert torch.allclose(logits(again), ours, atol=1e-5)
+    merged = theirs.merge_and_unload()
+    merge(again)
+    strip(again)
+    with torch.no_grad():
+        assert torch.allclose(merged(TOKENS).logits, logits(again), atol=1e-4)
+
+
+def test_gradients_are_pefts(tmp_path: Path) -> None:
+    transformers, peft = pytest.importorskip("transformers"), pytest.importorskip("peft")
+    model = fresh()
+    model.save(tmp_path / "base")
+    adapt(model, AdapterSection(rank=3))
+    shaken(model)
+    write_adapter(model, tmp_path / "adapter", str(tmp_path / "base"))
+    base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base", local_files_only=True)
+    theirs = peft.PeftModel.from_pretrained(base, tmp_path / "adapter", is_trainable=True)
+    theirs(TOKENS, labels=TOKENS).loss.backward()
+    hidden, _ = model.hidden(TOKENS[:, :-1])
+    F.cross_entropy((hidden @ model.head()[0].T).flatten(0, 1), TOKENS[:, 1:].flatten()).backward()
+    wanted = {n: p.grad for n, p in theirs.named_parameters() if p.grad is not None}
+    names, compared = model.linear_names(), 0
+    for name, layer in adapted(model):
+        for part in names[name]:
+            for kind, held in (("A", layer.down), ("B", layer.up)):
+                grad = wanted[f"base_model.model.{part}.lora_{kind}.default.weight"]
+                assert torch.allclose(held[adapters.short(part)].grad, grad, atol=1e-5), part
+                compared += 1
+    assert compared == len(wanted)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"use_dora": True}, "use_dora"),
+        ({"peft_type": "IA3"}, "peft_type"),
+        ({"r": 0}, "rank"),
+        ({"r": 4}, r"lora_A.*has shape \[3, 16\], not \[4, 16\]"),
+        ({"target_modules": ["q_proj"]}, "unknown tensors"),
+        ({"target_modules": ["nothing"]}, "nothing is no linear map"),
+        ({"target_modules": "regex.*"}, "targets"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"rank_pattern": {"q_proj": 4}}, "rank_pattern"),
+    ],
+)
+def test_what_is_not_supported_or_does_not_fit_is_told(change: dict[str, object], says: str, tmp_path: Path) -> None:
+    from bimo.core import store
+
+    model = fresh()
+    adapt(model, AdapterSection(rank=3))
+    write_adapter(model, tmp_path)
+    store.write_json(tmp_path / CONFIG, {**store.read_json(tmp_path / CONFIG), **change})
+    with pytest.raises(ModelError, match=says):
+        read_adapter(fresh(), tmp_path)
+
+
+def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
+    from bimo.core import store
+
+    model = fresh()
+    adapt(model, AdapterSection(rank=3))
+    write_adapter(model, tmp_path)
+    tensors = store.read_tensors(tmp_path / WEIGHTS)
+    store.write_tensors(tmp_path / WEIGHTS, {n: t for n, t in tensors.items() if "layers.1.mlp.up_proj.lora_B" not in n})
+    with pytest.raises(ModelError, match=r"layers\.1\.mlp\.up_proj\.lora_B\.weight is missing"):
+        read_adapter(copy.deepcopy(fresh()), tmp_path)
+    with pytest.raises(ModelError, match="no adapters to write"):
+        write_adapter(fresh(), tmp_path)
