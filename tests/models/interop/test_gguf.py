@@ -120,15 +120,14 @@ def test_what_is_written_reads_back(name: str, dtype: str, tmp_path: Path) -> No
 
 def test_a_model_of_ours_goes_there_and_back(tmp_path: Path) -> None:
     """What Bimo never writes (<s>, padding) is told by the file, too."""
-    settings = DecoderConfig(layers=2, heads=4, kv_heads=2, width=32, context=16)
-    model = Decoder.build(settings, Vocabulary(37, bos=0, eos=1, pad=2, suppressed=(0, 2)))
+    settings: dict[str, Any] = {"layers": 2, "heads": 4, "kv_heads": 2, "width": 32, "context": 16}
+    model = Decoder.build(DecoderConfig(**settings), Vocabulary(37, bos=0, eos=1, pad=2, suppressed=(0, 2)))
     notes = write_gguf(tmp_path / "m.gguf", model.config_dict(), model.tensors(), {}, "f32")
     assert any("llama.cpp does not open" in note for note in notes)
     found = read_gguf(tmp_path / "m.gguf")
     again = model_of(found.config, found.tensors, "m.gguf")
     assert again.vocabulary == model.vocabulary
-    assert isinstance(again, Decoder)
-    assert again.config == model.config
+    assert again.config_dict() == model.config_dict()
     tokens = torch.arange(12).view(2, 6)
     assert torch.equal(again.advance(again.start(2), tokens)[0], model.advance(model.start(2), tokens)[0])
 
@@ -155,8 +154,9 @@ def test_logits_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     torch.testing.assert_close(given, wanted, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["llama", "llama biased", "qwen2", "qwen3", "gpt2"])
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "gpt2"])
 def test_transformers_reads_our_file(name: str, tmp_path: Path) -> None:
+    """All but a Llama's biases, which transformers does not look for in a GGUF file."""
     pytest.importorskip("accelerate", reason="transformers reads GGUF with it")
     model, config, tensors = made(name)
     write_gguf(tmp_path / "m.gguf", config, tensors, TOKENS, "f32")
