@@ -1,7 +1,8 @@
 """How ids are made quickly: one runner a way of encoding. All give the ids of the `tokenizer.json` they stand for.
 
-A runner has `encode(text) -> int64 [n]`, `flat(texts) -> (int64 [N], offsets [texts + 1])`, all texts end to end, and
-`pieces(ids) -> str`; ids of special tokens never reach `pieces`, except `<unk>`, which prints as itself.
+A runner has `encode(text) -> int64 [n]`, `flat(texts) -> (int64 [N], offsets [texts + 1])`, all texts end to end, `spans(text)`, the
+ids with the characters [n, 2] that each stands for, and `pieces(ids) -> str`; ids of special tokens never reach `pieces`, except
+`<unk>`, which prints as itself.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ class Runner(Protocol):
 
     def flat(self, texts: Sequence[str]) -> tuple[Ids, Ids]:
         """Ids of many texts end to end, and offsets: text i is ids[offsets[i]:offsets[i + 1]]."""
+        ...
+
+    def spans(self, text: str) -> tuple[Ids, Ids]:
+        """Ids of a text, and where in it the characters of each begin and end, [n, 2]."""
         ...
 
     def pieces(self, ids: Sequence[int]) -> str:
@@ -84,6 +89,10 @@ class ByteRunner:
         whole = "".join(texts)
         return self.encode(whole), _offsets(map(len, texts) if whole.isascii() else (len(utf8(text)) for text in texts))
 
+    def spans(self, text: str) -> tuple[Ids, Ids]:
+        of = np.repeat(np.arange(len(text)), [len(utf8(character)) for character in text])
+        return self.encode(text), np.stack([of, of + 1], axis=1)
+
     def pieces(self, ids: Sequence[int]) -> str:
         return bytes(i - self.first for i in ids).decode("utf-8", errors="replace")
 
@@ -111,6 +120,10 @@ class CharRunner:
 
     def flat(self, texts: Sequence[str]) -> tuple[Ids, Ids]:
         return self.encode("".join(texts)), _offsets(map(len, texts))
+
+    def spans(self, text: str) -> tuple[Ids, Ids]:
+        of = np.arange(len(text))
+        return self.encode(text), np.stack([of, of + 1], axis=1)
 
     def pieces(self, ids: Sequence[int]) -> str:
         return "".join(map(self.strings.__getitem__, ids))
@@ -148,6 +161,15 @@ class WordRunner:
         utf8(text)
         return " ".join(split_words(text)) if has_han(text) else text
 
+    def spans(self, text: str) -> tuple[Ids, Ids]:
+        ids = self.encode(text)
+        places, at = [], 0
+        for word in split_words(text):
+            start = text.index(word, at)
+            at = start + len(word)
+            places.append((start, at))
+        return ids, np.array(places, dtype=np.int64).reshape(-1, 2)
+
     def pieces(self, ids: Sequence[int]) -> str:
         return join_words([self.words[i] for i in ids])
 
@@ -156,8 +178,13 @@ class HubRunner:
     """Any `tokenizer.json`, run by the tokenizers library."""
 
     def __init__(self, hub: Any) -> None:
+        from tokenizers.decoders import ByteLevel
+
         self.hub = hub
         self.hub.encode_special_tokens = True  # special tokens written in a text stay text
+        self.byte_level = isinstance(hub.decoder, ByteLevel)
+        # Ordinary tokens that were added are written as they are, not in the byte-level alphabet.
+        self.added = {i: t.content for i, t in hub.get_added_tokens_decoder().items() if not t.special} if self.byte_level else {}
 
     def encode(self, text: str) -> Ids:
         utf8(text)
@@ -169,15 +196,23 @@ class HubRunner:
         parts = [e.ids for e in self.hub.encode_batch_fast(list(texts), add_special_tokens=False)]
         return np.array(list(itertools.chain.from_iterable(parts)), dtype=np.int64), _offsets(map(len, parts))
 
+    def spans(self, text: str) -> tuple[Ids, Ids]:
+        utf8(text)
+        found = self.hub.encode(text, add_special_tokens=False)
+        return np.array(found.ids, dtype=np.int64), np.array(found.offsets, dtype=np.int64).reshape(-1, 2)
+
     def pieces(self, ids: Sequence[int]) -> str:
-        return self.hub.decode(list(ids), skip_special_tokens=False)
+        if not self.added or self.added.keys().isdisjoint(ids):
+            return self.hub.decode(list(ids), skip_special_tokens=False)
+        runs = [(i, [*run]) for i, run in itertools.groupby(ids, self.added.get)]
+        return "".join(self.hub.decode(run, skip_special_tokens=False) if text is None else text * len(run) for text, run in runs)
 
     def token_bytes(self, token: int) -> bytes | None:
         """The bytes that a token stands for in byte-level BPE or as a fallback, None elsewhere."""
-        from tokenizers.decoders import ByteLevel
-
+        if token in self.added:
+            return self.added[token].encode("utf-8")
         written = self.hub.id_to_token(int(token)) or ""
-        if isinstance(self.hub.decoder, ByteLevel):
+        if self.byte_level:
             places = [_BYTE_OF.get(character) for character in written]
             return bytes(b for b in places if b is not None) if None not in places else None
         fallback = _FALLBACK.fullmatch(written)
@@ -261,6 +296,9 @@ class BpeRunner:
                 self._indents.clear()
             self._indents[white] = self._encode(white)
         return self._indents[white]
+
+    def spans(self, text: str) -> tuple[Ids, Ids]:
+        return self.slow.spans(text)
 
     def pieces(self, ids: Sequence[int]) -> str:
         return b"".join(map(self.bytes_of.__getitem__, ids)).decode("utf-8", errors="replace")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from bimo.core import store
-from bimo.core.errors import ModelError
 from bimo.text import trainers
 from bimo.text.runners import UNK, BpeRunner, ByteRunner, CharRunner, HubRunner, Ids, Runner, WordRunner
 from bimo.text.streaming import StreamDecoder
-from bimo.text.vocabulary import Vocabulary
+from bimo.text.template import find_template, put_template
+from bimo.text.vocabularies.extending import extended
+from bimo.text.vocabularies.opening import open_tokenizer
+from bimo.text.vocabulary import SpecialToken, Vocabulary
 
 _UNK_WORD = re.compile(r"(?<!\S)<unk>(?!\S)")
 # What both ways of running byte-level BPE must agree on before tiktoken's core is used.
@@ -94,6 +97,46 @@ class Tokenizer:
         offsets = np.append(ends[first], len(ids)) + np.append(np.cumsum(used)[first + documents] - used[first + documents], used.sum())
         return np.insert(ids, places[used], values[used]), offsets
 
+    def spans(self, text: str, first: bool = True) -> tuple[Ids, Ids]:
+        """Ids of a stretch of text, and which of its characters each stands for, [n, 2]; no special tokens are added.
+
+        first: it begins the whole text (some vocabularies put a space before that, and before nothing else).
+
+        >>> [found.tolist() for found in Tokenizer.train("byte", ["x"]).spans("é!")]
+        [[198, 172, 36], [[0, 1], [0, 1], [1, 2]]]
+        """
+        return (self._runner if first else self._runner_inside).spans(text)
+
+    @property
+    def hub(self) -> Any:
+        """The tokenizer of the tokenizers library that `tokenizer.json` holds; it is not to be changed."""
+        return self._hub
+
+    # -- special tokens -----------------------------------------------------------------------------------------------
+
+    @property
+    def special_tokens(self) -> dict[str, SpecialToken]:
+        """Every special token, as it is written."""
+        told = self._hub.get_added_tokens_decoder()
+        return {token.content: SpecialToken(i, token.lstrip, token.rstrip) for i, token in told.items() if token.special}
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether this vocabulary's models were taught to read `<s>` before a plain text."""
+        return self._adds("bos", self.vocabulary.bos, 0)
+
+    @property
+    def adds_eos(self) -> bool:
+        """Whether this vocabulary's own convention puts `</s>` behind a plain text."""
+        return self._adds("eos", self.vocabulary.eos, -1)
+
+    def _adds(self, name: str, token: int | None, place: int) -> bool:
+        told = self.settings.get(f"add_{name}_token")
+        if self.kind != "loaded" or token is None or isinstance(told, bool):
+            return token is not None and told is not False
+        ids = self._hub.encode("a").ids
+        return len(ids) > 1 and ids[place] == token
+
     # -- decoding -----------------------------------------------------------------------------------------------------
 
     def decode(self, ids: Iterable[int], stream: bool = False) -> str:
@@ -169,7 +212,7 @@ class Tokenizer:
         return hashlib.sha256(self._json.encode("utf-8")).hexdigest()
 
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json` and `tokenizer_config.json` into `folder`, each whole or not at all."""
+        """Write `tokenizer.json`, `tokenizer_config.json` and, if there is one, `chat_template.jinja` into `folder`, each whole or not."""
         v = self.vocabulary
         names = {"bos_token": v.bos, "eos_token": v.eos, "pad_token": v.pad, "unk_token": v.unk}
         config: dict[str, Any] = {
@@ -178,27 +221,52 @@ class Tokenizer:
             "bimo_kind": self.kind,
         }
         config |= {name: self._hub.id_to_token(i) for name, i in names.items() if i is not None}
+        settings = self.settings | config
+        if self.chat_template is not None:
+            store.write_text(Path(folder) / "chat_template.jinja", self.chat_template)
+            if isinstance(settings["chat_template"], str):
+                del settings["chat_template"]
         store.write_text(Path(folder) / "tokenizer.json", self._json)
-        store.write_json(Path(folder) / "tokenizer_config.json", self.settings | config)
+        store.write_json(Path(folder) / "tokenizer_config.json", settings)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Open a folder that holds `tokenizer.json` (and `tokenizer_config.json`, which names the special tokens)."""
-        import tokenizers
+    def load(cls, folder: Path, pattern: str | None = None) -> Self:
+        """Open a folder, or the file itself, that holds a tokenizer: `tokenizer.json`, or the form of another program.
 
-        path = Path(folder) / "tokenizer.json"
-        store.read_json(path)  # missing or not JSON: an error that says so
-        text = path.read_text(encoding="utf-8")
-        config_path = path.with_name("tokenizer_config.json")
-        settings = store.read_json(config_path) if config_path.is_file() else {}
-        if not isinstance(settings, dict):
-            raise ModelError(f"{config_path}: expected a mapping of settings, found a {type(settings).__name__}; save the model again")
-        try:
-            hub = tokenizers.Tokenizer.from_str(text)
-        except Exception as cause:  # the library raises plain Exception
-            raise ModelError(f"{path}: not a tokenizer ({cause})") from None
+        Those are a `.model` of SentencePiece, tiktoken's files, GPT-2's and BERT's; `tokenizer_config.json` beside them names the
+        special tokens. pattern: how texts are parted, which tiktoken's files do not say (gpt2, cl100k, llama3, qwen, o200k).
+        """
+        hub, settings, text = open_tokenizer(Path(folder), pattern)
         kind = settings.get("bimo_kind", "loaded")
         return cls(hub, kind if kind in trainers.KINDS else "loaded", settings, text)
+
+    @property
+    def chat_template(self) -> str | None:
+        """The template of conversations that belongs to this vocabulary (`ChatTemplate` renders it), or None."""
+        return find_template(self.settings)
+
+    @chat_template.setter
+    def chat_template(self, source: str | None) -> None:
+        put_template(self.settings, source)
+
+    # -- more tokens --------------------------------------------------------------------------------------------------
+
+    def add_tokens(self, words: Sequence[str]) -> tuple[Self, int]:
+        """A tokenizer that has these words as ordinary tokens too, behind all others, and how many they are.
+
+        Words that are one token already are passed over. Raises `UserError` for a word that this kind cannot have as one token.
+
+        >>> t, added = Tokenizer.train("char", ["abc"]).add_tokens(["中", "a"])
+        >>> added, t.encode("a中"), t.decode([7])
+        (1, [4, 7], '中')
+        """
+        wanted = [word for word in dict.fromkeys(words) if not self._is_one(word)]
+        hub = extended(self._hub, self.kind, wanted, self.vocabulary.size) if wanted else self._hub
+        return type(self)(hub, self.kind, self.settings, None if wanted else self._json), len(wanted)
+
+    def _is_one(self, word: str) -> bool:
+        ids = self.encode(word)
+        return len(ids) == 1 and ids[0] != self.vocabulary.unk and self.decode(ids) in (word, f" {word}")
 
     # -- making -------------------------------------------------------------------------------------------------------
 
@@ -221,6 +289,8 @@ class Tokenizer:
         for token in trainers.SPECIALS:
             plain.pop(token, None)
         unk = self.vocabulary.unk
+        if any(not token.special for token in self._hub.get_added_tokens_decoder().values()):
+            return HubRunner(self._hub)  # the others know nothing of tokens that were added
         if self.kind == "byte":
             return ByteRunner(len(trainers.SPECIALS))
         if self.kind == "char" and unk is not None:
@@ -233,3 +303,12 @@ class Tokenizer:
             if fast.agrees(_SAMPLES):
                 return fast
         return HubRunner(self._hub)
+
+    @cached_property
+    def _runner_inside(self) -> Runner:
+        """What runs a text that is not the first: where only the first gets a space before it, the one that puts none."""
+        import tokenizers
+
+        text = self._hub.to_str()
+        inside = text.replace('"prepend_scheme":"first"', '"prepend_scheme":"never"')
+        return self._runner if inside == text else HubRunner(tokenizers.Tokenizer.from_str(inside))

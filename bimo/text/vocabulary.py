@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -22,3 +23,11 @@ class Vocabulary:
     suppressed: tuple[int, ...] = ()
     tags: tuple[str, ...] = ()
     tag_of: tuple[int, ...] = field(default=(), compare=False, repr=False)
+
+
+class SpecialToken(NamedTuple):
+    """A special token's id, and whether it takes the white space before or behind it to itself."""
+
+    id: int
+    lstrip: bool = False
+    rstrip: bool = False

@@ -1,0 +1,213 @@
+"""Chat templates: the text that a model was taught to read a conversation as, written in jinja2 by the model's maker."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from types import CodeType
+from typing import Any, Self
+
+from bimo.core.errors import ModelError, UserError
+
+Message = Mapping[str, Any]  # role and content; what else it holds the template may read
+_MOST_SOURCE = 1 << 18  # characters of a template
+DEFAULT = "default"
+
+
+class ChatTemplate:
+    """A template, and the special tokens that it may write by name (`bos_token`, `eos_token`, …).
+
+    >>> t = ChatTemplate("{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}", {"eos_token": "</s>"})
+    >>> t.render([{"role": "user", "content": "hi"}])
+    'user: hi</s>'
+    """
+
+    def __init__(self, source: str, specials: Mapping[str, str] | None = None) -> None:
+        if len(source) > _MOST_SOURCE:
+            raise ModelError(f"chat template: {len(source):,} characters; {_MOST_SOURCE:,} are the most")
+        self.source = source
+        self.specials = dict(specials or {})
+        self._code: dict[bool, CodeType] = {}  # compiled, with {% generation %} blocks marked or not
+
+    @classmethod
+    def find(cls, settings: Mapping[str, Any], where: str = "tokenizer_config.json") -> Self | None:
+        """The template that a tokenizer's settings hold, with the special tokens that they name; None where there is none."""
+        source = find_template(settings, where)
+        if source is None:
+            return None
+        named = {name: token.get("content") if isinstance(token, dict) else token for name, token in settings.items()}
+        return cls(source, {name: token for name, token in named.items() if name.endswith("_token") and isinstance(token, str)})
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        **extra: Any,
+    ) -> str:
+        """The conversation as text; add_generation_prompt: it ends where the assistant's answer begins.
+
+        Raises `UserError` for messages of the wrong form, or that the template refuses, by their number; `ModelError` for a template
+        that is wrong, does what it may not, or does not end.
+        """
+        check_messages(messages)
+        return self._render(messages, False, {"add_generation_prompt": add_generation_prompt, "tools": tools, **extra})
+
+    @property
+    def marks_answers(self) -> bool:
+        """Whether the template says by {% generation %} blocks what the assistant says."""
+        return "generation %}" in self.source and "endgeneration" in self.source
+
+    def render_marked(self, messages: Sequence[Message], **extra: Any) -> tuple[str, list[tuple[int, int]]]:
+        """The conversation as text, and where in it each {% generation %} block begins and ends."""
+        from bimo.text.sandbox import BEGIN, END
+
+        check_messages(messages)
+        text = self._render(messages, True, {"add_generation_prompt": False, "tools": None, **extra})
+        parts = text.replace(END, BEGIN).split(BEGIN)
+        if text.count(BEGIN) != text.count(END) or any(text.find(m) >= 0 for m in (BEGIN + BEGIN, END + END)) or len(parts) % 2 == 0:
+            raise UserError("chat: the messages hold the characters U+FFFF0 or U+FFFF1, which mark the assistant's answers; remove them")
+        ends = list(itertools.accumulate(map(len, parts)))
+        return "".join(parts), [(ends[i], ends[i + 1]) for i in range(0, len(parts) - 1, 2)]
+
+    def _render(self, messages: Sequence[Message], marked: bool, given: Mapping[str, Any]) -> str:
+        from bimo.text.sandbox import Raised
+
+        try:
+            return self._run([*messages], marked, given)
+        except Raised as refused:
+            number = self._first_refused(messages, given)
+            raise UserError(f"messages: message {number}: the chat template refuses it: {refused}") from None
+
+    def _run(self, messages: Sequence[Message], marked: bool, given: Mapping[str, Any]) -> str:
+        """The template's text. Raises `Raised` where the template itself says that it cannot go on."""
+        from jinja2 import Template, TemplateError, TemplateSyntaxError
+
+        from bimo.text.sandbox import MOST_OUTPUT, Limit, Raised, Sandbox
+
+        sandbox = Sandbox(marked, literal=len(self.source))
+        parts: list[str] = []
+        size = 0
+        try:
+            if marked not in self._code:
+                self._code[marked] = sandbox.compile(self.source, filename="<template>")
+            template = Template.from_code(sandbox, self._code[marked], sandbox.make_globals(None))
+            for part in template.generate({**self.specials, "messages": _plain(messages), **_plain(given)}):
+                parts.append(part)
+                size += len(part)
+                if size > MOST_OUTPUT:
+                    raise Limit(f"more than {MOST_OUTPUT:,} characters given")
+        except Raised:
+            raise
+        except TemplateSyntaxError as wrong:
+            raise ModelError(f"chat template, line {wrong.lineno}: {wrong.message}") from None
+        except RecursionError:
+            raise ModelError("chat template: it calls itself without end") from None
+        except (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, MemoryError) as wrong:
+            raise ModelError(f"chat template{_line(wrong)}: {str(wrong) or type(wrong).__name__}") from None
+        return "".join(parts)
+
+    def _first_refused(self, messages: Sequence[Message], given: Mapping[str, Any]) -> int:
+        """The number, from 1, of the first message with which the template refuses the conversation."""
+        from bimo.text.sandbox import Raised
+
+        for count in range(1, min(len(messages), 1000)):
+            try:
+                self._run(messages[:count], False, given)
+            except Raised:
+                return count
+            except ModelError:
+                continue
+        return len(messages)
+
+
+def _line(error: BaseException) -> str:
+    """In which of the template's lines an error arose, as jinja2 tells it in the traceback; "" where it does not."""
+    at, line = error.__traceback__, ""
+    while at is not None:
+        if at.tb_frame.f_code.co_filename == "<template>":
+            line = f", line {at.tb_lineno}"
+        at = at.tb_next
+    return line
+
+
+def _plain(value: Any) -> Any:
+    """Text, numbers, lists and mappings alone: what a template cannot do harm with."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool | float):
+        return value
+    return int(value) if isinstance(value, int) else str(value)
+
+
+def check_messages(messages: Sequence[Message]) -> None:
+    """Raise `UserError`, by the number of the message (from 1), unless each has a role and content: text, parts of text, or tool calls.
+
+    >>> check_messages([{"role": "user"}])
+    Traceback (most recent call last):
+    bimo.core.errors.UserError: messages: message 1 has no content; write {"role": "user", "content": "..."}
+    """
+    if isinstance(messages, str | Mapping) or not isinstance(messages, Sequence):
+        raise UserError(f"messages: found a {type(messages).__name__}; expected a list of messages, each with role and content")
+    if not messages:
+        raise UserError("messages: there are none; give one at least")
+    for number, message in enumerate(messages, 1):
+        where = f"messages: message {number}"
+        if not isinstance(message, Mapping):
+            raise UserError(f'{where} is a {type(message).__name__}; write {{"role": "user", "content": "..."}}')
+        role, content = message.get("role"), message.get("content")
+        if not isinstance(role, str) or not role:
+            raise UserError(f'{where} has no role; write {{"role": "user", "content": "..."}}')
+        if content is None and not message.get("tool_calls"):
+            raise UserError(f'{where} has no content; write {{"role": "{role}", "content": "..."}}')
+        if isinstance(content, str) or content is None:
+            continue
+        if not isinstance(content, list):
+            raise UserError(f"{where}: its content is a {type(content).__name__}; expected text")
+        for part in content:
+            kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+            if kind != "text" or not isinstance(part.get("text"), str):
+                raise UserError(f'{where}: a part of the type {kind!r}; expected {{"type": "text", "text": "..."}}')
+
+
+# -- where templates are kept -----------------------------------------------------------------------------------------
+
+
+def find_template(settings: Mapping[str, Any], where: str = "tokenizer_config.json") -> str | None:
+    """The `chat_template` of settings: a text, or a list of named ones, of which `default` counts.
+
+    >>> find_template({"chat_template": [{"name": "default", "template": "a"}, {"name": "rag", "template": "b"}]})
+    'a'
+    """
+    told = settings.get("chat_template")
+    if told is None or isinstance(told, str):
+        return told
+    named = _named(told, where)
+    if DEFAULT not in named and named:
+        raise ModelError(f"{where}: chat_template holds {', '.join(named)}, and none is called default")
+    return named.get(DEFAULT)
+
+
+def put_template(settings: dict[str, Any], source: str | None) -> None:
+    """Make `source` the template of settings; where there are several, it takes the place of the default."""
+    told = settings.get("chat_template")
+    if isinstance(told, list) and source is not None:
+        others = [(name, text) for name, text in _named(told, "chat_template").items() if name != DEFAULT]
+        settings["chat_template"] = [{"name": name, "template": text} for name, text in [(DEFAULT, source), *others]]
+    elif source is None:
+        settings.pop("chat_template", None)
+    else:
+        settings["chat_template"] = source
+
+
+def _named(told: Any, where: str) -> dict[str, str]:
+    entries: Iterable[Any] = told if isinstance(told, list) else [told]
+    named = {}
+    for entry in entries:
+        name, text = (entry.get("name"), entry.get("template")) if isinstance(entry, Mapping) else (None, None)
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise ModelError(f"{where}: chat_template must be a text, or a list of mappings with name and template")
+        named[name] = text
+    return named
