@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import CodeType
 from typing import Any, Self
@@ -56,7 +58,7 @@ class ChatTemplate:
     @property
     def marks_answers(self) -> bool:
         """Whether the template says by {% generation %} blocks what the assistant says."""
-        return "generation %}" in self.source and "endgeneration" in self.source
+        return re.search(r"\{%[-+]?\s*generation\b", self.source) is not None
 
     def render_marked(self, messages: Sequence[Message], **extra: Any) -> tuple[str, list[tuple[int, int]]]:
         """The conversation as text, and where in it each {% generation %} block begins and ends."""
@@ -111,14 +113,16 @@ class ChatTemplate:
         """The number, from 1, of the first message with which the template refuses the conversation."""
         from bimo.text.sandbox import Raised
 
-        for count in range(1, min(len(messages), 1000)):
+        def refuses(count: int) -> bool:
             try:
                 self._run(messages[:count], False, given)
             except Raised:
-                return count
+                return True
             except ModelError:
-                continue
-        return len(messages)
+                return False
+            return False
+
+        return 1 + bisect.bisect_left(range(1, len(messages)), True, key=refuses)
 
 
 def _line(error: BaseException) -> str:

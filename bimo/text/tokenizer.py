@@ -265,8 +265,10 @@ class Tokenizer:
         return type(self)(hub, self.kind, self.settings, None if wanted else self._json), len(wanted)
 
     def _is_one(self, word: str) -> bool:
+        if not isinstance(self._runner, BpeRunner | ByteRunner) and not getattr(self._runner, "byte_level", False):
+            return self._hub.token_to_id(word) is not None
         ids = self.encode(word)
-        return len(ids) == 1 and ids[0] != self.vocabulary.unk and self.decode(ids) in (word, f" {word}")
+        return len(ids) == 1 and self.decode(ids) == word
 
     # -- making -------------------------------------------------------------------------------------------------------
 
@@ -291,7 +293,7 @@ class Tokenizer:
         unk = self.vocabulary.unk
         if any(not token.special for token in self._hub.get_added_tokens_decoder().values()):
             return HubRunner(self._hub)  # the others know nothing of tokens that were added
-        if self.kind == "byte":
+        if self.kind == "byte" and len(plain) == 256:
             return ByteRunner(len(trainers.SPECIALS))
         if self.kind == "char" and unk is not None:
             plain.pop(UNK, None)

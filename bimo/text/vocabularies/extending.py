@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bimo.core.errors import UserError
+from bimo.text.vocabularies.bytelevel import to_alphabet
 from bimo.text.vocabularies.pieces import NEVER
 
 
@@ -25,17 +26,36 @@ def extended(hub: Any, kind: str, words: Sequence[str], size: int) -> Any:
     if odd is not None:
         what = "words without white space" if kind == "word" or model["type"] == "WordPiece" else "single characters other than a space"
         raise UserError(f"tokens to add: {odd!r} cannot be one here; this vocabulary takes {what}")
-    if kind not in ("char", "word") and model["type"] != "WordPiece" and not spaced:
-        copy = Tokenizer.from_str(json.dumps(told))
-        copy.add_tokens([AddedToken(word, normalized=False) for word in words])
+    behind = {token["content"]: token["id"] for token in told["added_tokens"]}
+    if kind in ("char", "word") or model["type"] == "WordPiece" or spaced:
+        return _inside(told, {word: size + i for i, word in enumerate(words)}, behind)
+    # The name of a token of bytes that is a text as well (é is the byte E9 there): it cannot part a text, so its bytes are merged.
+    names = {word: to_alphabet(word.encode()) for word in words if word in model["vocab"]} if model["type"] == "BPE" else {}
+    long = next((word for word, name in names.items() if len(name) != 2), None)
+    if long is not None:
+        raise UserError(f"tokens to add: {long!r} cannot be one here; it is the name of another token in this vocabulary")
+    copy = Tokenizer.from_str(json.dumps(told))
+    copy.add_tokens([AddedToken(word, normalized=False) for word in words if word not in names])
+    if not names:
         return copy
+    told = json.loads(copy.to_str())
+    told["model"]["merges"] += [list(name) for name in names.values()]
+    behind = {token["content"]: token["id"] for token in told["added_tokens"]}
+    return _inside(told, {name: size + len(words) - len(names) + i for i, name in enumerate(names.values())}, behind)
+
+
+def _inside(told: dict[str, Any], ids: dict[str, int], behind: dict[str, int]) -> Any:
+    """The tokenizer with more tokens in the model's own vocabulary, and with those that were added `behind` it."""
+    from tokenizers import Tokenizer
+
+    model = told["model"]
     if model["type"] == "Unigram":
-        behind = {token["id"]: token["content"] for token in told["added_tokens"]}
-        model["vocab"] += [[behind.get(i, f"<unused {i}>"), NEVER] for i in range(len(model["vocab"]), size)]
+        names = {i: name for name, i in behind.items()}
+        model["vocab"] += [[names.get(i, f"<unused {i}>"), NEVER] for i in range(len(model["vocab"]), min(ids.values()))]
         least = min(score for _, score in model["vocab"] if score > NEVER)
-        model["vocab"] += [[word, least] for word in words]
+        model["vocab"] += [[word, least] for word in ids]
     else:
-        model["vocab"] |= {word: size + i for i, word in enumerate(words)}
+        model["vocab"] |= behind | ids
     return Tokenizer.from_str(json.dumps(told))
 
 

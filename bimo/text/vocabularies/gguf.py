@@ -18,6 +18,7 @@ from bimo.text.vocabularies.bytelevel import PARTINGS, byte_level_hub, parting_o
 from bimo.text.vocabularies.pieces import (
     BYTE,
     CONTROL,
+    GUARD,
     NEVER,
     NORMAL,
     RUNS,
@@ -226,6 +227,8 @@ def _spaces(told: dict[str, Any]) -> dict[str, Any] | None:
     step, before = told["normalizer"] or {}, told["pre_tokenizer"] or {}
     steps = step.get("normalizers", [step] if step else [])
     seen = [_written_step(step) for step in steps]
+    if [part["pattern"].get("Regex", "")[: len(GUARD)] for part in before.get("pretokenizers", []) if part["type"] == "Split"] == [GUARD]:
+        before = {}  # it keeps texts from being taken for special tokens, as GGUF's programs do anyway
     if before and before["type"] != "Metaspace":
         return None
     ready = {"add_space_prefix": "prefix" in seen or before.get("prepend_scheme", "never") != "never"}

@@ -44,7 +44,7 @@ def open_tokenizer(path: Path, pattern: str | None = None) -> Opened:
         hub, given = tiktoken(data, pattern, settings, where)
     else:
         hub, given = sentencepiece(data, where)
-    settings = given | settings
+    settings = {name: value for name, value in (given | settings).items() if name != "bimo_kind"}  # that is of a tokenizer.json beside it
     add_told(hub, settings, str(folder / "tokenizer_config.json"))
     if hub.post_processor is None:
         ends = [_asks(settings, name, classes) for name, classes in (("bos", _BEGIN), ("eos", _END))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # types of p
 NEVER = -10_000.0  # the score of pieces that plain text must not become (Unigram)
 _LONGEST = 256  # characters of a piece, each of which is cut everywhere to find its pairs
 _SPACE = "▁"
+GUARD = "(?#names of special tokens)"  # begins the pattern that parts what is written like one
 TRIM, RUNS = r"\A +| +\z", " {2,}"  # spaces at the ends, and runs of them
 
 
@@ -58,13 +60,16 @@ def pieces_hub(p: Pieces, where: str) -> Any:
     else:
         unk = p.pieces[unknown[0]]
         hub = Tokenizer(models.BPE(seen, _merges(p, seen, where), unk_token=unk, fuse_unk=True, byte_fallback=p.byte_fallback))
-    by_itself = [i for i, kind in enumerate(p.types) if kind == USER_DEFINED and _SPACE not in p.pieces[i]] if p.model == "bpe" else []
-    _make_ready(hub, p, bool(by_itself), where)
+    own = [piece for piece, kind in zip(p.pieces, p.types, strict=True) if kind == USER_DEFINED and _SPACE not in piece]
+    parted = p.model == "bpe" and bool(own)
+    _make_ready(hub, p, where)
+    _part(hub, p, own if parted and (p.prefix or p.squeeze) else [])
     steps: list[Any] = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     hub.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if p.prefix else steps)
     special = [p.pieces[i] for i, kind in enumerate(p.types) if kind in (CONTROL, UNKNOWN)]
     hub.add_special_tokens([AddedToken(piece, normalized=False, special=True) for piece in special])
-    hub.add_tokens([AddedToken(p.pieces[i], normalized=False) for i in by_itself])
+    if parted and not (p.prefix or p.squeeze):
+        hub.add_tokens([AddedToken(piece, normalized=False) for piece in own])
     return hub
 
 
@@ -93,24 +98,41 @@ def _merges(p: Pieces, ids: dict[str, int], where: str) -> list[tuple[str, str]]
     ]
 
 
-def _make_ready(hub: Any, p: Pieces, parted: bool, where: str) -> None:
-    """Set what happens to a text before the model sees it; parted: tokens of the user's part the text, and only its first part
-    gets the space before it."""
-    from tokenizers import Regex, normalizers, pre_tokenizers
+def _make_ready(hub: Any, p: Pieces, where: str) -> None:
+    """Set what happens to a text before the model sees it."""
+    from tokenizers import Regex, normalizers
 
     steps: list[Any] = [normalizers.NFC()] if p.charsmap and p.compose else []
     steps += [_charsmap(p.charsmap, where)] if p.charsmap else []
     if p.squeeze:
         steps += [normalizers.Replace(Regex(TRIM), ""), normalizers.Replace(Regex(RUNS), " ")]
-    if p.escape and not (p.prefix and parted):
-        steps += [normalizers.Prepend(_SPACE)] if p.prefix else []
+    if p.prefix:
+        steps.append(normalizers.Prepend(_SPACE if p.escape else " "))
+    if p.escape:
         steps.append(normalizers.Replace(" ", _SPACE))
-    elif p.escape:
-        hub.pre_tokenizer = pre_tokenizers.Metaspace(_SPACE, prepend_scheme="first", split=False)
-    elif p.prefix:
-        steps.append(normalizers.Prepend(" "))
     if steps:
         hub.normalizer = normalizers.Sequence(steps)
+
+
+def _part(hub: Any, p: Pieces, own: list[str]) -> None:
+    """Part texts at the user's own pieces, and inside what is written like a special piece where the model would take it for one."""
+    from tokenizers import Regex, pre_tokenizers
+
+    steps: list[Any] = []
+    if own:
+        hub.model.ignore_merges = True
+        steps.append(pre_tokenizers.Split(Regex("|".join(map(re.escape, sorted(own, key=len, reverse=True)))), "isolated"))
+    names = [piece for piece, kind in zip(p.pieces, p.types, strict=True) if kind in (UNKNOWN, CONTROL, BYTE, UNUSED) and len(piece) > 1]
+    single = {piece for piece, kind in zip(p.pieces, p.types, strict=True) if kind == NORMAL and len(piece) == 1}
+    if own or (p.model == "unigram" and not single.issuperset("".join(names))):  # what is unknown is worth even less than a name
+        rests: dict[str, list[str]] = {}
+        for name in names:  # cut beside a character that is known: unknown ones in a row are one token
+            cut = next((i for i in range(1, len(name)) if {name[i - 1], name[i]} & single), 1)
+            rests.setdefault(name[:cut], []).append(re.escape(name[cut:]))
+        cuts = "|".join(f"{re.escape(begin)}(?={'|'.join(found)})" for begin, found in rests.items())
+        steps.append(pre_tokenizers.Split(Regex(GUARD + cuts), "isolated"))
+    if steps:
+        hub.pre_tokenizer = pre_tokenizers.Sequence(steps)
 
 
 def _charsmap(table: bytes, where: str) -> Any:
