@@ -224,6 +224,13 @@ def test_small_sentencepiece_models_of_every_kind(tmp_path: Path, options: dict[
     ours = Tokenizer.load(tmp_path)
     for text in (*lines[:3], *ODD, "a  fox<sep> the dogs  <sep>x", " walk the <mask>"):
         assert ours.encode(text) == theirs.encode(text), text
+    if "user_defined_symbols" in options and options["model_type"] == "bpe":
+        with pytest.raises(UserError, match="GGUF has no kind"):
+            fields_of(ours)
+    elif options.get("byte_fallback"):
+        again = Tokenizer(tokenizer_of(fields_of(ours))[0], "loaded")
+        for text in (*lines[:3], *ODD):
+            assert again.encode(text) == ours.encode(text), text
 
 
 def piece(text: str, kind: int = 1, score: float = 0.0) -> bytes:
@@ -307,6 +314,7 @@ def test_gpt2_as_ranks_is_gpt2(data_folder: Path, tmp_path: Path) -> None:
         assert tokenizer.encode(text) == ids, text
     merges = [json.loads(t.hub.to_str())["model"]["merges"] for t in (tokenizer, gpt2)]
     assert merges[0] == merges[1]
+    assert fields_of(tokenizer)["tokenizer.ggml.pre"] == "gpt-2"  # each token has its merge: that ranks are met whole changes nothing
 
 
 @pytest.mark.parametrize("pattern", sorted(TIKTOKEN))

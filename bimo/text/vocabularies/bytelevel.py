@@ -137,8 +137,13 @@ def parting_of(hub: Any) -> Parting | None:
     if normalizer is not None and normalizer != {"type": "Sequence", "normalizers": []} and normalizer.get("type") != "NFC":
         return None
     normal = "NFC" if normalizer is not None and normalizer.get("type") == "NFC" else None
-    found = (tuple(patterns), told["model"]["ignore_merges"], normal)
-    return next((p for p in PARTINGS.values() if (p.patterns, p.whole, p.normal) == found), None)
+    model = told["model"]
+    made = {"".join(pair) if isinstance(pair, list) else pair.replace(" ", "", 1) for pair in model["merges"]}
+    made |= {token["content"] for token in told["added_tokens"]}
+    merged = all(len(token) == 1 or token in made for token in model["vocab"])  # then a token that is met whole is merged as well
+    wholes = (model["ignore_merges"], False) if merged else (model["ignore_merges"],)
+    found = [(tuple(patterns), whole, normal) for whole in wholes]
+    return next((p for key in found for p in PARTINGS.values() if (p.patterns, p.whole, p.normal) == key), None)
 
 
 def to_alphabet(data: bytes) -> str:
