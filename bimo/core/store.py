@@ -145,6 +145,11 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def json_line(value: Any) -> str:
+    """As `json_text`, on one line."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `json_text`, whole or not at all."""
     write_text(path, json_text(value) + "\n")

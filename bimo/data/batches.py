@@ -96,8 +96,8 @@ class _Batches:
             raise CorpusError(f"batches: epoch {epoch}, index {index} is outside 0…{self.steps_per_epoch - 1}")
 
     def _batch(self, positions: NDArray[np.int64], fresh: bool = False) -> Batch:
-        begins = torch.from_numpy(self.split.begins(positions))
-        return Batch(torch.from_numpy(self.split.take(positions)), begins[:, :-1].contiguous(), ~begins[:, 1:], fresh)
+        begins, learned = (torch.from_numpy(found(positions)) for found in (self.split.begins, self.split.counts))
+        return Batch(torch.from_numpy(self.split.take(positions)), begins[:, :-1].contiguous(), learned[:, 1:].contiguous(), fresh)
 
 
 class WindowBatches(_Batches):

@@ -1,7 +1,7 @@
 """A corpus on disk: documents dealt into splits and encoded as memory-mapped token shards, with a manifest.
 
 The folder holds `corpus.json`, `tokenizer.json`, `tokenizer_config.json` and for each split `<split>-00000.tokens`, …,
-`<split>-starts.npy`, `<split>-bytes.npy`. It appears whole or not at all.
+`<split>-starts.npy`, `<split>-bytes.npy`, and of conversations `<split>-answers.npy`. It appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from bimo.data.documents import Document, DocumentMode, ReadReport
 from bimo.data.formats import Leaf, standard_input
 from bimo.data.overlap import Overlap
 from bimo.data.sources import Sources, listed, read_documents
+from bimo.data.speech import Speech
 from bimo.data.split import Split
 from bimo.data.splits import FEW_DOCUMENTS, Dealer
-from bimo.data.writing import SplitWriter, encode_documents, map_shards, token_type
+from bimo.data.writing import MIXED, SplitWriter, encode_documents, map_shards, token_type
 from bimo.text.clean import Cleaner
 from bimo.text.tokenizer import Tokenizer
 from bimo.text.words import guess_language
@@ -76,10 +77,13 @@ def _open_split(folder: Path, name: str, told: dict[str, Any], tokenizer: Tokeni
     try:
         starts = np.load(folder / f"{name}-starts.npy", allow_pickle=False)
         sizes = np.load(folder / f"{name}-bytes.npy", allow_pickle=False)
+        answers = np.load(folder / f"{name}-answers.npy", allow_pickle=False) if told.get("answers") else None
     except (OSError, ValueError) as cause:
         raise CorpusError(f"{folder}: the tables of {name} are missing or damaged ({cause}); prepare the corpus again") from None
     given = _open_split(folder, f"{name}-given", told["given"], tokenizer) if "given" in told else None
-    split = Split(name, shards, starts, sizes, told["unknown_tokens"], told["lost_bytes"], told["fingerprint"], given)
+    split = Split(name, shards, starts, sizes, told["unknown_tokens"], told["lost_bytes"], told["fingerprint"], given, answers)
+    if answers is not None and (answers.dtype != np.bool_ or answers.shape != (split.tokens,)):
+        raise CorpusError(f"{folder}: the answers of {name} are not of its {split.tokens} tokens; prepare the corpus again")
     if (split.tokens, split.documents) != (told["tokens"], told["documents"]):
         raise CorpusError(f"{folder}: {name} holds {split.tokens} tokens, its manifest says {told['tokens']}; prepare the corpus again")
     return split
@@ -96,6 +100,7 @@ def prepare(
     documents: DocumentMode = "file",
     clean: CleanSection | None = None,
     seed: int = 0,
+    speech: Speech | None = None,
 ) -> Corpus:
     """Read `sources`, deal them into splits, learn a tokenizer from the training split, and write token shards to `out`.
 
@@ -103,7 +108,8 @@ def prepare(
 
     Given `valid` / `test` are taken as they are. Otherwise with 200 documents or more they are dealt 90 / 5 / 5 by
     fingerprint; with fewer, each is cut at its tail. Where documents are given another text (pairs), each is a document of its
-    own (`line`) and its split has the texts that are given beside it. Raises `SourceError` or `CorpusError`; `out` is then as before.
+    own (`line`) and its split has the texts that are given beside it. speech: conversations are read, told to the model so, and learned
+    from in their answers alone. Raises `SourceError` or `CorpusError`; `out` is then as before.
     """
     out = Path(out)
     _check_out(out)
@@ -111,7 +117,8 @@ def prepare(
     with contextlib.ExitStack() as stack:
         sources = stack.enter_context(_rereadable(sources))
         cleaner = Cleaner(clean)
-        plan = _Plan(sources, documents, cleaner, Dealer(documents, tuple(n for n in _HELD_OUT if n not in given), seed))
+        dealer = Dealer(documents, tuple(n for n in _HELD_OUT if n not in given), seed)
+        plan = _Plan(sources, documents, cleaner, dealer, speech is not None)
         notes: list[str] = []
         if not isinstance(tokenizer, Tokenizer):
             kind = tokenizer or plan.fitting_kind()
@@ -119,8 +126,10 @@ def prepare(
             if vocab_size is not None and tokenizer.vocabulary.size < vocab_size:
                 notes.append(f"vocab_size: the text gives {tokenizer.vocabulary.size} of the {vocab_size} asked for")
         beside = stack.enter_context(_folder_beside(out))
-        splits, overlap, reports = _write_splits(plan, given, tokenizer, cleaner, beside)
-        notes += plan.dealer.notes
+        splits, overlap, reports = _write_splits(plan, given, tokenizer, cleaner, beside, speech)
+        notes += plan.dealer.notes + (speech.settle() if speech is not None else [])
+        if "train" not in splits:
+            raise CorpusError(f"nothing is left to learn from: {'; '.join(notes) or 'no documents'}")
         tokenizer.save(beside)
         manifest = {
             "format": FORMAT,
@@ -153,33 +162,36 @@ def _told(split: Split) -> dict[str, Any]:
         "shards": len(split.shards),
         "fingerprint": split.fingerprint,
         **({} if split.given is None else {"given": _told(split.given)}),
+        **({} if split.answers is None else {"answers": True}),
     }
 
 
 class _Plan:
     """The first pass over the sources: counts the documents, and holds them where they fit into memory."""
 
-    def __init__(self, sources: Sources, mode: DocumentMode, clean: Cleaner, dealer: Dealer) -> None:
-        self.sources, self.clean, self.dealer = sources, clean, dealer
+    def __init__(self, sources: Sources, mode: DocumentMode, clean: Cleaner, dealer: Dealer, conversations: bool = False) -> None:
+        self.sources, self.clean, self.dealer, self.conversations = sources, clean, dealer, conversations
         self.mode: DocumentMode = mode
         self.report = ReadReport()
         self.held: list[Document] | None = []
         self.characters = 0
         count = 0
-        for document in read_documents(sources, mode, self.report, clean):
+        for document in read_documents(sources, mode, self.report, clean, conversations):
             count += 1
             self.characters += len(document.text)
             if self.held is not None:
                 self.held.append(document)
                 if self.characters > _MEMORY_CHARACTERS and count >= FEW_DOCUMENTS:
                     self.held = None
-            if document.given is not None and self.mode != "line":  # a pair is never cut
+            if (document.given is not None or document.turns is not None) and self.mode != "line":  # neither is ever cut
                 self.mode = dealer.mode = "line"
         dealer.plan(count, self.held)
 
     def documents(self) -> Iterator[Document]:
         """All documents again."""
-        return iter(self.held) if self.held is not None else read_documents(self.sources, self.mode, ReadReport(), self.clean)
+        if self.held is not None:
+            return iter(self.held)
+        return read_documents(self.sources, self.mode, ReadReport(), self.clean, self.conversations)
 
     def fitting_kind(self) -> str:
         """char where the text is Chinese, whose characters byte-level bpe may cut; bpe otherwise."""
@@ -197,12 +209,12 @@ class _Plan:
 
 
 def _write_splits(
-    plan: _Plan, given: dict[str, Sources], tokenizer: Tokenizer, clean: Cleaner, folder: Path
+    plan: _Plan, given: dict[str, Sources], tokenizer: Tokenizer, clean: Cleaner, folder: Path, speech: Speech | None
 ) -> tuple[dict[str, Split], Overlap, dict[str, ReadReport]]:
     mode = plan.mode
     reports = {"train": plan.report}
     overlap = Overlap()
-    writers = {name: SplitWriter(name, tokenizer, mode == "stream", folder, name != "train") for name in ("train", *_HELD_OUT)}
+    writers = {name: SplitWriter(name, tokenizer, mode == "stream", folder, name != "train", speech) for name in ("train", *_HELD_OUT)}
     try:
         with store.machine_errors(folder):
             for name, document in plan.dealer.deal_all(plan.documents()):
@@ -210,14 +222,17 @@ def _write_splits(
                 overlap.add(name, document.text)
             for name, source in given.items():
                 reports[name] = ReadReport()
-                for document in read_documents(source, mode, reports[name], clean):
+                for document in read_documents(source, mode, reports[name], clean, speech is not None):
                     writers[name].add(document)
                     overlap.add(name, document.text)
             splits = {name: writer.finish() for name, writer in writers.items()}
     finally:
         for writer in writers.values():
             writer.close()
-    return {name: split for name, split in splits.items() if split.documents}, overlap, reports
+    splits = {name: split for name, split in splits.items() if split.documents}
+    if len({split.answers is None for split in splits.values()}) > 1:
+        raise CorpusError(MIXED)
+    return splits, overlap, reports
 
 
 @contextlib.contextmanager

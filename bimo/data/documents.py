@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from bimo.core.recipe import DocumentMode
+from bimo.data.conversations import Turn, joined
 from bimo.text.clean import Cleaner, mend_surrogates
 
-Part = tuple[str, int] | tuple[str, int, str | None]  # text before cleaning, its bytes, what it is given
+# Text before cleaning and its bytes; where documents are pairs what it is given, or the turns where they are conversations.
+Part = tuple[str, int] | tuple[str, int, str | None] | tuple[str, int, None, tuple[Turn, ...]]
 MODES: tuple[DocumentMode, ...] = get_args(DocumentMode)
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -23,13 +25,14 @@ class Document:
     bytes: the UTF-8 bytes of the user's text before cleaning; with `line` its newline, with `paragraph` the blank
     lines that end it are counted, so that the documents of a file sum to the file (blank lines of `line` are
     dropped and count nowhere but in the report). given: the text that this one is an answer to, a translation of …, where
-    documents are pairs; it counts in no bytes.
+    documents are pairs; it counts in no bytes. turns: of a conversation, whose `text` is theirs together and whose bytes are its answers'.
     """
 
     text: str
     source: str
     bytes: int
     given: str | None = None
+    turns: tuple[Turn, ...] | None = None
 
 
 @dataclass
@@ -185,15 +188,19 @@ def _paragraphs(lines: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, in
 
 
 def clean_documents(found: Sequence[Part], source: str, cleaner: Cleaner | None, report: ReadReport) -> Iterator[Document]:
-    """Cleaned documents of (text, its bytes) or (text, its bytes, what it is given); blank ones are dropped and counted."""
+    """Cleaned documents of parts of a file; blank ones are dropped and counted."""
 
     def tidy(text: str) -> str:
         return cleaner(text) if cleaner else mend_surrogates(text, report.cleaned)
 
-    for text, size, *rest in found:
-        text, given = tidy(text), None if not rest or rest[0] is None else tidy(str(rest[0]))
+    for part in found:
+        raw: tuple[Any, ...] = (*part, None, None)
+        text, size, given, turns = raw[:4]
+        given = None if given is None else tidy(given)
+        turns = None if turns is None else tuple({**turn, "content": tidy(turn["content"])} for turn in turns)
+        text = tidy(text) if turns is None else joined(turns)
         if text.strip() and (given is None or given.strip()):
-            yield Document(text, source, size, given)
+            yield Document(text, source, size, given, turns)
         else:
             report.dropped_documents += 1
             report.dropped_bytes += size

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html.parser import HTMLParser
 from typing import Any, BinaryIO
 
+from bimo.data.conversations import NoConversation, Turn, is_conversation, joined, turns_of
 from bimo.data.documents import FileReport, ReadReport, lines_of
 from bimo.data.encodings import Found, Unreadable, decode_blocks
 from bimo.data.formats import byte_chunks, reading
@@ -48,21 +49,28 @@ def text_field(names: Sequence[str], with_text: Sequence[str]) -> str:
             return lowered[known]
     for name in names:
         if name.lower() in _LATER:
-            raise Unreadable(f"its records are {_LATER[name.lower()]} (field {name!r}), not texts; write what to learn into a field 'text'")
+            raise Unreadable(
+                f"its records are {_LATER[name.lower()]} (field {name!r}), not texts; bimo finetune learns from them, "
+                "or write what to learn into a field 'text'"
+            )
     if len(with_text) == 1:
         return with_text[0]
     found = ", ".join(map(repr, names)) or "none"
     raise Unreadable(f"no field 'text' or 'content', and not just one that holds text (fields: {found}); rename the one to read to 'text'")
 
 
-Record = tuple[str, str | None]  # a text, and what it is given
+Record = tuple[str, str | None] | tuple[str, None, tuple[Turn, ...]]  # a text, and what it is given or the turns that it is
 
 
 class Records:
-    """Reads the records of one file; counts those without text and notes the first of them."""
+    """Reads the records of one file; counts those without text and notes the first of them.
 
-    def __init__(self, entry: FileReport, report: ReadReport) -> None:
-        self.entry, self.report = entry, report
+    conversations: records with turns, or with a prompt and an answer, are read as conversations.
+    """
+
+    def __init__(self, entry: FileReport, report: ReadReport, conversations: bool = False) -> None:
+        self.entry, self.report, self.conversations = entry, report, conversations
+        self.turns = False  # whether this file's records are read as conversations
         self.field: str | None = None
         self.given: str | None = None  # the field of what is given, where records are pairs
         self.bad = 0
@@ -95,6 +103,10 @@ class Records:
 
     def _choose(self, names: Sequence[str], with_text: Sequence[str], what: str = "field") -> None:
         """Decide which fields are read, and note it."""
+        if self.conversations and is_conversation(names):
+            self.turns, self.field = True, ""
+            self.entry.notes.append("records read as conversations")
+            return
         pair = pair_fields(names)
         if pair is not None:
             self.given, self.field = pair
@@ -116,7 +128,19 @@ class Records:
             if any(_is_nested(value) for value in record.values()):  # "the only one" is not certain to be the text
                 with_text = [name for name in with_text if name.lower() in TEXT_FIELDS]
             self._choose(list(record), with_text)
-        yield from self._pick(_as_text(record.get(self.field)), _as_text(record.get(self.given)) if self.given else None, where)
+        if self.turns:
+            yield from self._converse(record, where)
+            return
+        given = _as_text(record.get(self.given)) if self.given else None
+        yield from self._pick(_as_text(record.get(self.field)), given, where)
+
+    def _converse(self, record: Mapping[str, Any], where: str) -> Iterator[Record]:
+        try:
+            turns = turns_of(record)
+        except NoConversation as cause:
+            self._skip(where, str(cause))
+        else:
+            yield joined(turns), None, turns
 
     def _pick(self, text: str | None, given: str | None, where: str) -> Iterator[Record]:
         if text is None or (self.given is not None and given is None):
@@ -168,6 +192,10 @@ class Records:
             self._choose(names_or_numbers, with_text, "column")
             if not names:
                 self.entry.notes[-1] += " (no header)"
+            if self.turns:
+                for number, row in enumerate(_chained_rows(data, rows), 2):
+                    yield from self._converse(dict(zip(names_or_numbers, row, strict=False)), f"row {number}")
+                return
             column = names_or_numbers.index(self.field or "")
             given = None if self.given is None else names_or_numbers.index(self.given)
             last = max(column, given or 0)
@@ -195,10 +223,13 @@ class Records:
             self._choose(file.schema_arrow.names, strings, "column")
             self.entry.encoding = "utf-8"
             number = 0
-            columns = [name for name in (self.field, self.given) if name is not None]
+            columns = None if self.turns else [name for name in (self.field, self.given) if name is not None]
             for batch in file.iter_batches(columns=columns, batch_size=1024):
                 for record in batch.to_pylist():
                     number += 1
+                    if self.turns:
+                        yield from self._converse(record, f"row {number}")
+                        continue
                     given = _as_text(record[self.given]) if self.given else None
                     yield from self._pick(_as_text(record[self.field]), given, f"row {number}")
 

@@ -38,13 +38,18 @@ def listed(sources: Sources) -> list[str | Leaf]:
 
 
 def read_documents(
-    sources: Sources, documents: DocumentMode = "file", report: ReadReport | None = None, clean: bool | Cleaner = True
+    sources: Sources,
+    documents: DocumentMode = "file",
+    report: ReadReport | None = None,
+    clean: bool | Cleaner = True,
+    conversations: bool = False,
 ) -> Iterator[Document]:
     """The documents of `sources`: paths, folders, globs, "-" for standard input, or two files side by side, `given::text`.
 
     Text files are parted by `documents`; records of JSON, JSON Lines, CSV, TSV and Parquet are documents in every mode.
     `report` is filled as the documents are read: what cannot be read is listed there with the reason. Raises
-    `SourceError` where a source is missing or nothing in all of them can be read. Memory holds one document and about two
+    `SourceError` where a source is missing or nothing in all of them can be read. conversations: records of turns, or of a prompt and an
+    answer, have their turns (`bimo.data.conversations`); otherwise they are refused, or pairs. Memory holds one document and about two
     megabytes of its file (with `file` and `stream` a document is a file).
     """
     if documents not in MODES:
@@ -58,7 +63,7 @@ def read_documents(
             yield from _read_pair(name, documents, cleaner, report)
         else:
             for leaf in [name] if isinstance(name, Leaf) else _find_leaves(name, report):
-                yield from _read_leaf(leaf, documents, cleaner, report)
+                yield from _read_leaf(leaf, documents, cleaner, report, conversations)
     if cleaner and before is not None:
         report.cleaned.update(cleaner.counts - before)
     if not report.documents:
@@ -75,11 +80,11 @@ def _read_pair(name: str, mode: DocumentMode, cleaner: Cleaner | None, report: R
         yield from clean_documents([found], source, cleaner, report)
 
 
-def _read_leaf(leaf: Leaf, mode: DocumentMode, cleaner: Cleaner | None, report: ReadReport) -> Iterator[Document]:
+def _read_leaf(leaf: Leaf, mode: DocumentMode, cleaner: Cleaner | None, report: ReadReport, conversations: bool) -> Iterator[Document]:
     entry = FileReport(leaf.name, leaf.format, "utf-8")
     dropped = report.dropped_documents
     try:
-        for found in _texts(leaf, entry, mode, report):
+        for found in _texts(leaf, entry, mode, report, conversations):
             for document in clean_documents(found, leaf.name, cleaner, report):
                 entry.documents += 1
                 entry.bytes += document.bytes
@@ -95,8 +100,8 @@ def _read_leaf(leaf: Leaf, mode: DocumentMode, cleaner: Cleaner | None, report: 
         report.files.append(entry)
 
 
-def _texts(leaf: Leaf, entry: FileReport, mode: DocumentMode, report: ReadReport) -> Iterator[Sequence[Part]]:
-    """Lists of (text before cleaning, its bytes) or (the same, what it is given)."""
+def _texts(leaf: Leaf, entry: FileReport, mode: DocumentMode, report: ReadReport, conversations: bool) -> Iterator[Sequence[Part]]:
+    """The parts of a file that are documents, in lists."""
     try:
         stream = leaf.open()
     except OSError as cause:
@@ -111,8 +116,12 @@ def _texts(leaf: Leaf, entry: FileReport, mode: DocumentMode, report: ReadReport
         elif leaf.format == "html":
             yield from part_text([html_text(stream, entry)], mode)
         else:
-            for text, given in Records(entry, report).read(stream):
-                yield [(text, utf8_length(text), given)]
+            for text, given, *turns in Records(entry, report, conversations).read(stream):
+                if turns:
+                    answers = sum(utf8_length(turn["content"]) for turn in turns[0] if turn["role"] == "assistant")
+                    yield [(text, answers, None, turns[0])]
+                else:
+                    yield [(text, utf8_length(text), given)]
 
 
 def _find_leaves(name: str, report: ReadReport) -> Iterator[Leaf]:

@@ -17,7 +17,7 @@ Ids = NDArray[np.int64]
 class Split:
     """The documents of one split, `<s> … </s>` each, end to end.
 
-    documents: how many; tokens: all ids, special ones included; scored_tokens: all but each document's first;
+    documents: how many; tokens: all ids, special ones included; scored_tokens: all but each document's first, or the answers' alone;
     bytes: UTF-8 bytes of the user's text before cleaning; unknown_tokens: `<unk>` that the text did not hold;
     lost_bytes: bytes of text that decoding would not give back (at least). What documents are given counts in none of these.
     """
@@ -30,6 +30,7 @@ class Split:
     lost_bytes: int = 0
     fingerprint: str = ""
     given: Split | None = None  # where documents are pairs: what each of them is given, as documents in the same order
+    answers: NDArray[np.bool_] | None = None  # [tokens]: those that are learned and scored, where it is not all but each document's first
     _ends: Ids = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -47,8 +48,8 @@ class Split:
 
     @property
     def scored_tokens(self) -> int:
-        """Tokens that are scored: all but the first of each document."""
-        return self.tokens - self.documents
+        """Tokens that are scored: all but the first of each document, or those of answers alone."""
+        return self.tokens - self.documents if self.answers is None else int(np.count_nonzero(self.answers))
 
     @property
     def bytes(self) -> int:
@@ -67,7 +68,12 @@ class Split:
         chosen = [self.document(i) for i in documents.tolist()]
         starts = np.cumsum([0, *map(len, chosen)])[:-1]
         given = None if self.given is None else self.given.only(documents)
-        return Split(self.name, [np.concatenate(chosen)], starts, self.document_bytes[documents], given=given)
+        answers = None
+        if self.answers is not None:
+            answers = np.concatenate(
+                [self.answers[start : start + len(ids)] for start, ids in zip(self.starts[documents], chosen, strict=True)]
+            )
+        return Split(self.name, [np.concatenate(chosen)], starts, self.document_bytes[documents], given=given, answers=answers)
 
     def read(self, start: int, stop: int) -> Ids:
         """Tokens at the global positions start … stop-1, int64."""
@@ -110,3 +116,7 @@ class Split:
         """True where a global position is a document's first token."""
         nearest = np.searchsorted(self.starts, positions, side="right") - 1
         return self.starts[np.maximum(nearest, 0)] == positions
+
+    def counts(self, positions: Ids) -> NDArray[np.bool_]:
+        """True where the token at a global position is learned and scored: no document's first, and where there are answers one of them."""
+        return ~self.begins(positions) if self.answers is None else self.answers[positions]

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from bimo.core import store
 from bimo.core.errors import CorpusError
 from bimo.data.documents import Document, DocumentMode, utf8_length
+from bimo.data.speech import Speech
 from bimo.data.split import Ids, Split
 from bimo.text.tokenizer import Tokenizer
 
 SHARD_TOKENS = 1 << 28
 _BATCH_CHARACTERS = 1 << 22
+MIXED = "some documents are conversations and some are not; learn from them one after the other"
 
 
 def token_type(vocab_size: int) -> Any:
@@ -31,10 +33,21 @@ def token_type(vocab_size: int) -> Any:
 
 
 class SplitWriter:
-    """Takes documents, gives a `Split`; with a folder its tokens go to `<name>-00000.tokens`, … there."""
+    """Takes documents, gives a `Split`; with a folder its tokens go to `<name>-00000.tokens`, … there.
 
-    def __init__(self, name: str, tokenizer: Tokenizer, stream: bool, folder: Path | None = None, measure_loss: bool = True) -> None:
-        self.name, self.tokenizer, self.stream, self.folder = name, tokenizer, stream, folder
+    speech: how conversations become tokens, of which the answers are marked (`bimo.data.speech`).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tokenizer: Tokenizer,
+        stream: bool,
+        folder: Path | None = None,
+        measure_loss: bool = True,
+        speech: Speech | None = None,
+    ) -> None:
+        self.name, self.tokenizer, self.stream, self.folder, self.speech = name, tokenizer, stream, folder, speech
         self.measure_loss = measure_loss
         self.type = token_type(tokenizer.vocabulary.size)
         self.unknown = self.lost = self.tokens = 0
@@ -47,12 +60,17 @@ class SplitWriter:
         self._bytes: list[Ids] = []
         self._digest = hashlib.blake2b(digest_size=16)
         self._given: SplitWriter | None = None  # of what documents are given, where they are pairs
+        self._answers: list[NDArray[np.bool_]] | None = None  # where documents are conversations
         self._documents = 0
 
     def add(self, document: Document) -> None:
         """Take a document; it is encoded with others when enough are held. Either all are pairs or none is."""
         if (self._given is not None) != (document.given is not None) and self._documents:
             raise CorpusError(f"{document.source}: some documents are given another text and some are not; prepare them apart")
+        if (self._answers is not None) != (document.turns is not None) and self._documents:
+            raise CorpusError(f"{document.source}: {MIXED}")
+        if document.turns is not None and self._answers is None:
+            self._answers = []
         if document.given is not None:
             if self._given is None:
                 self._given = SplitWriter(f"{self.name}-given", self.tokenizer, False, self.folder, self.measure_loss)
@@ -66,6 +84,10 @@ class SplitWriter:
     def _encode(self) -> None:
         if not self._held:
             return
+        if self._answers is not None:
+            self._converse(self._answers)
+            self._held, self._held_size = [], 0
+            return
         texts = [d.text for d in self._held]
         ids, offsets = self.tokenizer.encode_documents(texts, self.stream)
         unknown, lost = self.tokenizer.losses(texts, ids, offsets, self.stream, self.measure_loss)
@@ -75,6 +97,17 @@ class SplitWriter:
         self._bytes.append(np.array([d.bytes for d in self._held], dtype=np.int64))
         self._write(ids.astype(self.type))
         self._held, self._held_size = [], 0
+
+    def _converse(self, marks: list[NDArray[np.bool_]]) -> None:
+        assert self.speech is not None
+        for document in self._held:
+            said = self.speech.said(document)
+            if said is not None:
+                ids, answers = said
+                self._lengths.append(np.array([len(ids)], dtype=np.int64))
+                self._bytes.append(np.array([document.bytes], dtype=np.int64))
+                marks.append(answers)
+                self._write(ids.astype(self.type))
 
     def _write(self, tokens: NDArray[Any]) -> None:
         self._digest.update(tokens.astype("<u4").tobytes())
@@ -119,17 +152,22 @@ class SplitWriter:
         lengths = np.concatenate([np.empty(0, np.int64), *self._lengths])
         sizes = np.concatenate([np.empty(0, np.int64), *self._bytes])
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])[:-1]
+        answers = None if self._answers is None else np.concatenate([np.empty(0, np.bool_), *self._answers])
+        if answers is not None:
+            self._digest.update(np.packbits(answers).tobytes())
         shards: list[NDArray[Any]]
         if self.folder is None:
             shards = [np.concatenate([np.empty(0, self.type), *self._memory])]
         else:
             store.write_beside(self.folder / f"{self.name}-starts.npy", lambda p: _save(p, starts))
             store.write_beside(self.folder / f"{self.name}-bytes.npy", lambda p: _save(p, sizes))
+            if answers is not None:
+                store.write_beside(self.folder / f"{self.name}-answers.npy", lambda p: _save(p, answers))
             shards = map_shards(self.folder, self.name, self._files, self.type)
-        return Split(self.name, shards, starts, sizes, self.unknown, self.lost, self._digest.hexdigest(), given)
+        return Split(self.name, shards, starts, sizes, self.unknown, self.lost, self._digest.hexdigest(), given, answers)
 
 
-def _save(path: Path, values: Ids) -> None:
+def _save(path: Path, values: NDArray[Any]) -> None:
     with open(path, "wb") as file:
         np.save(file, values, allow_pickle=False)
 
@@ -146,9 +184,15 @@ def map_shards(folder: Path, name: str, count: int, kind: Any) -> list[NDArray[A
     return shards
 
 
-def encode_documents(documents: Iterable[Document], tokenizer: Tokenizer, mode: DocumentMode = "file", name: str = "text") -> Split:
+def encode_documents(
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    mode: DocumentMode = "file",
+    name: str = "text",
+    speech: Speech | None = None,
+) -> Split:
     """The documents as a `Split` in memory, for evaluation of any source."""
-    writer = SplitWriter(name, tokenizer, mode == "stream")
+    writer = SplitWriter(name, tokenizer, mode == "stream", speech=speech)
     for document in documents:
         writer.add(document)
     return writer.finish()

@@ -49,13 +49,13 @@ class Place:
 
 
 def choose(corpus: Corpus) -> Place | None:
-    """The first prose of the test text (validation text, if there is no test), the same for every model; None where nothing is held out.
+    """The first prose of the test text (validation text, if there is no test), the same for every model; None where none is held out.
 
     It begins with a line or a document, ends with a sentence or a word, and goes on over short documents; of pairs it is one text.
     """
     for name in ("test", "valid"):
         split = corpus.splits.get(name)
-        if split is None or not split.scored_tokens:
+        if split is None or not split.scored_tokens or split.answers is not None:  # of conversations answers alone are scored
             continue
         best: tuple[float, list[Piece]] = (-math.inf, [])
         for document in np.flatnonzero(split.starts[:_DOCUMENTS] < _TOKENS).tolist():

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 from bimo.data.corpus import Corpus
+from bimo.generation import search
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.search import Continuation
 from bimo.generation.texts import continue_texts
@@ -21,10 +22,14 @@ _SHORT_TEXTS, _SHORT_TOKENS, _TOGETHER = 12, 32, 4  # texts that are compared wi
 
 @dataclass(frozen=True)
 class Prompt:
-    """What every model of a run is asked: `text` is continued; `given` is the source text, for a model that is given one."""
+    """What every model of a run is asked: `text` is continued; `given` is the source text, for a model that is given one.
+
+    ids: of a conversation, which is continued by an answer, and whose special tokens no text can write.
+    """
 
     text: str
     given: str | None = None
+    ids: tuple[int, ...] = ()
 
     @property
     def shown(self) -> str:
@@ -33,8 +38,11 @@ class Prompt:
 
 
 def prompt_for(bundle: Bundle, corpus: Corpus) -> Prompt:
-    """The first line of prose in the held-out text, or the first source text for a model that is given one."""
+    """The first line of prose in the held-out text, the first source text for a model that is given one, or the first conversation."""
     split = corpus.splits.get("test") or corpus.splits.get("valid") or corpus.splits["train"]
+    if split.answers is not None:
+        ids = split.document(0)[: max(1, int(split.answers.argmax()))].tolist()
+        return Prompt(corpus.tokenizer.decode(ids), ids=tuple(ids))
     if bundle.model.kind is Kind.CONDITIONAL and split.given is not None:
         return Prompt("", corpus.tokenizer.decode(split.given.document(0).tolist()))
     return Prompt(_first_prose(corpus))
@@ -61,6 +69,8 @@ def write_samples(bundle: Bundle, prompt: Prompt, number: int, max_new_tokens: i
     if not _writes(bundle, prompt):
         return []
     config = GenerationConfig.of(**{**_SETTINGS, "max_new_tokens": max_new_tokens, "seed": seed})
+    if prompt.ids:
+        return search.generate(bundle.model, [prompt.ids] * number, config, eos=bundle.answer_ends, decoder=bundle.decoder).rows
     return continue_texts(bundle, [prompt.text] * number, config, None if prompt.given is None else [prompt.given] * number).rows
 
 

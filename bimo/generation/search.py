@@ -124,11 +124,12 @@ def stream(
     *,
     given: Any = None,
     eos: int | Iterable[int] | None = None,
+    on_token: OnToken | None = None,
     decoder: DecoderFactory,
 ) -> Iterator[str]:
     """Yield one prompt's continuation piece by piece: whole characters, stop strings held back until sure.
 
-    The pieces join to the `text` that `generate` gives with the same seed. Closing the iterator stops the work.
+    The pieces join to the `text` that `generate` gives with the same seed. on_token: as there. Closing the iterator stops the work.
     """
     config = config or GenerationConfig.of()
     if config.num_beams > 1 or config.num_return_sequences > 1:
@@ -136,7 +137,15 @@ def stream(
     ends = ending_ids(model, config, eos)
     seed = config.seed if config.seed is not None else secrets.randbits(32)
     writer = _Writer(model, [prompt], config, ends, decoder, seed, given)
-    return (text for _, _, text in writer.run() if text)
+
+    def pieces() -> Iterator[str]:
+        for row, token, text in writer.run():
+            if on_token is not None and token is not None:
+                on_token(row, token)
+            if text:
+                yield text
+
+    return pieces()
 
 
 def ending_ids(model: LanguageModel, config: GenerationConfig, eos: int | Iterable[int] | None) -> tuple[int, ...]:

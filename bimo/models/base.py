@@ -20,7 +20,7 @@ from bimo.core import store
 from bimo.core.errors import CapabilityError, ContextError, ModelError, UserError
 from bimo.core.registry import Family, Kind, family_of_model_type
 from bimo.models.grounds import NOTHING_TOLD, Grounds
-from bimo.models.saved import read_weights, write_weights
+from bimo.models.saved import narrowed, read_weights, write_weights
 from bimo.text.vocabulary import Vocabulary
 
 State = Any  # opaque: made by a model, handed back to the same model
@@ -131,10 +131,16 @@ class LanguageModel(ABC):
     def parameter_count(self) -> int:
         """Numbers that were learned (an n-gram's: its probabilities and back-off weights)."""
 
-    def save(self, folder: Path) -> None:
-        """Write `config.json`, then `model.safetensors`, into `folder`, each whole or not at all: a folder with weights is whole."""
-        store.write_json(Path(folder) / "config.json", self.config_dict())
-        write_weights(Path(folder), self.tensors())
+    def save(self, folder: Path, dtype: str | None = None, most_bytes: int | None = None) -> None:
+        """Write `config.json`, then `model.safetensors`, into `folder`, each whole or not at all: a folder with weights is whole.
+
+        dtype: f32, f16 or bf16; as they are, if not given. most_bytes: of one file of weights, of which there may then be several.
+        """
+        config, tensors = self.config_dict(), self.tensors()
+        if dtype is not None:
+            config, tensors = narrowed(config, tensors, dtype)
+        store.write_json(Path(folder) / "config.json", config)
+        write_weights(Path(folder), tensors, most_bytes)
 
     # -- the interface ------------------------------------------------------------------------------------------------
 
@@ -269,6 +275,7 @@ class NeuralLanguageModel(LanguageModel, nn.Module):
 
     learning = Learning.GRADIENT
     objectives: ClassVar[tuple[str, ...]] = ("causal", "distillation")  # names of what it can learn by, its own first
+    gradient_checkpointing = False  # whether the layers' insides are computed again in the backward pass, where the family can
 
     @property
     def device(self) -> torch.device:

@@ -14,10 +14,15 @@ from bimo.core import store
 from bimo.core.errors import ModelError, RecipeError
 from bimo.core.recipe import CleanSection, DocumentMode, validated
 from bimo.data.batches import Given
+from bimo.data.conversations import Turn
 from bimo.data.corpus import Corpus
-from bimo.models.base import LanguageModel, load_model
+from bimo.models.adapters import merge, strip
+from bimo.models.base import LanguageModel, NeuralLanguageModel, load_model
+from bimo.models.interop.opening import open_file
+from bimo.models.interop.peft import read_adapter
 from bimo.models.saved import holds_weights
 from bimo.models.vocabulary import generation_config
+from bimo.text.chat import encode_chat, end_ids
 from bimo.text.streaming import StreamDecoder
 from bimo.text.tokenizer import Tokenizer
 
@@ -26,13 +31,17 @@ FILE = "bimo.json"
 
 @dataclass
 class Bundle:
-    """What a model folder holds. context: tokens of a training window, in which documents are scored; clean: how its text was tidied."""
+    """What a model folder holds. context: tokens of a training window, in which documents are scored; clean: how its text was tidied.
+
+    ends: ids that end an answer beside the end of a text; many chat models have one of their own.
+    """
 
     model: LanguageModel
     tokenizer: Tokenizer
     documents: str = "file"
     context: int | None = None
     clean: CleanSection = field(default_factory=CleanSection)
+    ends: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, model: LanguageModel, corpus: Corpus, context: int | None = None) -> Bundle:
@@ -51,9 +60,31 @@ class Bundle:
         return None if self.stream else self.tokenizer.vocabulary.eos
 
     def prompt(self, text: str) -> list[int]:
-        """Ids of a text that is to be continued: a document without its end."""
+        """Ids of a text that is to be continued: a document without its end, nor with a beginning where the tokenizer's makers put none."""
         ids = self.tokenizer.encode_document(text, stream=self.stream).tolist()
-        return ids[:-1] if ids and ids[-1] == self.tokenizer.vocabulary.eos else ids
+        ids = ids[:-1] if ids and ids[-1] == self.tokenizer.vocabulary.eos else ids
+        return ids if self.tokenizer.adds_bos or len(ids) < 2 else ids[1:]
+
+    def chat(self, turns: Sequence[Turn]) -> list[int]:
+        """Ids of a conversation, as the model is told it before it answers: by its chat template, or without one the texts, a line each."""
+        template = self.tokenizer.template
+        return (
+            self.prompt("\n".join(turn["content"] for turn in turns)) if template is None else encode_chat(self.tokenizer, template, turns)
+        )
+
+    @property
+    def answer_ends(self) -> tuple[int, ...]:
+        """The ids that end an answer: of a text, those that the folder names beside it, and the chat template's."""
+        ends = (() if self.eos is None else (self.eos,)) + self.ends + end_ids(self.tokenizer)
+        return tuple(dict.fromkeys(ends))
+
+    def put_adapter(self, folder: Path) -> None:
+        """Put the LoRA adapters in `folder` beside the model's weights, and add them in."""
+        if not isinstance(self.model, NeuralLanguageModel):
+            raise ModelError(f"{folder}: adapters stand beside linear maps, and this model has none")
+        read_adapter(self.model, folder)
+        merge(self.model)
+        strip(self.model)
 
     def decoder(self, after: Sequence[int]) -> StreamDecoder:
         """What makes text of ids that follow the ids `after`, piece by piece."""
@@ -64,18 +95,24 @@ class Bundle:
         rows = [torch.from_numpy(ids.astype("int64")) for ids in map(self.tokenizer.encode_document, texts)]
         return Given(pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows]))
 
-    def save(self, folder: Path) -> None:
-        """Write the model folder; its safetensors come last, so that a folder with weights is a whole one."""
+    def save(self, folder: Path, dtype: str | None = None, most_bytes: int | None = None) -> None:
+        """Write the model folder; its safetensors come last, so that a folder with weights is a whole one.
+
+        dtype: f32, f16 or bf16; most_bytes: of one file of weights.
+        """
         folder = Path(folder)
         self.tokenizer.save(folder)
         store.write_json(folder / FILE, {"documents": self.documents, "context": self.context, "clean": self.clean.model_dump()})
-        store.write_json(folder / "generation_config.json", generation_config(self.model.vocabulary))
-        self.model.save(folder)
+        store.write_json(folder / "generation_config.json", generation_config(self.model.vocabulary, self.ends))
+        self.model.save(folder, dtype, most_bytes)
 
     @classmethod
     def load(cls, folder: Path | str) -> Bundle:
-        """Open a model folder (a run folder is one once its model is written)."""
+        """Open a model folder (a run folder is one once its model is written), or a file that is a model (`.gguf`, `.arpa`)."""
         folder = Path(folder)
+        if folder.is_file():
+            model, tokenizer = open_file(folder)
+            return cls(model, tokenizer)
         if folder.is_dir() and not holds_weights(folder) and (folder / "recipe.yaml").exists():
             raise ModelError(f"{folder}: this run has not finished; go on with: bimo train --resume {folder}")
         model = load_model(folder)
@@ -98,4 +135,13 @@ class Bundle:
             clean = validated(CleanSection, told.get("clean", {}), "clean")
         except (RecipeError, TypeError) as cause:
             raise ModelError(f"{folder / FILE}: {cause}") from None
-        return cls(model, tokenizer, documents, context, clean)
+        return cls(model, tokenizer, documents, context, clean, _ends(folder, model.vocab_size, tokenizer.vocabulary.eos))
+
+
+def _ends(folder: Path, size: int, eos: int | None) -> tuple[int, ...]:
+    """The ids that end a text by `generation_config.json`, which may list several, but for the tokenizer's own."""
+    path = folder / "generation_config.json"
+    told = store.read_json(path) if path.is_file() else {}
+    ids = told.get("eos_token_id") if isinstance(told, dict) else None
+    listed = [i for i in (ids if isinstance(ids, list) else [ids]) if type(i) is int and 0 <= i < size]
+    return tuple(i for i in dict.fromkeys(listed) if i != eos)

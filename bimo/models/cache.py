@@ -53,6 +53,11 @@ class KeyValueCache:
         """Tokens a row can hold before the block grows."""
         return self.keys.shape[3]
 
+    @property
+    def sight(self) -> int:
+        """Most tokens that a row holds in the pass that is open: positions lie below it."""
+        return self._sight
+
     def bytes_per_row(self) -> int:
         """Bytes of the block and of the length, per row."""
         ids = 0 if self.ids is None else self.ids.nbytes

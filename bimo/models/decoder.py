@@ -7,12 +7,14 @@ and settings of other programs in `interop/huggingface`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from bimo.core.errors import CapabilityError
 from bimo.models import cache
@@ -28,8 +30,9 @@ from bimo.models.layers import (
     Sight,
     document_positions,
     make_norm,
+    text_pieces,
 )
-from bimo.models.rotary import RopeScaling, rotary_tables
+from bimo.models.rotary import RopeScaling, Rotary
 from bimo.text.vocabulary import Vocabulary
 
 
@@ -109,18 +112,13 @@ class Decoder(NeuralLanguageModel):
         self.config, self.vocabulary = config, vocabulary
         self.context: int | None = config.context
         c = config
-        self.cos: Tensor
-        self.sin: Tensor
         self.embedding = TokenEmbedding(vocabulary, c.width)
         self.places = nn.Embedding(c.context, c.width) if c.positions == "learned" else None
         self.ngrams = NgramEmbedding(c.ngrams, c.ngram_buckets, c.width) if c.ngrams else None
         self.blocks = nn.ModuleList(self._block() for _ in range(c.layers))
         self.norm = make_norm(c.norm, c.width, c.norm_epsilon, c.bias is True)
         self.output = None if c.tied else nn.Linear(c.width, vocabulary.size, bias=False)
-        if c.positions == "rotary":
-            cos, sin = rotary_tables(c.context, c.per_head, c.rope_theta, c.rope_scaling)
-            self.register_buffer("cos", cos, persistent=False)  # [context, 1, E]
-            self.register_buffer("sin", sin, persistent=False)
+        self.rotary = Rotary(c.context, c.per_head, c.rope_theta, c.rope_scaling) if c.positions == "rotary" else None
 
     def _block(self) -> Block:
         c = self.config
@@ -172,8 +170,6 @@ class Decoder(NeuralLanguageModel):
             model = cls(settings, vocabulary)
         found = huggingface.read_tensors(settings, str(config["model_type"]), tensors, model.state_dict())
         model.load_state_dict(found, assign=True)
-        if settings.positions == "rotary":
-            model.cos, model.sin = rotary_tables(settings.context, settings.per_head, settings.rope_theta, settings.rope_scaling)
         return model.requires_grad_(True).eval()
 
     def linear_names(self) -> dict[str, tuple[str, ...]]:
@@ -190,6 +186,8 @@ class Decoder(NeuralLanguageModel):
             positions = torch.arange(T, device=tokens.device)[None, :]
             return self._read(tokens, positions, Sight(), self._last(tokens, positions)), None
         positions, documents = document_positions(boundaries)
+        if pieces := text_pieces(boundaries):
+            return self._read(tokens, positions, Sight(pieces=pieces), self._last(tokens, positions)), None
         same = documents[:, :, None] == documents[:, None, :]
         mask = same.logical_and_(torch.ones(T, T, dtype=torch.bool, device=tokens.device).tril_())[:, None]
         return self._read(tokens, positions, Sight(mask=mask, causal=False), self._last(tokens, positions)), None
@@ -209,14 +207,14 @@ class Decoder(NeuralLanguageModel):
             x = x + self.ngrams(last)
         if self.places is not None:
             x = x + self.places(positions)
-        else:
-            one = positions.shape[0] == 1
-            cos, sin = (table[positions[0] if one else positions].to(x.dtype) for table in (self.cos, self.sin))
-            sight = Sight(cos, sin, sight.mask, sight.causal, sight.cache)
+        elif self.rotary is not None:
+            cos, sin = self.rotary.at(positions, sight.cache.sight if isinstance(sight.cache, cache.KeyValueCache) else tokens.shape[1])
+            sight = replace(sight, cos=cos.to(x.dtype), sin=sin.to(x.dtype))
         if self.training and self.config.dropout and sight.cache is None:
             x = F.dropout(x, self.config.dropout)
+        again = self.gradient_checkpointing and self.training and torch.is_grad_enabled() and sight.cache is None
         for layer, block in enumerate(self.blocks):
-            x = block(x, sight, layer)
+            x = checkpoint(block, x, sight, layer, use_reentrant=False) if again else block(x, sight, layer)
         return self.norm(x)
 
     # -- the interface ------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from bimo.models.layers import (
     pool,
 )
 from bimo.models.masked import MaskedModel
-from bimo.models.rotary import rotary_tables
+from bimo.models.rotary import Rotary
 from bimo.text.vocabulary import Vocabulary
 
 
@@ -121,8 +121,6 @@ class Encoder(MaskedModel):
         if not config.fills:
             self.capabilities = frozenset({"features"})  # type: ignore[misc]  # of this one, not of the class
         c = config
-        self.cos: Tensor
-        self.sin: Tensor
         self.embedding = TokenEmbedding(vocabulary, c.width)
         self.places = nn.Embedding(c.context, c.width) if c.positions == "learned" else None
         self.types = nn.Embedding(c.token_types, c.width) if c.token_types else None
@@ -130,10 +128,7 @@ class Encoder(MaskedModel):
         self.blocks = nn.ModuleList(self._block() for _ in range(c.layers))
         self.norm = make_norm(c.norm, c.width, c.norm_epsilon, c.bias) if c.norm_first else None
         self.filler = Head(c, vocabulary.size) if c.fills else None
-        if c.positions == "rotary":
-            cos, sin = rotary_tables(c.context, c.per_head, c.rope_theta)
-            self.register_buffer("cos", cos, persistent=False)
-            self.register_buffer("sin", sin, persistent=False)
+        self.rotary = Rotary(c.context, c.per_head, c.rope_theta) if c.positions == "rotary" else None
 
     def _block(self) -> Block:
         c = self.config
@@ -180,8 +175,6 @@ class Encoder(MaskedModel):
             model = cls(settings, vocabulary)
         found = bert.read_tensors(settings, str(config["model_type"]), tensors, model.state_dict())
         model.load_state_dict(found, assign=True)
-        if settings.positions == "rotary":
-            model.cos, model.sin = rotary_tables(settings.context, settings.per_head, settings.rope_theta)
         return model.requires_grad_(True).eval()
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -192,9 +185,8 @@ class Encoder(MaskedModel):
         cos = sin = None
         if self.places is not None:
             x = x + self.places(positions)
-        else:
-            one = positions.shape[0] == 1
-            cos, sin = (table[positions[0] if one else positions].to(x.dtype) for table in (self.cos, self.sin))
+        elif self.rotary is not None:
+            cos, sin = (angles.to(x.dtype) for angles in self.rotary.at(positions, tokens.shape[1]))
         if self.types is not None:
             x = x + self.types.weight[0]
         if self.embedding_norm is not None:

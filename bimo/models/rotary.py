@@ -7,7 +7,9 @@ from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
+
+_FIRST = 4096  # places of a table at first
 
 
 class RopeScaling(BaseModel):
@@ -78,6 +80,41 @@ def rotary_tables(context: int, width: int, theta: float, scaling: RopeScaling |
     angles = torch.arange(context, dtype=torch.float32)[:, None] * inverse
     cos, sin = angles.cos()[:, None] * amplitude, angles.sin()[:, None] * amplitude
     return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+
+
+class Rotary(nn.Module):
+    """The angles of a model's positions: tables as long as was asked for so far, since a context may be far longer than any text.
+
+    >>> rotary = Rotary(1 << 40, 2, 10000.0)
+    >>> cos, sin = rotary.at(torch.tensor([[0, 1]]), length=2)
+    >>> cos.shape, len(rotary.cos) < 10_000  # of a trillion places
+    (torch.Size([2, 1, 2]), True)
+    """
+
+    cos: Tensor | None
+    sin: Tensor | None
+
+    def __init__(self, context: int, width: int, theta: float, scaling: RopeScaling | None = None) -> None:
+        super().__init__()
+        self.context, self.settings = context, (width, theta, scaling)
+        for name in ("cos", "sin"):
+            self.register_buffer(name, None, persistent=False)  # [so far, 1, E]
+        if torch.get_default_device().type != "meta":
+            self._make(min(context, _FIRST), None)
+
+    def _make(self, length: int, device: torch.device | None) -> tuple[Tensor, Tensor]:
+        cos, sin = (table.to(device) for table in rotary_tables(length, *self.settings))
+        self.cos, self.sin = cos, sin
+        return cos, sin
+
+    def at(self, positions: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """cos and sin of positions [B, T] or [1, T], all below `length`, for `rotate`: [B, T, 1, E] or [T, 1, E]."""
+        cos, sin = self.cos, self.sin
+        if cos is None or sin is None or len(cos) < length:
+            least = _FIRST if cos is None else 2 * len(cos)
+            cos, sin = self._make(min(self.context, max(length, least)), positions.device)
+        where = positions[0] if positions.shape[0] == 1 else positions
+        return cos[where], sin[where]
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Every name and shape is checked before anything is taken over. Nothing that unpi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bimo.core import store
-from bimo.core.errors import ModelError
+from bimo.core.errors import ModelError, UserError, did_you_mean
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -30,18 +31,18 @@ def holds_weights(folder: Path) -> bool:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a model folder, by name; those of half precision as float32.
+    """All tensors of a model folder, by name, as they are.
 
     They lie in `model.safetensors`, or in the files that `model.safetensors.index.json` names, each of which must stand in the folder.
     """
     folder = Path(folder)
     if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
         _refuse_pickles(folder)
-        return _widened(store.read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+        return _known(store.read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     places = _index(folder / INDEX)
     found: dict[str, Tensor] = {}
     for name in dict.fromkeys(places.values()):
-        held = _widened(store.read_tensors(folder / name), folder / name)
+        held = _known(store.read_tensors(folder / name), folder / name)
         found |= {tensor: held[tensor] for tensor in held if places.get(tensor) == name}
     if missing := [tensor for tensor in places if tensor not in found]:
         raise ModelError(f"{folder / places[missing[0]]}: tensor {missing[0]} is missing, which {INDEX} says is there")
@@ -73,6 +74,37 @@ def write_weights(folder: Path, tensors: Mapping[str, Tensor], most_bytes: int |
     store.write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
 
 
+DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+
+
+def narrowed(config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A model's `config.json` and tensors with its floating-point numbers as f32, f16 or bf16.
+
+    Raises `UserError` for another dtype, and for a number that f16 cannot hold.
+    """
+    if dtype not in DTYPES:
+        raise UserError(f"dtype: {dtype!r} is not written to a folder; {did_you_mean(dtype, DTYPES)}")
+    kind = DTYPES[dtype]
+    found = {name: t.to(kind) if t.is_floating_point() else t for name, t in tensors.items()}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and bool(torch.isfinite(tensor).all()) and not bool(torch.isfinite(found[name]).all()):
+            raise UserError(f"dtype: {name} holds numbers beyond f16; choose bf16 or f32")
+    return {**config, **({"dtype": str(kind).removeprefix("torch.")} if "dtype" in config else {})}, found
+
+
+def parse_size(text: int | str) -> int:
+    """Bytes of a number, or of one with KB, MB, GB or TB behind it, powers of ten as transformers takes them.
+
+    >>> parse_size("2GB"), parse_size("1.5 mb"), parse_size(7)
+    (2000000000, 1500000, 7)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", str(text), re.IGNORECASE)
+    size = int(float(found[1]) * 1000 ** " KMGT".index(found[2].upper() or " ")) if found else 0
+    if size < 1:
+        raise UserError(f"max_shard_size: cannot read {text!r}; write a number of bytes, or as in 500MB and 2GB")
+    return size
+
+
 def _index(path: Path) -> dict[str, str]:
     """Which file holds each tensor; only plain names beside the index are taken."""
     told: Any = store.read_json(path)
@@ -94,11 +126,11 @@ def _refuse_pickles(folder: Path) -> None:
             )
 
 
-def _widened(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+def _known(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if tensor.dtype not in (*_HALVES, *_PLAIN):
             raise ModelError(f"{path}: tensor {name} is {tensor.dtype}, which is not supported; give the model in full or half precision")
-    return {name: tensor.float() if tensor.dtype in _HALVES else tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 # -- into a model -----------------------------------------------------------------------------------------------------
@@ -125,7 +157,7 @@ def regrouped(
     """The state dictionary `wanted` (its shapes count) of tensors that a file names and parts in its own way.
 
     names: for each of our modules the file's, whose rows are joined (None: the file's names are ours); transposed: which of
-    our tensors lie the other way round there.
+    our tensors lie the other way round there. Half precision becomes float32.
 
     >>> halves = {"a.weight": torch.zeros(1, 2), "b.weight": torch.ones(1, 2)}
     >>> regrouped(halves, {"ab.weight": torch.empty(2, 2)}, {"ab": ("a", "b")})["ab.weight"].tolist()
@@ -140,6 +172,7 @@ def regrouped(
         parts = [left.pop(target) for target in theirs]
         tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
         tensor = tensor.t() if transposed(name) else tensor
+        tensor = tensor.float() if tensor.dtype in _HALVES else tensor
         if tensor.shape != shape.shape:
             gives = theirs[0] if theirs == [name] else f"{theirs[0]} gives {name}, which"
             raise ModelError(f"model.safetensors: {gives} has shape {list(tensor.shape)}, not {list(shape.shape)}")

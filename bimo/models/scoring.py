@@ -73,7 +73,7 @@ def _streams(model: LanguageModel, split: Split, context: int | None) -> Iterato
 
 @torch.no_grad()
 def token_nats(model: LanguageModel, split: Split, context: int | None = None, stride: int | None = None) -> NDArray[np.float64]:
-    """Nats of every token of `split`, float64 [tokens]; 0 for each document's first token.
+    """Nats of every token of `split`, float64 [tokens]; 0 for each document's first token, and for all but answers where these alone count.
 
     context: fed tokens of a window (the model's own if None); stride: new tokens a window, where windows overlap.
     """
@@ -82,7 +82,7 @@ def token_nats(model: LanguageModel, split: Split, context: int | None = None, s
         score = model.score(batch.tokens, batch.lengths, begin.given, begin.state)
         begin.went_on(score.state)
         place(nats, batch, score.nats)
-    return nats
+    return nats if split.answers is None else np.where(split.answers, nats, 0.0)
 
 
 def document_nats(model: LanguageModel, split: Split, context: int | None = None) -> NDArray[np.float64]:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bimo.core.errors import UserError
+from bimo.core.errors import BimoError, UserError
 from bimo.text.runners import Ids
 from bimo.text.template import ChatTemplate, Message, check_messages
 from bimo.text.tokenizer import Tokenizer
 
-__all__ = ["ChatTemplate", "Message", "encode_chat", "encode_example"]
+__all__ = ["ChatTemplate", "Message", "encode_chat", "encode_example", "end_ids"]
 _STAND_INS = range(0xF0000, 0xFFF00)  # characters of private use, of which one stands for the name of a special token
 
 
@@ -84,6 +84,19 @@ def encode_example(
         ids.append(found)
         learned.append(inside)
     return np.concatenate(ids), np.concatenate(learned)
+
+
+def end_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The special tokens by which the chat template ends an answer; none where there is no template, or it ends them with text."""
+    template, trial = tokenizer.template, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    if template is None:
+        return ()
+    try:
+        ids, learned = encode_example(tokenizer, template, trial)
+    except BimoError:  # it asks for more than this, tools say
+        return ()
+    special = {token.id for token in tokenizer.special_tokens.values()}
+    return tuple(dict.fromkeys(i for i in ids[learned].tolist() if i in special))[-1:]
 
 
 def _without_template(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[Ids, NDArray[np.bool_]]:

@@ -15,7 +15,7 @@ from bimo.core import store
 from bimo.text import trainers
 from bimo.text.runners import UNK, BpeRunner, ByteRunner, CharRunner, HubRunner, Ids, Runner, WordRunner
 from bimo.text.streaming import StreamDecoder
-from bimo.text.template import find_template, put_template
+from bimo.text.template import ChatTemplate, find_template, put_template
 from bimo.text.vocabularies.extending import extended
 from bimo.text.vocabularies.opening import open_tokenizer
 from bimo.text.vocabulary import SpecialToken, Vocabulary
@@ -59,6 +59,22 @@ class Tokenizer:
 
         text = trainers.train(kind, texts, vocab_size).to_str()  # read again, as `load` does: scores are rounded alike
         return cls(tokenizers.Tokenizer.from_str(text), kind, text=text)
+
+    @classmethod
+    def of_words(cls, words: Sequence[str]) -> Self:
+        """A word tokenizer of these words, each with its place as its id; `<s>`, `</s>`, `<pad>` and `<unk>` among them are special.
+
+        >>> t = Tokenizer.of_words(["</s>", "<s>", "a", "b", "<unk>"])
+        >>> t.encode_document("b c").tolist()
+        [1, 3, 4, 0]
+        """
+        from tokenizers import Tokenizer as Hub
+        from tokenizers import models, pre_tokenizers
+
+        hub = Hub(models.WordLevel(vocab={word: i for i, word in enumerate(words)}, unk_token=UNK))
+        hub.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        hub.add_special_tokens([word for word in words if word in (*trainers.SPECIALS, UNK)])
+        return cls(hub, "word")
 
     # -- encoding -----------------------------------------------------------------------------------------------------
 
@@ -163,6 +179,14 @@ class Tokenizer:
         left_out = {i for i in (v.bos, v.eos, v.pad) if i is not None}
         return StreamDecoder(self._runner, left_out, v.eos if stream else None, after)
 
+    def written(self, token: int) -> str:
+        """A token as the vocabulary writes it, special ones included.
+
+        >>> Tokenizer.of_words(["<s>", "a"]).written(0)
+        '<s>'
+        """
+        return self._hub.id_to_token(token) or f"[{token}]"
+
     def token_bytes(self, token: int) -> bytes | None:
         """The UTF-8 bytes that an ordinary token stands for, where tokens are made of bytes; None elsewhere.
 
@@ -249,6 +273,11 @@ class Tokenizer:
     def chat_template(self, source: str | None) -> None:
         put_template(self.settings, source)
 
+    @property
+    def template(self) -> ChatTemplate | None:
+        """The chat template, ready to render, with the special tokens that it may write; None where there is none."""
+        return ChatTemplate.find(self.settings)
+
     # -- more tokens --------------------------------------------------------------------------------------------------
 
     def add_tokens(self, words: Sequence[str]) -> tuple[Self, int]:
@@ -277,7 +306,8 @@ class Tokenizer:
         size = max(hub.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         if self.kind != "loaded":
             bos, eos, pad = (hub.token_to_id(t) for t in trainers.SPECIALS)
-            return Vocabulary(size, bos, eos, pad, hub.token_to_id(UNK), suppressed=(bos, pad))
+            suppressed = tuple(i for i in (bos, pad) if i is not None)
+            return Vocabulary(size, bos, eos, pad, hub.token_to_id(UNK), suppressed=suppressed)
 
         def special(name: str) -> int | None:
             token = self.settings.get(name)

@@ -135,15 +135,24 @@ def set_generator_states(states: dict[str, Tensor]) -> None:
             torch.cuda.set_rng_state(state, device)
 
 
+def learned_state(model: nn.Module) -> dict[str, Tensor]:
+    """What of a model a checkpoint holds: all of it but the weights that are frozen, which stand where they came from."""
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
+
+
 def load_weights(model: nn.Module, weights: dict[str, Tensor], where: Path) -> None:
-    """Put `weights` into `model`, or a `CheckpointError` that names what does not fit."""
+    """Put a `learned_state` into `model`, or a `CheckpointError` that names what does not fit."""
     try:
-        model.load_state_dict(weights)
+        if missing := [name for name in learned_state(model) if name not in weights]:
+            raise RuntimeError(f"{missing[0]} is missing")
+        if unknown := model.load_state_dict(weights, strict=False).unexpected_keys:
+            raise RuntimeError(f"{unknown[0]} is not of this model")
     except RuntimeError as cause:
         raise CheckpointError(f"{where}: does not fit the run's recipe ({str(cause).splitlines()[-1].strip()})") from None
 
 
 def checkpoint_bytes(model: nn.Module, optimizer: str) -> int:
-    """Bytes of a checkpoint: weights, best weights and optimizer state (at most two moments a weight)."""
-    weights = sum(p.numel() * p.element_size() for p in model.state_dict().values())
+    """Bytes of a checkpoint: what is learned, the best of it, and optimizer state (at most two moments a weight)."""
+    weights = sum(p.numel() * p.element_size() for p in learned_state(model).values())
     return weights * {"sgd": 3}.get(optimizer, 4) + (1 << 16)

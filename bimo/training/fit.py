@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +19,10 @@ from bimo.core.budget import Budget
 from bimo.core.errors import CheckpointError, MachineError, RecipeError
 from bimo.core.recipe import Recipe, make_recipe, read_recipe
 from bimo.data.corpus import Corpus
+from bimo.models.adapters import merge, strip
 from bimo.models.base import Kind, LanguageModel, Learning, NeuralLanguageModel
-from bimo.models.bundle import Bundle
 from bimo.models.embedding import reads_tags
+from bimo.models.interop.peft import write_adapter
 from bimo.training import checkpoint
 from bimo.training.checkpoint import RECIPE, RUN, read_run
 from bimo.training.composite import Composite, part_recipe
@@ -31,7 +32,10 @@ from bimo.training.objectives.base import Objective
 from bimo.training.plan import Plan, make_plan, plan_counted
 from bimo.training.probe import Probe, probe
 from bimo.training.progress import Metrics, Reporter
+from bimo.training.starting import make_ready
 from bimo.training.tagging import model_vocabulary, tags_told
+
+ADAPTER = "adapter"  # the folder of a run's adapters, in its own
 
 
 @dataclass
@@ -248,15 +252,20 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
     runtime.set_threads(training.threads)
     device = runtime.pick_device(training.device)
     saved = checkpoint.Checkpoint.load(folder) if resume and (folder / checkpoint.FILE).exists() else None
+    if recipe.adapter is not None and recipe.start is None:
+        raise RecipeError("adapter: adapters stand beside a trained model; name it in start, or leave adapter out")
     tags = None if saved is None else read_run(folder).get("tags", {"names": [], "told": []})
-    model: NeuralLanguageModel = build(recipe, corpus, None if tags is None else tags["names"]).to(device)  # type: ignore[union-attr]
+    model: NeuralLanguageModel = build(recipe, corpus, None if tags is None else tags["names"])  # type: ignore[assignment]
+    if saved is None or recipe.adapter is not None:  # a checkpoint of adapters does not hold what they stand beside
+        _begin(model, recipe, corpus)
+    model = model.to(device)
+    model.gradient_checkpointing = training.gradient_checkpointing
     objective = make_objective(recipe, model, corpus)
     source = objective.source
     tags = tags or {"names": list(model.vocabulary.tags), "told": tags_told(model.vocabulary, corpus)}
     notices = [*source.notes, *tags["told"]]
     _check_room(model, training.optimizer, folder, standing=saved is not None)
     if saved is None:
-        _begin(model, recipe, corpus)
         used = time.perf_counter() - begin
         timed = Budget.parse(training.budget).seconds is not None
         plan = make_plan(model, objective, training, used, 10.0 if timed else 0.3)
@@ -280,7 +289,9 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
         reporter.say(f"{folder}: going on from step {saved.progress.step} of {training.steps}")
     outcome = loop.run(time.perf_counter() - begin, resumed=saved is not None)
     if loop.best is not None and training.keep == "best":
-        model.load_state_dict(loop.best)
+        model.load_state_dict(loop.best, strict=False)
+    if recipe.adapter is not None:
+        _keep_adapter(model, recipe, folder)
     progress = outcome.progress
     if loop.metrics.lost:
         notices.append("metrics.jsonl was cut short or taken away before the run was resumed; the curve lacks what stood there")
@@ -294,34 +305,24 @@ def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, re
 
 
 def _begin(model: NeuralLanguageModel, recipe: Recipe, corpus: Corpus) -> None:
-    """Before step 0: the output bias from the text, or all weights from the model that the run starts from."""
+    """Before step 0: the output bias from the text, or all weights from the model that the run starts from, and adapters beside them."""
     if recipe.start is None:
         model.begin_from(torch.from_numpy(corpus.splits["train"].frequencies(model.vocab_size)).float())
     else:
-        _take_weights(model, recipe.start, corpus)
+        make_ready(model, recipe, corpus.tokenizer)
 
 
-def _take_weights(model: NeuralLanguageModel, start: str, corpus: Corpus) -> None:
-    """The weights of a trained model of the same shape over the same tokenizer."""
-    bundle = Bundle.load(start)
-    if bundle.tokenizer.fingerprint != corpus.tokenizer.fingerprint:
-        raise RecipeError(
-            f"start: {start} has another tokenizer than the text, which was prepared with its own; give the text itself, not prepared"
-        )
-    before = cast(NeuralLanguageModel, bundle.model).state_dict()
-    for name, tensor in model.state_dict().items():
-        if name not in before or before[name].shape != tensor.shape:
-            shape = list(before[name].shape) if name in before else "absent"
-            raise RecipeError(
-                f"start: {name} is {shape} in {start} and {list(tensor.shape)} here; leave the fields of its shape as they are"
-            )
-    model.load_state_dict({name: before[name] for name in model.state_dict()})
+def _keep_adapter(model: NeuralLanguageModel, recipe: Recipe, folder: Path) -> None:
+    """Write the adapters, then add them into the weights: the run's model is a whole one, and needs no other."""
+    write_adapter(model, folder / ADAPTER, str(recipe.start))
+    merge(model)
+    strip(model)
 
 
 def _check_room(model: NeuralLanguageModel, optimizer: str, folder: Path, standing: bool) -> None:
     """Two checkpoints (the old one goes only after the new one stands; one may stand already) and the model must fit on the disk."""
     size = checkpoint.checkpoint_bytes(model, optimizer)
-    need = (1 if standing else 2) * size + size // 3 + (16 << 20)
+    need = (1 if standing else 2) * size + sum(t.nbytes for t in model.state_dict().values()) + (16 << 20)
     free = store.free_bytes(folder)
     if free < need:
         raise MachineError(
@@ -376,8 +377,8 @@ def plan_ahead(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
     runtime.set_threads(recipe.training.threads)
     model = build(recipe, corpus)
     if isinstance(model, NeuralLanguageModel):
-        model = model.to(runtime.pick_device(recipe.training.device))
         _begin(model, recipe, corpus)
+        model = model.to(runtime.pick_device(recipe.training.device))
         return make_plan(model, make_objective(recipe, model, corpus), recipe.training).to_dict()
     dictation = _dictation(recipe, corpus)
     plan = plan_counted(lambda: build(recipe, corpus), corpus.splits["train"], 200_000)

@@ -20,7 +20,7 @@ from bimo.core.budget import Budget
 from bimo.core.errors import CheckpointError, DivergedError, Interrupted
 from bimo.core.recipe import TrainingSection
 from bimo.models.base import NeuralLanguageModel
-from bimo.training.checkpoint import Checkpoint, Progress, generator_states, load_weights, set_generator_states
+from bimo.training.checkpoint import Checkpoint, Progress, generator_states, learned_state, load_weights, set_generator_states
 from bimo.training.objectives.base import Loss, Objective, training_step
 from bimo.training.optimizers import schedule_factor, set_learning_rate
 from bimo.training.plan import flops_per_token
@@ -78,7 +78,7 @@ class Loop:
         self.progress.seconds = self._seconds()
         Checkpoint(
             self.progress,
-            dict(self.model.state_dict()),
+            learned_state(self.model),
             [o.state_dict() for o in self.optimizers],
             self.carry,
             generator_states(),
@@ -212,7 +212,7 @@ class Loop:
         if math.isfinite(nats) and (progress.best_nats is None or nats < progress.best_nats):
             progress.best_nats, progress.best_step, progress.stale = nats, progress.step, 0
             if self.training.keep == "best":
-                self.best = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
+                self.best = {name: t.detach().clone() for name, t in learned_state(self.model).items()}
         else:
             progress.stale += 1
         self.reporter.update(progress.step, f"valid loss {nats:.3f}")

@@ -90,7 +90,7 @@ def make_optimizers(model: nn.Module, training: TrainingSection) -> list[torch.o
     if head is not None:
         by_token |= {id(t) for t in head() if t is not None}
     hidden, matrices, vectors = [], [], []
-    for p in model.parameters():
+    for p in (p for p in model.parameters() if p.requires_grad):
         (vectors if p.dim() < 2 else matrices if id(p) in by_token or p.dim() > 2 else hidden).append(p)
     adam = [
         {"params": matrices, "weight_decay": training.weight_decay},

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 
-from bimo.core import store
 from bimo.core.errors import RecipeError
 from bimo.core.recipe import Recipe
 from bimo.data.corpus import Corpus
 from bimo.data.lexicon import read_lexicon
-from bimo.models.vocabulary import read_vocabulary
 from bimo.text.tags import SPECIAL, UNKNOWN, tagged_vocabulary
 from bimo.text.vocabulary import Vocabulary
+from bimo.training.starting import start_vocabulary
 
 _SAMPLE = 1 << 24  # tokens of the training text that are looked at, at most
 
@@ -23,7 +19,7 @@ def model_vocabulary(recipe: Recipe, corpus: Corpus) -> Vocabulary:
     """The vocabulary of a fresh model: tags are those of the model that it starts from, which brings its own table, or of `text.tags`."""
     tokenizer = corpus.tokenizer
     if recipe.start is not None:
-        return replace(tokenizer.vocabulary, tags=read_vocabulary(store.read_json(Path(recipe.start) / "config.json")).tags)
+        return start_vocabulary(recipe.start, tokenizer)
     if recipe.text.tags is None:
         return tokenizer.vocabulary
     tagged = tagged_vocabulary(tokenizer, read_lexicon(recipe.text.tags))

@@ -15,9 +15,10 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from bimo.core import registry
-from bimo.core.recipe import CleanSection, Recipe, TextSection, TrainingSection
+from bimo.core.recipe import AdapterSection, CleanSection, Recipe, TextSection, TrainingSection
 from bimo.generation.sampling import GenerationConfig
 from bimo.models.hybrid import HybridConfig, Part
+from bimo.models.rotary import RopeScaling
 
 HERE = Path(__file__).parent
 HEADS = {"en": ("field", "default", "meaning"), "zh": ("字段", "默认值", "含义")}
@@ -26,7 +27,8 @@ NONE = {"en": "–", "zh": "–"}
 
 def schemas() -> dict[str, type[BaseModel]]:
     """The tables by name; a family's is `model-<family>`, an objective's `objective-<name>`."""
-    named = {"recipe": Recipe, "text": TextSection, "clean": CleanSection, "training": TrainingSection, "generation": GenerationConfig}
+    named: dict[str, type[BaseModel]] = {"recipe": Recipe, "text": TextSection, "clean": CleanSection, "training": TrainingSection}
+    named |= {"adapter": AdapterSection, "rope": RopeScaling, "generation": GenerationConfig}
     models = {f"model-{name}": registry.family(name).load().Config for name in registry.families()}
     models |= {f"model-{registry.HYBRID}": HybridConfig, "part": Part}
     models |= {f"memory-{name}": registry.load_memory(name).Config for name in registry.memories()}

@@ -42,11 +42,14 @@ def test_transformers_opens_several_files(tmp_path: Path) -> None:
     assert torch.allclose(ours.advance(ours.start(1), tokens)[0], theirs, atol=1e-5)
 
 
-def test_half_precision_is_widened(tmp_path: Path) -> None:
-    write_weights(tmp_path, {"a": torch.tensor([0.1]).bfloat16(), "b": torch.tensor([0.1]).half(), "n": torch.tensor([3])})
-    found = read_weights(tmp_path)
-    assert (found["a"].dtype, found["b"].dtype, found["n"].dtype) == (torch.float32, torch.float32, torch.int64)
-    assert float(found["a"]) == float(torch.tensor(0.1).bfloat16())
+def test_half_precision_is_widened_in_a_model_and_kept_elsewhere(tmp_path: Path) -> None:
+    model = Decoder.build(DecoderConfig(layers=1, width=8, heads=1), Vocabulary(9))
+    model.save(tmp_path, "bf16")
+    assert {t.dtype for t in read_weights(tmp_path).values()} == {torch.bfloat16}
+    opened = load_model(tmp_path)
+    assert isinstance(opened, Decoder)
+    assert opened.embedding.weight.dtype == torch.float32
+    assert torch.equal(opened.embedding.weight, model.embedding.weight.bfloat16().float())
 
 
 @pytest.mark.parametrize("name", ["../outside.safetensors", "/etc/passwd", "model.bin", "", 3, None])

@@ -157,8 +157,10 @@ def _flag(fields: Mapping[str, Any], name: str, usual: bool) -> bool:
 # -- out --------------------------------------------------------------------------------------------------------------
 
 
-def fields_of(tokenizer: Tokenizer) -> dict[str, Any]:
+def fields_of(tokenizer: Tokenizer, rows: int = 0) -> dict[str, Any]:
     """The `tokenizer.*` fields of a GGUF file for a tokenizer; `UserError` where GGUF has no kind that gives the same ids.
+
+    rows: of the model's embedding, which may be more than there are tokens; the rest get names that are never met.
 
     >>> fields = fields_of(Tokenizer.train("bpe", ["a b"]))
     >>> fields["tokenizer.ggml.model"], fields["tokenizer.ggml.pre"], fields["tokenizer.ggml.tokens"][:3]
@@ -168,7 +170,7 @@ def fields_of(tokenizer: Tokenizer) -> dict[str, Any]:
     model = told["model"]
     if tokenizer.kind in ("byte", "char", "word"):
         raise UserError(f"GGUF has no kind of vocabulary for a {tokenizer.kind} tokenizer; train with --tokenizer bpe to export")
-    size = tokenizer.vocabulary.size
+    size = max(rows, tokenizer.vocabulary.size)
     tokens, types = [f"[PAD{i}]" for i in range(size)], [UNUSED] * size
     for token, i in tokenizer.hub.get_vocab(with_added_tokens=True).items():
         tokens[i], types[i] = token, NORMAL

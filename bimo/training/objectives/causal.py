@@ -10,6 +10,7 @@ from bimo.core.errors import RecipeError
 from bimo.core.recipe import Recipe
 from bimo.data.batches import Batch, CarriedBatches, WindowBatches
 from bimo.data.corpus import Corpus
+from bimo.data.packing import PackedBatches
 from bimo.data.rows import DocumentBatches
 from bimo.models.base import NeuralLanguageModel
 from bimo.training.cross_entropy import chunked_cross_entropy
@@ -38,11 +39,16 @@ class Causal(Objective):
 
 
 def batches_for(model: NeuralLanguageModel, recipe: Recipe, corpus: Corpus) -> Batches:
-    """Whole documents for a model that reads so, shuffled windows for one with a context, carried rows for one without."""
+    """Whole documents for a model that reads so, shuffled windows for one with a context, carried rows for one without.
+
+    Conversations are packed whole into the windows of a model with a context.
+    """
     training, split = recipe.training, corpus.splits["train"]
     if model.context is not None and (training.context or 0) > model.context:
         raise RecipeError(f"training.context: {training.context} is more than the model's context of {model.context}")
     width = training.context or model.context
+    if split.answers is not None and model.context is not None:
+        return PackedBatches(split, training.batch_size, width or model.context, training.seed)
     if model.whole_documents:
         return DocumentBatches(split, training.batch_size, width, training.seed)
     if model.context is None:

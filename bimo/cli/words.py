@@ -1,0 +1,67 @@
+"""What the verbs of the command line share: options, and how words are read and told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bimo.core import fetch, registry, store
+from bimo.core.errors import UserError
+
+app = typer.Typer(
+    name="bimo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Every family of language model, prepared, trained, compared and served in the same way. 每一种语言模型，同一种用法。",
+)
+
+Sources = Annotated[
+    list[str] | None, typer.Argument(metavar="SOURCE…", help="files, folders, globs or - (standard input); section.key=value")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="folder to write")]
+Valid = Annotated[str | None, typer.Option("--valid", help="validation text; used as it is")]
+Test = Annotated[str | None, typer.Option("--test", help="test text; used as it is")]
+TokenizerOption = Annotated[str | None, typer.Option("--tokenizer", help="byte, char, word, bpe, wordpiece or unigram")]
+VocabSize = Annotated[int | None, typer.Option("--vocab-size", help="most tokens in the vocabulary")]
+Documents = Annotated[str | None, typer.Option("--documents", help="what a document is: file, line, paragraph or stream")]
+FamilyOption = Annotated[str | None, typer.Option("--family", help=", ".join(registry.families()) + "; or several as a hybrid: a+b")]
+BudgetOption = Annotated[str | None, typer.Option("--budget", help="30s, 10m, 300steps, 2epochs or 5Mtokens")]
+Seed = Annotated[int | None, typer.Option("--seed", help="of weights, batches and dropout")]
+AdapterOption = Annotated[Path | None, typer.Option("--adapter", help="a folder of LoRA adapters to add into the weights")]
+AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+
+
+def parted(words: list[str] | None) -> tuple[list[str], list[str]]:
+    """Sources and overrides: a word with = is an override unless a file has that name."""
+    sources, overrides = [], []
+    for word in words or []:
+        (overrides if "=" in word and not os.path.exists(word) else sources).append(word)
+    return sources, overrides
+
+
+def print_json(value: Any) -> None:
+    print(store.json_text(value))
+
+
+def tell(notices: list[str]) -> None:
+    for notice in notices:
+        print(f"bimo: {notice}", file=sys.stderr, flush=True)
+
+
+def standard_input(what: str = "prompt") -> str:
+    from bimo.data import formats
+
+    try:
+        return formats.standard_input().read().decode("utf-8")
+    except UnicodeDecodeError as cause:
+        raise UserError(f"standard input: the {what} is not UTF-8 (byte {cause.start})") from None
+
+
+def is_model(word: str) -> bool:
+    """Whether a word that holds = is a model's name and no option: a path that exists, or the form that names a package."""
+    return os.path.exists(word) or fetch.is_remote(word)

@@ -1,0 +1,95 @@
+"""Records that are conversations, or a prompt and its answer: the forms that people keep them in, read as turns.
+
+| fields | read as |
+|---|---|
+| `messages`: [{role, content}, …] | the turns as they stand |
+| `conversations`: [{from, value}, …] | the same, by ShareGPT's names: human, gpt |
+| `prompt`, `completion` | a user's turn and the answer, or the turns of both where they are lists of messages |
+| `instruction`, `input`, `output` | a user's turn, the input below the instruction, and the answer (Alpaca's form) |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Turn = dict[str, str]  # role and content
+ROLES = ("system", "user", "assistant", "tool")
+_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant", "model": "assistant", "observation": "tool"}
+FIELDS = ("messages", "conversations", "conversation")
+_ANSWERS = ("output", "response", "answer")
+
+
+class NoConversation(ValueError):
+    """What a record lacks to be a conversation."""
+
+
+def is_conversation(names: Sequence[str]) -> bool:
+    """Whether records with these fields are conversations, or prompts with answers.
+
+    >>> is_conversation(["id", "messages"]), is_conversation(["instruction", "output"]), is_conversation(["text", "label"])
+    (True, True, False)
+    """
+    known = {name.lower() for name in names}
+    asked = {"prompt", "completion"} <= known or ("instruction" in known and any(name in known for name in _ANSWERS))
+    return asked or any(name in known for name in FIELDS)
+
+
+def joined(turns: Sequence[Turn]) -> str:
+    """All that is said, as one text."""
+    return "\n\n".join(turn["content"] for turn in turns)
+
+
+def turns_of(record: Mapping[str, Any]) -> tuple[Turn, ...]:
+    """The turns of a record; the last is an answer, or there is none to learn from.
+
+    Raises `NoConversation`, which says what is wrong with the record.
+
+    >>> [turn["role"] for turn in turns_of({"instruction": "Add.", "input": "2 + 2", "output": "4"})]
+    ['user', 'assistant']
+    """
+    fields = {name.lower(): value for name, value in record.items()}
+    for name in FIELDS:
+        if name in fields:
+            return _checked(_messages(fields[name], name))
+    if "prompt" in fields:
+        return _checked([*_side(fields["prompt"], "prompt", "user"), *_side(fields.get("completion"), "completion", "assistant")])
+    answer = next((name for name in _ANSWERS if name in fields), _ANSWERS[0])
+    asked = _text(fields.get("instruction"), "instruction")
+    more = fields.get("input")
+    if isinstance(more, str) and more.strip():
+        asked = f"{asked}\n\n{more}"
+    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": _text(fields.get(answer), answer)}]
+    system = fields.get("system")
+    return _checked([{"role": "system", "content": system}, *turns] if isinstance(system, str) and system.strip() else turns)
+
+
+def _side(value: Any, name: str, role: str) -> list[Turn]:
+    return _messages(value, name) if isinstance(value, list) else [{"role": role, "content": _text(value, name)}]
+
+
+def _messages(value: Any, name: str) -> list[Turn]:
+    if not isinstance(value, list):
+        raise NoConversation(f"{name} is no list of turns")
+    turns = []
+    for number, turn in enumerate(value, 1):
+        if not isinstance(turn, Mapping):
+            raise NoConversation(f"turn {number} of {name} has no role and content")
+        role = turn.get("role", turn.get("from"))
+        role = _ROLES.get(role, role) if isinstance(role, str) else role
+        if role not in ROLES:
+            raise NoConversation(f"turn {number} of {name} is of role {role!r}; known: {', '.join(ROLES)}")
+        turns.append({"role": role, "content": _text(turn.get("content", turn.get("value")), f"turn {number}")})
+    return turns
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise NoConversation(f"no text in {name}")
+    return value
+
+
+def _checked(turns: list[Turn]) -> tuple[Turn, ...]:
+    if not any(turn["role"] == "assistant" for turn in turns):
+        raise NoConversation("no answer to learn from (no turn of role assistant)")
+    return tuple(turns)

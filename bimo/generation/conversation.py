@@ -1,0 +1,100 @@
+"""A conversation with a model: what was said so far, how it is told to the model, and what goes where its context is full.
+
+The policy: the system's turn stays, and the oldest turns go, a user's with the answer to it, until what is left and an answer of
+`max_new_tokens` fit. What went is counted (`dropped`), and is still in `turns`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from bimo.core.errors import ContextError, UserError
+from bimo.generation import search
+from bimo.generation.sampling import GenerationConfig
+from bimo.models.bundle import Bundle
+
+Turn = dict[str, str]
+
+
+@dataclass
+class Reply:
+    """How an answer went: its tokens, the prompt's, and the turns that the model no longer saw."""
+
+    tokens: int = 0
+    prompt_tokens: int = 0
+    dropped: int = 0
+
+
+@dataclass
+class Conversation:
+    """A model with what was said. A model without a chat template is told the texts alone, one after the other, and goes on from them.
+
+    turns: role and content of each, the system's first where there is one; reply: how the last answer went.
+    """
+
+    bundle: Bundle
+    turns: list[Turn] = field(default_factory=list)
+    reply: Reply = field(default_factory=Reply)
+
+    @property
+    def policy(self) -> str:
+        """What goes where the context is full, in words."""
+        context = self.bundle.model.context
+        if context is None:
+            return "what was said is read from its beginning for each answer"
+        return f"it sees {context:,} tokens; where they are full the oldest turns are left out, the system's stays"
+
+    def system(self, text: str) -> None:
+        """Set, or with an empty text take away, what the model is told before all."""
+        if text and self.bundle.tokenizer.chat_template is None:
+            raise UserError("system: this model has no chat template, which says how it is told; leave it out")
+        self.turns = [turn for turn in self.turns if turn["role"] != "system"]
+        if text:
+            self.turns.insert(0, {"role": "system", "content": text})
+
+    def reset(self) -> None:
+        """Forget all that was said but the system's turn."""
+        self.turns = [turn for turn in self.turns if turn["role"] == "system"]
+
+    def ask(self, text: str, **options: Any) -> Generator[str]:
+        """Yield the answer to `text` piece by piece; options as in `GenerationConfig`. What was said is kept when it is whole.
+
+        Where the reader stops early, what came until then is kept as the answer.
+        """
+        config = GenerationConfig.of(**options)
+        asked = {"role": "user", "content": text}
+        ids, dropped = self._told([*self.turns, asked], config.max_new_tokens)
+        self.reply = Reply(0, len(ids), dropped)
+        self.turns.append(asked)
+        pieces: list[str] = []
+
+        def count(*_: int) -> None:
+            self.reply.tokens += 1
+
+        stream = search.stream(self.bundle.model, ids, config, eos=self.bundle.answer_ends, decoder=self.bundle.decoder, on_token=count)
+        try:
+            for piece in stream:
+                pieces.append(piece)
+                yield piece
+        finally:
+            self.turns.append({"role": "assistant", "content": "".join(pieces).strip()})
+
+    def _told(self, turns: list[Turn], room: int) -> tuple[list[int], int]:
+        """Ids of what the model is told, and how many of the oldest turns were left out for want of room."""
+        context = self.bundle.model.context
+        kept, dropped = list(turns), 0
+        while True:
+            ids = self.bundle.chat(kept)
+            if context is None or len(ids) + room - 1 <= context:
+                return ids, dropped
+            oldest = next((i for i, turn in enumerate(kept[:-1]) if turn["role"] != "system"), None)
+            if oldest is None:
+                raise ContextError(
+                    f"the last turn has {len(ids):,} tokens, and an answer may have {room:,}: more than the model's context of "
+                    f"{context:,}; say it shorter, or set a smaller max_new_tokens"
+                )
+            gone = 1 + (kept[oldest]["role"] == "user" and oldest + 1 < len(kept) - 1 and kept[oldest + 1]["role"] == "assistant")
+            del kept[oldest : oldest + gone]
+            dropped += gone

@@ -1,0 +1,138 @@
+"""What a run begins with that goes on from a trained model: its shape, its vocabulary, its weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bimo.core import fetch, registry
+from bimo.core.errors import RecipeError
+from bimo.core.recipe import GENTLE, Recipe
+from bimo.models.adapters import adapt
+from bimo.models.base import NeuralLanguageModel
+from bimo.models.bundle import Bundle
+from bimo.models.embedding import TokenEmbedding
+from bimo.text.tokenizer import Tokenizer
+from bimo.text.vocabulary import Vocabulary
+
+
+@lru_cache(maxsize=1)
+def started(reference: str) -> Bundle:
+    """The model that a run starts from: a folder, a file, or a reference of `bimo.core.fetch`. It is kept, and must not be changed."""
+    return Bundle.load(fetch.located(reference))
+
+
+def going_on(reference: str) -> dict[str, Any]:
+    """The layer of a recipe whose `start` is a model that no run of Bimo made: its family and shape, and a gentle rate."""
+    model = started(reference).model
+    if not isinstance(model, NeuralLanguageModel):
+        raise RecipeError(f"start: {reference} is not learned by gradient and cannot be gone on from; train one of its family on your text")
+    row = registry.family_of_model_type(model.config_dict()["model_type"])
+    shape = {k: v for k, v in model.config.model_dump(mode="json").items() if k not in row.preset}  # type: ignore[union-attr]
+    return {"family": row.name, "model": shape, "training": dict(GENTLE)}
+
+
+def prepared_tokenizer(recipe: Recipe) -> Tokenizer:
+    """The tokenizer that a run's text is prepared with: the start's own, with the tokens that the recipe adds."""
+    tokenizer = started(str(recipe.start)).tokenizer
+    if recipe.text.add_tokens is None:
+        return tokenizer
+    grown, added = tokenizer.add_tokens(read_tokens(recipe.text.add_tokens))
+    if not added:
+        raise RecipeError(f"text.add_tokens: the tokenizer has all tokens of {recipe.text.add_tokens} already; leave it out")
+    return grown
+
+
+def read_tokens(file: str) -> list[str]:
+    """The tokens that a text file names, one a line."""
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as cause:
+        raise RecipeError(f"text.add_tokens: {file} cannot be read ({cause}); give a UTF-8 file with a token a line") from None
+    return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+
+
+def start_vocabulary(reference: str, tokenizer: Tokenizer) -> Vocabulary:
+    """The vocabulary of the model that a run starts from, with room for the tokens that were added to its tokenizer."""
+    before = started(reference).model.vocabulary
+    return replace(before, size=max(before.size, tokenizer.vocabulary.size))
+
+
+@torch.no_grad()
+def take_weights(model: NeuralLanguageModel, reference: str, tokenizer: Tokenizer) -> None:
+    """Put the weights of the trained model into one of the same shape over the same tokenizer, or one with tokens added to it.
+
+    The rows of an added token begin as the mean of those of the tokens that its text was before. Raises `RecipeError` where they differ
+    otherwise.
+    """
+    bundle = started(reference)
+    added = _added(bundle.tokenizer, tokenizer, reference)
+    before = nn.Module.state_dict(bundle.model)  # type: ignore[arg-type]
+    rows = _rows_of_tokens(model)
+    state: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        found = before.get(name)
+        if found is not None and name in rows and (added or len(found) < len(tensor)):
+            found = _grown(found, len(tensor), added)
+        if found is None or found.shape != tensor.shape:
+            shape = "absent" if found is None else list(found.shape)
+            raise RecipeError(
+                f"start: {name} is {shape} in {reference} and {list(tensor.shape)} here; leave the fields of its shape as they are"
+            )
+        state[name] = found
+    model.load_state_dict(state)
+
+
+def _rows_of_tokens(model: NeuralLanguageModel) -> set[str]:
+    """Names of the parameters that have a row for each id."""
+    ids = {id(t) for t in model.head() if t is not None}
+    ids |= {id(m.weight) for m in model.modules() if isinstance(m, TokenEmbedding)}
+    return {name for name, p in model.named_parameters() if id(p) in ids}
+
+
+def _added(before: Tokenizer, now: Tokenizer, reference: str) -> dict[int, list[int]]:
+    """The ids that a tokenizer was given beside those of the model's own, each with the ids that its text was before."""
+    if now.fingerprint == before.fingerprint:
+        return {}
+    added = range(before.vocabulary.size, now.vocabulary.size)
+    words = [now.decode([i]) for i in added]
+    if not words or before.add_tokens(words)[0].fingerprint != now.fingerprint:
+        raise RecipeError(
+            f"start: {reference} has another tokenizer than the text, which was prepared with its own; give the text itself, not prepared"
+        )
+    return {i: before.encode(word) for i, word in zip(added, words, strict=True)}
+
+
+def _grown(rows: Tensor, size: int, added: dict[int, list[int]]) -> Tensor:
+    """Rows [V, …] for `size` ids: those of added ones are means of others, and so are those of ids that no token has."""
+    mean = rows.mean(dim=0, keepdim=True)
+    grown = torch.cat((rows, mean.expand(max(0, size - len(rows)), *rows.shape[1:]))).clone()
+    for i, pieces in added.items():
+        grown[i] = rows[pieces].mean(dim=0) if pieces else mean[0]
+    return grown
+
+
+def make_ready(model: NeuralLanguageModel, recipe: Recipe, tokenizer: Tokenizer) -> None:
+    """Weights from the model that the run starts from, and adapters beside them where the recipe asks for them.
+
+    Beside adapters the rows of added tokens are learned, too, and no other row of theirs.
+    """
+    reference = str(recipe.start)
+    take_weights(model, reference, tokenizer)
+    if recipe.adapter is None:
+        return
+    adapt(model, recipe.adapter)
+    old, new = started(reference).tokenizer.vocabulary.size, tokenizer.vocabulary.size
+    if new == old:
+        return
+    if recipe.training.weight_decay:
+        raise RecipeError("training.weight_decay: must be 0 where tokens are added beside adapters, or the rows of all others would shrink")
+    named = dict(model.named_parameters())
+    for parameter in {id(named[name]): named[name] for name in _rows_of_tokens(model)}.values():
+        parameter.requires_grad_(True)
+        parameter.register_hook(lambda gradient: torch.cat((torch.zeros_like(gradient[:old]), gradient[old:])))

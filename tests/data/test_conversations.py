@@ -1,0 +1,212 @@
+"""Conversations: the forms that people keep them in, what is learned of them, and rows that hold them whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bimo.core.errors import CorpusError, SourceError
+from bimo.data.conversations import NoConversation, turns_of
+from bimo.data.corpus import Corpus, prepare
+from bimo.data.documents import ReadReport
+from bimo.data.packing import PackedBatches, pack
+from bimo.data.sources import read_documents
+from bimo.data.speech import Speech
+from bimo.data.split import Split
+from bimo.text.tokenizer import Tokenizer
+
+ASKED = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "That."}]
+FORMS: dict[str, dict[str, Any]] = {
+    "messages": {"messages": ASKED},
+    "sharegpt": {"id": 3, "conversations": [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "That."}]},
+    "prompt": {"prompt": "What?", "completion": "That."},
+    "turns of both": {"prompt": ASKED[:1], "completion": ASKED[1:]},
+    "alpaca": {"instruction": "What?", "input": "", "output": "That."},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_the_same_turns(form: str) -> None:
+    assert list(turns_of(FORMS[form])) == ASKED
+
+
+def test_input_and_system_are_told_too() -> None:
+    turns = turns_of({"instruction": "Add.", "input": "2 + 2", "output": "4", "system": "Be short."})
+    assert [turn["content"] for turn in turns] == ["Be short.", "Add.\n\n2 + 2", "4"]
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        ({"messages": []}, "no answer"),
+        ({"messages": "hello"}, "no list"),
+        ({"messages": ["hello"]}, "turn 1 .* has no role"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "no answer"),
+        ({"messages": [{"role": "poet", "content": "x"}]}, "role 'poet'"),
+        ({"messages": [{"role": "user", "content": ""}, *ASKED]}, "no text in turn 1"),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}, *ASKED]}, "no text in turn 1"),
+        ({"prompt": "x", "completion": None}, "no text in completion"),
+        ({"prompt": " ", "completion": "y"}, "no text in prompt"),
+        ({"instruction": "x", "output": 3}, "no text in output"),
+    ],
+)
+def test_what_is_no_conversation_says_why(record: dict[str, Any], says: str) -> None:
+    with pytest.raises(NoConversation, match=says):
+        turns_of(record)
+
+
+def written(folder: Path, records: list[Any], name: str = "talks.jsonl") -> Path:
+    path = folder / name
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def test_records_are_read_with_their_turns_and_bad_ones_counted(tmp_path: Path) -> None:
+    path = written(tmp_path, [FORMS["messages"], {"messages": []}, {"messages": [*ASKED, *ASKED]}])
+    report = ReadReport()
+    found = list(read_documents(path, report=report, conversations=True))
+    assert [len(document.turns or ()) for document in found] == [2, 4]
+    assert [document.bytes for document in found] == [5, 10]  # of the answers
+    assert found[0].text == "What?\n\nThat."
+    assert report.skipped_records == 1
+    assert "line 2: no answer to learn from" in " ".join(report.files[0].notes)
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("t.csv", "instruction,input,output\nWhat?,,That.\nWho?,x,You.\n"),
+    ("t.tsv", "prompt\tcompletion\nWhat?\tThat.\nWho?\tYou.\n"),
+    ("t.json", json.dumps([FORMS["alpaca"], {"instruction": "Who?", "output": "You."}])),
+])  # fmt: skip
+def test_tables_and_lists_hold_conversations_too(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    found = list(read_documents(tmp_path / name, conversations=True))
+    assert [document.turns[-1]["content"] for document in found if document.turns] == ["That.", "You."]
+
+
+def test_parquet_with_turns(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.Table.from_pylist([FORMS["messages"]] * 2), tmp_path / "t.parquet")
+    found = list(read_documents(tmp_path / "t.parquet", conversations=True))
+    assert [list(document.turns or ()) for document in found] == [ASKED, ASKED]
+
+
+def test_without_asking_for_conversations_they_are_refused_and_the_way_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="bimo finetune learns from them"):
+        list(read_documents(written(tmp_path, [FORMS["messages"]])))
+
+
+# -- as tokens --------------------------------------------------------------------------------------------------------
+
+
+def talks(number: int) -> list[dict[str, Any]]:
+    return [{"prompt": f"ask {i}", "completion": "say " * (1 + i % 5)} for i in range(number)]
+
+
+def prepared(folder: Path, records: list[Any], most: int = 100, **options: Any) -> Corpus:
+    tokenizer = Tokenizer.train("char", ["ask say 0123456789"])
+    speech = Speech(tokenizer, most, **options)
+    return prepare(written(folder, records), folder / "corpus", tokenizer=tokenizer, speech=speech)
+
+
+def test_answers_are_marked_and_alone_scored(tmp_path: Path) -> None:
+    corpus = prepared(tmp_path, talks(300))
+    train = corpus.splits["train"]
+    assert train.answers is not None
+    assert train.scored_tokens == int(train.answers.sum()) < train.tokens - train.documents
+    for i in (0, train.documents - 1):
+        ids, start = train.document(i), int(train.starts[i])
+        learned = ids[train.answers[start : start + len(ids)]]
+        assert corpus.tokenizer.decode(learned).strip("say ") == ""  # the answer alone …
+        assert learned[-1] == corpus.tokenizer.vocabulary.eos  # … and its end
+    again = Corpus.open(corpus.folder).splits["train"]
+    assert again.answers is not None
+    assert np.array_equal(again.answers, train.answers)
+    few = train.only(np.array([2, 0]))
+    assert few.answers is not None
+    assert few.scored_tokens == int(few.answers.sum()) > 0
+
+
+def test_too_long_is_refused_cut_or_left_out_and_counted(tmp_path: Path) -> None:
+    records = [*talks(220), {"prompt": "ask " * 3, "completion": "say " * 40}, {"prompt": "ask " * 40, "completion": "say"}]
+    with pytest.raises(CorpusError, match=r"text\.too_long: 2 of 222 conversations have more than 60 tokens \(the longest 17\d\)"):
+        prepared(tmp_path, records, 60)
+    cut = prepared(tmp_path, records, 60, too_long="cut")
+    assert max(np.diff(s.starts, append=s.tokens).max() for s in cut.splits.values()) == 60
+    assert sum(s.documents for s in cut.splits.values()) == 221  # of one nothing of the answer was left
+    said = " ".join(cut.manifest["summary"])
+    assert "2 of 222 conversations have more than 60 tokens and were cut there" in said
+    assert "1 conversations have no answer within 60 tokens" in said
+    dropped = prepared(tmp_path / "x", records, 60, too_long="drop") if (tmp_path / "x").mkdir() is None else None
+    assert dropped is not None
+    assert sum(s.documents for s in dropped.splits.values()) == 220
+    assert "were left out" in " ".join(dropped.manifest["summary"])
+
+
+def test_conversations_and_texts_do_not_mix(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("ask say\n" * 40)
+    tokenizer = Tokenizer.train("char", ["ask say 0123456789"])
+    with pytest.raises(CorpusError, match="some documents are conversations and some are not"):
+        prepare([written(tmp_path, talks(30)), tmp_path / "a.txt"], tmp_path / "c", tokenizer=tokenizer, speech=Speech(tokenizer, 99))
+
+
+# -- rows -------------------------------------------------------------------------------------------------------------
+
+
+def split_of(lengths: list[int]) -> Split:
+    starts = np.cumsum([0, *lengths])[:-1]
+    ids = np.concatenate([np.full(n, i + 1) for i, n in enumerate(lengths)]).astype(np.uint16)
+    answers = np.concatenate([np.arange(n) >= n // 2 for n in lengths])
+    answers[starts] = False
+    return Split("train", [ids], starts, np.ones(len(lengths), np.int64), answers=answers)
+
+
+def test_packing_holds_everything_once_and_fills_rows() -> None:
+    lengths = np.random.default_rng(0).integers(2, 60, 500)
+    rows = pack(lengths, 64)
+    assert sorted(i for row in rows for i in row) == list(range(500))
+    assert max(lengths[row].sum() for row in rows) <= 64
+    assert len(rows) <= 1.06 * lengths.sum() / 64
+
+
+def test_every_text_is_met_whole_once_an_epoch_in_a_new_order() -> None:
+    lengths = np.random.default_rng(1).integers(2, 30, 101).tolist()
+    split = split_of(lengths)
+    source = PackedBatches(split, 3, 32, seed=4)
+    orders = []
+    for epoch in range(2):
+        seen: dict[int, int] = {}
+        order = []
+        for index in range(source.steps_per_epoch):
+            batch = source.batch(epoch, index)
+            assert batch.tokens.shape[1] <= 33
+            for row in range(3):
+                begins = [0, *(batch.boundaries[row].nonzero().flatten().tolist())]
+                texts = batch.tokens[row].tolist()
+                for text in dict.fromkeys(texts):
+                    places = [i for i, t in enumerate(texts) if t == text]
+                    assert places == list(range(places[0], places[-1] + 1))
+                    assert places[0] in begins or places[0] == len(texts) - 1
+                    if text:
+                        order.append(text)
+                        seen[text] = seen.get(text, 0) + 1
+                        assert len(places) == lengths[text - 1]
+                        scored = batch.targets_scored[row, max(0, places[0] - 1) : places[-1]].sum()
+                        assert int(scored) == int(split.answers[split.starts[text - 1] :][: lengths[text - 1]].sum())  # type: ignore[index]
+                    else:
+                        assert not batch.targets_scored[row, places[0] - 1 :].any()
+        assert set(seen) == set(range(1, 102))
+        again = sum(n - 1 for n in seen.values())
+        assert again <= 3 * 12  # rows of the beginning that fill the last batch
+        orders.append(order)
+    assert orders[0] != orders[1]
+    assert (source.batch(1, 2).tokens == source.batch(1, 2).tokens).all()
+    assert "packed into" in source.notes[0]
+
+
+def test_a_text_that_fits_no_row_is_told() -> None:
+    with pytest.raises(CorpusError, match="a document has 40 tokens, a row 33"):
+        PackedBatches(split_of([5, 40]), 2, 32)

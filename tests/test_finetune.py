@@ -1,0 +1,185 @@
+"""Fine-tuning: adapters and all weights, on answers and on text; what is learned, kept, resumed and opened elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import bimo
+from bimo.core import store
+from bimo.core.errors import CorpusError, Interrupted, RecipeError
+from bimo.models.bundle import Bundle
+from bimo.training import loop
+from tests.pretrained import pretrained
+
+COLOURS = {"sky": "blue", "grass": "green", "coal": "black", "snow": "white"}
+FAST = ["training.batch_size=2", "training.context=96", "training.threads=1", "training.evaluations=2", "training.samples=1"]
+
+
+def talks(folder: Path, number: int = 240) -> Path:
+    names = list(COLOURS)
+    records = []
+    for i in range(number):
+        name = names[i % 4]
+        asked = {"role": "user", "content": f"what is the colour of {name}? ({i})"}
+        records.append({"messages": [asked, {"role": "assistant", "content": f"it is {COLOURS[name]}."}]})
+    path = folder / "talks.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finetune")
+    pretrained(folder / "base")
+    talks(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(place: Path) -> Any:
+    return bimo.finetune(
+        place / "base", place / "talks.jsonl", out=place / "tuned", budget="24steps", overrides=[*FAST, "training.learning_rate=0.02"]
+    )
+
+
+def test_answers_are_learned_and_the_rest_is_as_it_was(place: Path, tuned: Any) -> None:
+    base, model = Bundle.load(place / "base"), Bundle.load(place / "tuned")
+    held = [place / "talks.jsonl"]
+    before, after = (bimo.load(f).evaluate(held) for f in (place / "base", place / "tuned"))
+    assert before.tokens == after.tokens
+    assert after.nats_per_token < before.nats_per_token - 1.0
+    assert torch.equal(base.model.embedding.weight, model.model.embedding.weight)  # type: ignore[union-attr]
+    assert model.tokenizer.chat_template == base.tokenizer.chat_template
+    metrics = [json.loads(line) for line in (place / "tuned" / "metrics.jsonl").read_text().splitlines()]
+    assert [m["valid_loss"] for m in metrics if "valid_loss" in m][-1] < metrics[0]["loss"]
+    checkpoint = store.read_tensors(place / "tuned" / "checkpoint.safetensors")
+    assert not any(".weight" in name and name.startswith("model.") for name in checkpoint)  # adapters alone
+
+
+def test_the_adapter_beside_the_base_is_the_model(place: Path, tuned: Any) -> None:
+    text = "what is the colour of snow?"
+    merged = bimo.load(place / "tuned").score(text)
+    assert bimo.load(place / "base", adapter=place / "tuned" / "adapter").score(text) == pytest.approx(merged, abs=1e-3)
+    assert bimo.load(place / "base").score(text) != pytest.approx(merged, abs=1e-2)
+
+
+def test_peft_and_transformers_open_what_was_learned(place: Path, tuned: Any) -> None:
+    transformers, peft = pytest.importorskip("transformers"), pytest.importorskip("peft")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(place / "tuned")
+    turns = [{"role": "user", "content": "what is the colour of coal?"}]
+    ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+    bundle = Bundle.load(place / "tuned")
+    assert list(ids) == bundle.chat(turns)
+    base = transformers.AutoModelForCausalLM.from_pretrained(place / "base", local_files_only=True)
+    with torch.no_grad():
+        theirs = peft.PeftModel.from_pretrained(base, place / "tuned" / "adapter").eval()(torch.tensor([ids])).logits
+        whole = transformers.AutoModelForCausalLM.from_pretrained(place / "tuned", local_files_only=True)(torch.tensor([ids])).logits
+    ours, _ = bundle.model.advance(bundle.model.start(1), torch.tensor([ids]))
+    assert torch.allclose(ours, theirs, atol=1e-3)
+    assert torch.allclose(ours, whole, atol=1e-3)
+
+
+def test_the_ids_learned_from_are_those_that_are_asked(place: Path, tuned: Any) -> None:
+    from bimo.data.corpus import Corpus
+
+    split = Corpus.open(place / "tuned" / "corpus").splits["valid"]
+    bundle = Bundle.load(place / "tuned")
+    assert split.answers is not None
+    ids = split.document(0)
+    answer = int(split.answers.argmax())
+    name = bundle.tokenizer.decode(ids[:answer].tolist()).split("colour of ")[1].split("?")[0]
+    number = bundle.tokenizer.decode(ids[:answer].tolist()).split("(")[1].split(")")[0]
+    assert ids[:answer].tolist() == bundle.chat([{"role": "user", "content": f"what is the colour of {name}? ({number})"}])
+    assert int(ids[answer:][split.answers[answer : len(ids)]][-1]) in bundle.answer_ends
+
+
+def test_all_weights_are_learned_where_that_is_asked(place: Path) -> None:
+    run = bimo.finetune(place / "base", place / "talks.jsonl", full=True, out=place / "full", budget="4steps", overrides=FAST)
+    assert not (run.folder / "adapter").exists()
+    base, model = Bundle.load(place / "base").model, Bundle.load(run.folder).model
+    changed = [n for n, p in model.state_dict().items() if not torch.equal(p, base.state_dict()[n])]  # type: ignore[union-attr]
+    assert len(changed) == len(model.state_dict())  # type: ignore[union-attr]
+    with pytest.raises(RecipeError, match="full: all weights"):
+        bimo.finetune(place / "base", place / "talks.jsonl", full=True, out=place / "x", overrides="adapter.rank=4")
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_bit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [*FAST, "training.checkpoint_every=3", "adapter.dropout=0.1", "training.precision=fp32"]
+    whole = bimo.finetune(place / "base", place / "talks.jsonl", out=place / "whole", budget="8steps", overrides=words)
+    step = loop.Loop._step
+
+    def stopping(self: Any) -> None:
+        step(self)
+        self._stop_asked = self.progress.step == 5
+
+    monkeypatch.setattr(loop.Loop, "_step", stopping)
+    with pytest.raises(Interrupted):
+        bimo.finetune(place / "base", place / "talks.jsonl", out=place / "part", budget="8steps", overrides=words)
+    monkeypatch.undo()
+    torch.manual_seed(99)
+    part = bimo.resume(place / "part")
+    ours, theirs = (store.read_tensors(f / "model.safetensors") for f in (whole.folder, part.folder))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_text_is_learned_from_whole(place: Path) -> None:
+    (place / "plain.txt").write_text("it is blue and it is green.\n" * 200)
+    run = bimo.finetune(place / "base", place / "plain.txt", out=place / "plain", budget="3steps", overrides=FAST)
+    assert run.row.bits_per_byte
+
+
+def test_tokens_are_added_and_begin_as_what_their_texts_were(place: Path) -> None:
+    (place / "tokens.txt").write_text("你好\n天地\na\n", encoding="utf-8")
+    records = [{"prompt": f"say it {i}", "completion": "你好天地"} for i in range(240)]
+    (place / "zh.jsonl").write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
+    run = bimo.finetune(
+        place / "base", place / "zh.jsonl", out=place / "zh", budget="2steps", overrides=[*FAST, f"text.add_tokens={place / 'tokens.txt'}"]
+    )
+    base, model = Bundle.load(place / "base"), Bundle.load(run.folder)
+    old = base.tokenizer.vocabulary.size
+    assert model.tokenizer.vocabulary.size == model.model.vocab_size == old + 2
+    assert model.tokenizer.encode("你好天地") == [old, old + 1]
+    assert model.tokenizer.decode([old, old + 1]) == "你好天地"
+    rows, before = model.model.embedding.weight, base.model.embedding.weight  # type: ignore[union-attr]
+    assert torch.equal(rows[:old], before)
+    start = before[base.tokenizer.encode("你好")].mean(dim=0)
+    assert torch.allclose(rows[old], start, atol=0.1)
+    assert not torch.equal(rows[old], start)  # it has learned
+
+
+def test_too_long_ones_are_refused_unless_said_otherwise(place: Path) -> None:
+    words = [*FAST, "training.context=24"]
+    with pytest.raises(CorpusError, match=r"text\.too_long: \d+ of 240 conversations have more than 25 tokens"):
+        bimo.finetune(place / "base", place / "talks.jsonl", out=place / "long", budget="1steps", overrides=words)
+    with pytest.raises(CorpusError, match="nothing is left to learn from"):
+        bimo.finetune(place / "base", place / "talks.jsonl", out=place / "none", too_long="drop", budget="1steps", overrides=words)
+    longer = place / "longer.jsonl"
+    more = [{"prompt": f"say it {i} times", "completion": "it is blue. " * 40} for i in range(20)]
+    longer.write_text((place / "talks.jsonl").read_text() + "".join(json.dumps(record) + "\n" for record in more))
+    run = bimo.finetune(place / "base", longer, out=place / "cut", too_long="cut", budget="1steps", overrides=FAST)
+    said = store.read_json(run.folder / "corpus" / "corpus.json")["summary"]
+    assert any("20 of 260 conversations have more than 97 tokens and were cut there" in line for line in said)
+
+
+def test_what_cannot_be_tuned_is_told(place: Path) -> None:
+    text = place / "words.txt"
+    text.write_text("it is blue and green\n" * 300)
+    ngram = bimo.train(text, family="ngram", out=place / "ngram", budget="10s")
+    with pytest.raises(RecipeError, match=r"counts and cannot go on|not learned by gradient"):
+        bimo.finetune(ngram.folder, place / "talks.jsonl", out=place / "n", budget="1steps")
+    with pytest.raises(RecipeError, match="adapters stand beside a trained model"):
+        bimo.train(text, family="decoder", out=place / "a", budget="1steps", overrides="adapter.rank=4")
+    with pytest.raises(RecipeError, match=r"text\.conversations: name in start"):
+        bimo.train(place / "talks.jsonl", family="decoder", out=place / "b", budget="1steps", overrides="text.conversations=true")
+
+
+def test_the_report_shows_an_answer(place: Path, tuned: Any) -> None:
+    assert "user" in tuned.row.samples[0].prompt
+    assert (place / "tuned" / "report.html").is_file()
+    assert np.isfinite(tuned.row.perplexity)
