@@ -295,8 +295,10 @@ def explain(
 
 
 def info(folder: str | Path) -> dict[str, Any]:
-    """What a model, run or prepared folder holds."""
-    folder = Path(folder)
+    """What a model, run or prepared folder holds; or a file, or a reference, as in `load`."""
+    folder = fetch.located(folder)
+    if folder.is_file():
+        return load(folder).info()
     if (folder / "corpus.json").exists():
         return Corpus.open(folder).manifest
     if (folder / comparison.FILE).exists():
