@@ -247,7 +247,8 @@ class Composite:
                     f"a gate tells held-out text no better than fixed weights do ({gate.gated:.4f} and {gate.fixed:.4f} nats a token); "
                     "the weights are fixed"
                 )
-        alone = {name: float(-logs[:, k].nan_to_num(nan=0.0).mean()) for k, name in enumerate(hybrid.names) if hybrid.voices[k].model}
+        own = -logs.nan_to_num(nan=0.0, neginf=-math.inf).mean(0)  # infinite for a part that gives one of the tokens no chance
+        alone = {name: float(own[k]) for k, name in enumerate(hybrid.names) if hybrid.voices[k].model}
         tell({"valid_loss": float(-weights.of_targets(logs, hidden).mean()), "parts": alone})
         return Hybrid(hybrid.mixture, hybrid.voices, weights)
 

@@ -36,8 +36,8 @@ class Metrics:
         self._board = _tensorboard(folder)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record, flushed at once; infinity and NaN become null."""
-        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        """Append one record, flushed at once; infinity and NaN become null, wherever they stand."""
+        plain = _finite(record)
         with store.machine_errors(self.path):
             self._file.write((json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n").encode())
             self._file.flush()
@@ -59,6 +59,19 @@ class Metrics:
             self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null in place of every number that JSON has no sign for.
+
+    >>> _finite({"loss": math.inf, "parts": {"ngram": -math.inf, "lstm": 1.5}})
+    {'loss': None, 'parts': {'ngram': None, 'lstm': 1.5}}
+    """
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _tensorboard(folder: Path) -> Any:

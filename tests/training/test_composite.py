@@ -65,6 +65,20 @@ def test_what_was_resolved_is_the_recipe(place: Path, tmp_path: Path) -> None:
 
 
 def _yaml(path: Path) -> dict[str, object]:
+def test_what_a_part_has_never_seen_is_infinite_for_it_alone(tmp_path: Path) -> None:
+    """Without smoothing, more than one unseen token of the validation text has no finite sum."""
+    (tmp_path / "text.txt").write_text("the cat sat on the mat. " * 300)
+    (tmp_path / "valid.txt").write_text("tac tam nos the cat that sat on the mat " * 4)
+    corpus = bimo.prepare(tmp_path / "text.txt", tmp_path / "corpus", valid=tmp_path / "valid.txt", tokenizer="char")
+    parts = [{"family": "ngram", "model": {"order": 3, "smoothing": "mle"}}, PARTS[1]]
+    recipe = make_recipe({"family": "hybrid", "model": {"parts": parts}, "training": {**QUICK, "budget": "2steps"}})
+    runs.run(recipe, corpus, tmp_path / "run", name="text", quiet=True)
+    told = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    assert told["parts"]["ngram"] is None
+    assert math.isfinite(told["parts"]["lstm"])
+    assert math.isfinite(told["valid_loss"])
+
+
     import yaml
 
     return yaml.safe_load(path.read_text())
