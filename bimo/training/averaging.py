@@ -45,14 +45,24 @@ def souped(models: Sequence[LanguageModel], text: Split, context: int | None) ->
     return made, len(chosen)
 
 
-def _states(models: Sequence[LanguageModel]) -> list[dict[str, Tensor]]:
+def refuse_unlike(models: Sequence[LanguageModel]) -> None:
+    """Raise `RecipeError` where the mean of these models' weights would be no such model: other shapes, or other uses of the same."""
     if not all(isinstance(model, NeuralLanguageModel) for model in models):
         raise RecipeError("model.mixture: only weights that were learned by gradient can be averaged")
     states = [cast(NeuralLanguageModel, model).state_dict() for model in models]
     shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
     if any(type(model) is not type(models[0]) for model in models) or any(of != shapes[0] for of in shapes):
         raise RecipeError("model.mixture: models of different shapes cannot be averaged; take linear or product")
-    return states
+    first, *others = ({k: v for k, v in model.config_dict().items() if "drop" not in k} for model in models)  # which only learning uses
+    for other in others:
+        if unlike := sorted(name for name in first.keys() | other.keys() if first.get(name) != other.get(name)):
+            said = ", ".join(f"{name} ({first.get(name)} and {other.get(name)})" for name in unlike[:3])
+            raise RecipeError(f"model.mixture: models that differ in {said} cannot be averaged; take linear or product")
+
+
+def _states(models: Sequence[LanguageModel]) -> list[dict[str, Tensor]]:
+    refuse_unlike(models)
+    return [cast(NeuralLanguageModel, model).state_dict() for model in models]
 
 
 def _nats(model: LanguageModel, text: Split, context: int | None) -> float:
