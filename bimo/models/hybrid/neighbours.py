@@ -190,6 +190,7 @@ def has_faiss() -> bool:
 
     return importlib.util.find_spec("faiss") is not None
 
+        keys = keys.half() if keys.dtype == torch.float32 else keys  # what a folder holds in half precision comes widened, and goes back
 
 def _faiss() -> Any:
     try:
