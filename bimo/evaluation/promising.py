@@ -20,9 +20,8 @@ from bimo.models.bundle import Bundle
 from bimo.models.hybrid.weights import Weights
 from bimo.models.scoring import token_nats
 from bimo.training.memories import tune
-from bimo.training.mixing import linear_weights, told_by_parts, told_of
+from bimo.training.mixing import linear_weights, logs_by_parts, told_of
 
-CACHE = "cache"
 _WORTH = 1e-4  # nats a token that a mixture must promise beyond the best model alone
 _TOKENS = 40_000  # of validation text that are looked at
 
@@ -46,30 +45,26 @@ def promising(folders: Sequence[Path], corpus: Corpus, number: int) -> list[Mixt
     scored = torch.ones(text.tokens, dtype=torch.bool)
     scored[torch.from_numpy(text.starts)] = False
     logs: dict[str, Tensor] = {}
-    cached: dict[str, Tensor] = {}
+    recalled: dict[tuple[str, str], Tensor] = {}
+    kinds = [name for name in registry.memories() if not registry.load_memory(name).remembers]  # there is nothing to be read first
     for folder in folders:
         bundle = Bundle.load(folder)
         logs[str(folder)] = -torch.from_numpy(token_nats(bundle.model, text, bundle.context))[scored]
-        remembered = _with_cache(bundle, text)
-        if remembered is not None:
-            cached[str(folder)] = remembered
+        if bundle.model.extends and not bundle.model.whole_documents:
+            recalled |= {(str(folder), kind): _recalling(bundle, kind, text) for kind in kinds}
     alone = {name: float(-found.mean()) for name, found in logs.items()}
     best = sorted(logs, key=alone.__getitem__)
     groups = [*itertools.combinations(best, 2), *([tuple(best[:3])] if len(best) > 2 else [])]
     found = [_mixture(group, logs, alone) for group in groups]
-    found += [Mixture([name, CACHE], float(-of.mean()), alone[name] + float(of.mean())) for name, of in cached.items()]
+    found += [Mixture(list(both), float(-of.mean()), alone[both[0]] + float(of.mean())) for both, of in recalled.items()]
     return sorted((m for m in found if m.gain > 0 and m.nats < alone[best[0]] - _WORTH), key=lambda m: m.nats)[:number]
 
 
-def _with_cache(bundle: Bundle, text: Split) -> Tensor | None:
-    """Log-probabilities of all tokens of `text` by the model and a cache of what it has read; None of one without hidden states."""
-    model = bundle.model
-    if not model.extends or model.whole_documents:
-        return None
-    model = cast(NeuralLanguageModel, model)
-    kind = registry.load_memory(CACHE)
+def _recalling(bundle: Bundle, name: str, text: Split) -> Tensor:
+    """Log-probabilities of all tokens of `text` by a model with hidden states and a memory of what it has read."""
+    model, kind = cast(NeuralLanguageModel, bundle.model), registry.load_memory(name)
     pair = tune(model, kind(kind.Config(), model.vocabulary, model.head()[0].shape[1]), text, bundle.context)
-    logs, _ = told_by_parts(pair, text, bundle.context)
+    logs, _ = logs_by_parts(pair, text, bundle.context)
     return Weights(linear_weights(logs)).of_targets(logs, None)
 
 

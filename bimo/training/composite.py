@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,14 +28,14 @@ from bimo.models.bundle import Bundle
 from bimo.models.hybrid import Hybrid, HybridConfig, Part
 from bimo.models.hybrid.config import numbered
 from bimo.models.hybrid.model import Voice
-from bimo.models.hybrid.neighbours import Neighbours, has_faiss
+from bimo.models.hybrid.neighbours import has_faiss
 from bimo.models.hybrid.weights import Weights
 from bimo.models.scoring import document_nats, token_nats
 from bimo.training import checkpoint
 from bimo.training.averaging import averaged, souped
 from bimo.training.checkpoint import RECIPE, RUN, read_run
-from bimo.training.memories import open_field, remember, tune
-from bimo.training.mixing import distributions, gate_weights, linear_weights, product_weights, told_by_parts
+from bimo.training.memories import remember, tune
+from bimo.training.mixing import distributions, gate_weights, linear_weights, logs_by_parts, product_weights
 
 PARTS = "parts"
 _FOR_WEIGHTS = 0.04  # of the time: what is kept for the weights between the parts
@@ -84,7 +85,7 @@ class Composite:
         """The budget of the next part that learns by gradient, of so many that wait."""
         if self.cap is None:
             return self.recipe.training.budget
-        remembers = any(p.memory is not None and not registry.load_memory(p.memory).outlives_context for p in self.config.parts)
+        remembers = any(p.memory is not None and registry.load_memory(p.memory).remembers for p in self.config.parts)
         kept = (_FOR_WEIGHTS + _FOR_ENTRIES * remembers) * self.cap
         return f"{max(1.0, (self.left() - kept) / waiting):.1f}s"
 
@@ -175,14 +176,11 @@ class Composite:
                 self._settle(part)
         hybrid = Hybrid.of(config, models)
         for voice in hybrid.voices:
-            if isinstance(voice.memory, Neighbours):
-                end = self.used() + _FOR_ENTRIES * self.cap if self.cap is not None else math.inf
-                told = remember(
-                    states_of(hybrid, voice), voice.memory, self.corpus.splits["train"], self.recipe.training.context,
-                    lambda end=end: self.used() > end,
-                )  # fmt: skip
-                self.notices += [told] if told else []
-        learns = config.weights in ("learned", "gate") or any(open_field(v.memory) for v in hybrid.voices if v.memory)
+            if voice.memory is not None and voice.memory.remembers:
+                late = None if self.cap is None else partial(_passed, self.used, self.used() + _FOR_ENTRIES * self.cap)
+                told = remember(states_of(hybrid, voice), voice.memory, self.corpus.splits["train"], self.recipe.training.context, late)
+                self.notices += [f"{voice.name}: {notice}" for notice in told]
+        learns = config.weights in ("learned", "gate") or any(v.memory is not None and v.memory.open_field for v in hybrid.voices)
         if learns and held_out is None:
             raise RecipeError("model.weights: there is no validation text to learn them from; give --valid, or a number for each part")
         if learns and held_out is not None:
@@ -200,7 +198,7 @@ class Composite:
             few = entries <= _FEW or not has_faiss()
             if few and entries > _FEW:
                 self.notices.append(
-                    "knn: all entries are looked at, since faiss is not installed (pip install 'bimo[retrieval]' finds them sooner)"
+                    f"{part.memory}: all entries are looked at, as faiss is not installed (pip install 'bimo[retrieval]' finds them sooner)"
                 )
             part.model = {**part.model, "search": "exact" if few else "faiss"}
 
@@ -234,7 +232,7 @@ class Composite:
             parts = len(hybrid.voices)
             still = torch.zeros(parts, hybrid.hidden_width(of)), torch.zeros(parts)
             hybrid = Hybrid(hybrid.mixture, hybrid.voices, replace(hybrid.weights, gate=still, of=of))
-        logs, hidden = told_by_parts(hybrid, text, self.recipe.training.context)
+        logs, hidden = logs_by_parts(hybrid, text, self.recipe.training.context)
         weights = hybrid.weights
         if asked == "learned":
             weights = Weights(linear_weights(logs))
@@ -276,3 +274,7 @@ def part_recipe(recipe: Recipe, part: Part) -> Recipe:
     asked = {k: v for k, v in recipe.training.model_dump(mode="json", exclude_unset=True).items() if v is not None}
     text = recipe.text.model_dump(mode="json", exclude_none=True)
     return make_recipe({"text": text, "training": {**asked, "budget": recipe.training.budget}}, part.recipe())
+
+
+def _passed(used: Callable[[], float], end: float) -> bool:
+    return used() > end

@@ -143,7 +143,7 @@ def _gate(logs: Tensor, hidden: Tensor, start: Tensor, decay: float) -> tuple[Te
     return matrix, bias.detach() - matrix @ mean
 
 
-def told_by_parts(hybrid: Hybrid, text: Split, context: int | None) -> tuple[Tensor, Tensor | None]:
+def logs_by_parts(hybrid: Hybrid, text: Split, context: int | None) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities float64 [N, K] of every scored token of `text`, in its order, by each part; hidden states [N, D] for a gate."""
     logs, hidden = np.zeros((text.tokens, len(hybrid.voices))), None
     scored = np.zeros(text.tokens, bool)

@@ -245,6 +245,43 @@ def test_faiss_finds_the_same_where_it_looks_at_every_cell() -> None:
     torch.testing.assert_close(again.nearest(queries), cells.nearest(queries), rtol=0, atol=0)
 
 
+def _few_found(monkeypatch: pytest.MonkeyPatch, found: int) -> Neighbours:
+    """A memory whose cells hold so many of the k = 5 neighbours; faiss gives the others no place, at the largest distance."""
+
+    class Index:
+        nprobe = 0
+
+        def search(self, queries: Any, k: int) -> Any:
+            distances = np.full((len(queries), k), np.finfo(np.float32).max, np.float32)
+            distances[:, :found] = np.arange(found) + 1.0
+            places = np.full((len(queries), k), -1)
+            places[:, :found] = np.arange(found)
+            return distances, places
+
+    memory, _, _ = neighbours()
+    memory.config.search, memory.centres, memory._index = "faiss", torch.zeros(3, 8), Index()
+    monkeypatch.setattr(neighbours_module, "_faiss", lambda: type("Faiss", (), {"omp_set_num_threads": staticmethod(lambda number: None)}))
+    return memory
+
+
+def test_neighbours_that_are_not_found_count_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = _few_found(monkeypatch, 2)
+    distances, _ = memory.nearest(torch.zeros(3, 8))
+    assert distances[0].tolist() == [1.0, 2.0, *[math.inf] * 3]
+    assert memory.to_try(torch.zeros(3, 8))[5] == pytest.approx(1.5), "the mean of those that are found"
+    assert "40% of the k=5 neighbours are found in probes=16 cells" in str(memory._not_found())
+    told, _ = memory.told(None, torch.zeros(1, 1, 8), torch.zeros(1, 1, dtype=torch.int64), torch.tensor([1]))
+    assert float(told.exp().sum()) == pytest.approx(1)
+    assert int((told > -math.inf).sum()) == len(set(memory.values[:2].tolist()))
+
+
+def test_where_no_neighbour_is_found_the_memory_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, text = _few_found(monkeypatch, 0), torch.zeros(1, 1, dtype=torch.int64)
+    assert bool(memory.told(None, torch.zeros(1, 1, 8), text, torch.tensor([1]))[0].isnan().all())
+    assert bool(memory.told(None, torch.zeros(1, 1, 8), text, torch.tensor([1]), targets=text)[0].isnan().all())
+    assert memory.recalled(None, torch.zeros(1, 1, 8), text, torch.tensor([1])) == [[()]]
+
+
 def test_nothing_remembered_is_an_error() -> None:
     with pytest.raises(ModelError, match="nothing is remembered"):
         Neighbours(KnnConfig(search="exact"), VOCABULARY, 8).nearest(torch.zeros(1, 8))

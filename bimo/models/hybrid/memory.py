@@ -22,9 +22,24 @@ class Memory(ABC):
 
     Config: ClassVar[type[ModelConfig]]
     outlives_context: ClassVar[bool]  # whether its state holds more than the context of the part whose states it keeps
+    learned_field: ClassVar[str]  # of its config: what is learned on held-out text where it is left open (None)
+    remembers: ClassVar[bool] = False  # whether it keeps entries of the training text (`keep`), so that this is read once more
 
     def __init__(self, config: Any, vocabulary: Vocabulary, width: int) -> None:
         self.config, self.vocabulary, self.width = config, vocabulary, width
+
+    @property
+    def open_field(self) -> str | None:
+        """The field that is still to be learned on held-out text; None where its config has a value."""
+        return self.learned_field if getattr(self.config, self.learned_field) is None else None
+
+    @abstractmethod
+    def to_try(self, states: Tensor) -> list[float]:
+        """Values of the learned field to try, by how the hidden states [n, D] of a text lie."""
+
+    def keep(self, keys: Tensor, values: Tensor) -> str | None:
+        """Remember these entries, [N, D] and [N], in place of all others, where it `remembers`; in words, what will not be found."""
+        raise NotImplementedError(f"{type(self).__name__} keeps no entries of the training text")
 
     @abstractmethod
     def start(self, batch: int, device: torch.device) -> Any:

@@ -41,6 +41,8 @@ class Neighbours(Memory):
 
     Config: ClassVar[type[ModelConfig]] = KnnConfig
     outlives_context = False
+    learned_field = "temperature"
+    remembers = True
 
     def __init__(self, config: Any, vocabulary: Vocabulary, width: int) -> None:
         super().__init__(config, vocabulary, width)
@@ -53,8 +55,8 @@ class Neighbours(Memory):
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
-    def keep(self, keys: Tensor, values: Tensor) -> None:
-        """Remember these entries, [N, D] and [N], in place of all others; with search=faiss the cells are made here."""
+    def keep(self, keys: Tensor, values: Tensor) -> str | None:
+        """See `Memory.keep`; with search=faiss the cells are made here."""
         self.keys, self.values = keys.to(torch.float16), values.to(torch.int32)
         self._wide = self._index = None
         if self.config.search == "faiss":
@@ -67,11 +69,30 @@ class Neighbours(Memory):
             flat = faiss.IndexFlatL2(self.width)
             flat.add(clusters.centroids)
             self.cells = torch.from_numpy(flat.search(self.keys.float().numpy(), 1)[1][:, 0].astype("int32"))
+            return self._not_found()
+        return None
+
+    def _not_found(self) -> str | None:
+        """In words, how many neighbours are not found, asked of some of the entries; None where all are."""
+        drawn = self.keys[torch.arange(min(512, len(self.keys))) * len(self.keys) // min(512, len(self.keys))].float()
+        found = float(self.nearest(drawn)[0].isfinite().float().mean())
+        if found == 1.0:
+            return None
+        return f"{found:.0%} of the k={self.config.k} neighbours are found in probes={self.config.probes} cells; more probes find more"
+
+    def to_try(self, states: Tensor) -> list[float]:
+        """By how far the neighbours are that are found."""
+        distances = self.nearest(states)[0]
+        typical = max(float(distances[distances.isfinite()].mean()), 1e-9)
+        return [typical * factor for factor in (0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0)]
 
     # -- finding ------------------------------------------------------------------------------------------------------
 
     def nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared distances float32 [n, k] of the k nearest entries to each query [n, D], and their tokens int64 [n, k]."""
+        """Squared distances float32 [n, k] of the k nearest entries to each query [n, D], and their tokens int64 [n, k].
+
+        The nearest come first. Where fewer are found, the rest are infinitely far away, and their tokens mean nothing.
+        """
         if not len(self.keys):
             raise ModelError("knn: nothing is remembered; train the hybrid, or load one that has been trained")
         k = min(self.config.k, len(self.keys))
@@ -104,7 +125,8 @@ class Neighbours(Memory):
         faiss.omp_set_num_threads(runtime.cores() if len(queries) > 1 else 1)
         self._index.nprobe = min(self.config.probes, len(self.centres))
         distances, places = self._index.search(queries.contiguous().numpy(), k)
-        return torch.from_numpy(distances), torch.from_numpy(places)
+        distances, places = torch.from_numpy(distances), torch.from_numpy(places)
+        return distances.masked_fill(places < 0, torch.inf), places
 
     # -- the memory ---------------------------------------------------------------------------------------------------
 
@@ -120,21 +142,28 @@ class Neighbours(Memory):
             each = torch.arange(len(tokens), device=tokens.device)
             hidden, counted = hidden[each, lengths - 1][:, None], counted[:, :1]
         distances, found = self.nearest(hidden[counted].float())
-        shares = (-distances / (self.config.temperature or 1.0)).softmax(1)  # [n, k]
+        shares = self._shares(distances)
+        nothing = distances[:, 0].isinf()  # is found; the nearest comes first
         if targets is not None:
             of_targets = hidden.new_full(tokens.shape, float("-inf"))
-            of_targets[counted] = shares.masked_fill(found != targets[counted][:, None], 0.0).sum(1).log()
+            said = shares.masked_fill(found != targets[counted][:, None], 0.0).sum(1).log()
+            of_targets[counted] = said.masked_fill(nothing, float("nan"))
             return of_targets, None
         spread = hidden.new_zeros(*hidden.shape[:2], self.vocabulary.size)
-        spread[counted] = hidden.new_zeros(len(found), self.vocabulary.size).scatter_add_(1, found, shares)
+        said = hidden.new_zeros(len(found), self.vocabulary.size).scatter_add_(1, found, shares)
+        spread[counted] = said.masked_fill(nothing[:, None], float("nan"))
         return spread.log(), None
+
+    def _shares(self, distances: Tensor) -> Tensor:
+        """How much each neighbour counts, [n, k]; 0 where none is found."""
+        return (-distances / (self.config.temperature or 1.0)).softmax(1).nan_to_num(nan=0.0)
 
     def recalled(self, state: None, hidden: Tensor, tokens: Tensor, lengths: Tensor) -> list[list[tuple[Recalled, ...]]]:
         """The tokens of the nearest entries, each once with the shares of all entries that have it; see `Memory.recalled`."""
         told: list[list[tuple[Recalled, ...]]] = [[()] * tokens.shape[1] for _ in range(len(tokens))]
         counted = length_mask(lengths, tokens.shape[1])
         distances, found = self.nearest(hidden[counted].float())
-        shares = (-distances / (self.config.temperature or 1.0)).softmax(1)
+        shares = self._shares(distances)
         for (row, place), ids, parts in zip(counted.nonzero().tolist(), found.tolist(), shares.tolist(), strict=True):
             sums: dict[int, float] = {}
             for id, share in zip(ids, parts, strict=True):
@@ -161,6 +190,7 @@ class Neighbours(Memory):
     def take(self, tensors: Mapping[str, Tensor]) -> Self:
         """These entries; `ModelError` where shapes, or tokens, do not fit."""
         keys, values = tensors["keys"], tensors["values"]
+        keys = keys.half() if keys.dtype == torch.float32 else keys  # what a folder holds in half precision comes widened, and goes back
         if (
             keys.dtype != torch.float16
             or keys.dim() != 2
@@ -190,7 +220,6 @@ def has_faiss() -> bool:
 
     return importlib.util.find_spec("faiss") is not None
 
-        keys = keys.half() if keys.dtype == torch.float32 else keys  # what a folder holds in half precision comes widened, and goes back
 
 def _faiss() -> Any:
     try:
