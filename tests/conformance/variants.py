@@ -151,7 +151,10 @@ def make(name: str) -> LanguageModel:
 
 def mixed(parts: list[str], weights: Any, **config: Any) -> LanguageModel:
     """A hybrid of these variants and memories, with a gate, or entries to find, drawn at random where there are any."""
-    told = [{"memory": part, "model": _MEMORIES[part]} if part in _MEMORIES else {"folder": part, "called": part} for part in parts]
+    told = [
+        {"memory": part, "model": _MEMORIES[part]} if part in _MEMORIES else {"folder": part, "called": part.replace("/", "-")}
+        for part in parts
+    ]
     models = [None if part in _MEMORIES else make(part) for part in parts]
     model = Hybrid.of(HybridConfig(parts=told, weights=weights, **config), models)  # type: ignore[arg-type]
     random = torch.Generator().manual_seed(0)

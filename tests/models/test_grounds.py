@@ -77,7 +77,7 @@ def test_an_ngram_inside_tells_its_counts_however_deep() -> None:
     told = model.grounds(TEXT)[0]
     for t in range(1, 8):
         nested = told[t].parts[0].grounds.parts[0]
-        assert nested.name == "ngram/kneser-ney-2"
+        assert nested.name == "ngram-kneser-ney-2"
         assert nested.grounds == inner.grounds(TEXT)[0][t]
         assert nested.grounds.counts
 

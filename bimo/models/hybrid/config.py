@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, computed_field, model_validator
+from pydantic import Field, computed_field, field_validator, model_validator
 
 from bimo.core import registry
 from bimo.core.errors import RecipeError
@@ -34,6 +34,14 @@ class Part(ModelConfig):
     def _word(cls, data: Any) -> Any:
         return spelled(data) if isinstance(data, str) else data
 
+    @field_validator("called")
+    @classmethod
+    def _plain(cls, name: str | None) -> str | None:
+        """A name of which folders are made must not lead out of them: the recipe may be somebody else's."""
+        if name is not None and (name in ("", ".", "..") or not all(map(_is_plain, name))):
+            raise RecipeError(f"model.parts: called must be a plain name, without / or \\, found {name!r}")
+        return name
+
     @model_validator(mode="after")
     def _one_thing(self) -> Part:
         if sum(what is not None for what in (self.family, self.folder, self.memory)) != 1:
@@ -48,7 +56,7 @@ class Part(ModelConfig):
     def name(self) -> str:
         """What it is called in a+b."""
         if self.folder is not None:
-            return self.called or known_of(self.folder)[0] or Path(self.folder).name
+            return self.called or known_of(self.folder)[0] or _called_as(self.folder)
         return self.family or self.memory or ""
 
     @property
@@ -57,13 +65,22 @@ class Part(ModelConfig):
         if self.memory is not None:
             return registry.memory_label(self.memory)
         if self.folder is not None:
-            return self.label or known_of(self.folder)[1] or Path(self.folder).name
+            return self.label or known_of(self.folder)[1] or _called_as(self.folder)
         return make_recipe(self.recipe()).label
 
     def recipe(self) -> dict[str, Any]:
         """The recipe of a part that is a family, as it stands alone; text and budget are the whole's."""
         made = {"family": self.family, "preset": self.preset, "model": self.model, "objective": self.objective, "training": self.training}
         return {key: value for key, value in made.items() if value is not None}
+
+
+def _is_plain(letter: str) -> bool:
+    return letter.isprintable() and letter not in "/\\"
+
+
+def _called_as(folder: str) -> str:
+    """The folder's own name, wherever it lies; signs that no name of ours may hold are dashes."""
+    return "".join(letter if _is_plain(letter) else "-" for letter in Path(folder).resolve().name) or "model"
 
 
 def spelled(word: str) -> dict[str, Any]:

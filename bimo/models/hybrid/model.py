@@ -141,7 +141,8 @@ class Hybrid(LanguageModel):
             own = {name.removeprefix(prefix): left.pop(name) for name in list(left) if name.startswith(prefix)}
             if "memory" in part:
                 voice = _memory(str(part["name"]), part["memory"], part["config"], voices, part.get("of"))
-                cast(Memory, voice.memory).take(own)
+                known = cast(Memory, voice.memory).take(own).tensors()
+                left |= {f"{prefix}{name}": tensor for name, tensor in own.items() if name not in known}
             else:
                 voice = Voice(str(part["name"]), model_of(part["config"], own))
             voices.append(voice)
@@ -334,8 +335,9 @@ def _memory(name: str, kind: str, config: Mapping[str, Any], before: Sequence[Vo
     of = max(with_states(before), default=None) if of is None else of
     if of is None:
         raise CapabilityError(f"{kind}: no part before it has hidden states to remember; put a neural part first, as in lstm+{kind}")
+    width = width_of(before, of)  # before it is looked at: a damaged file may name any part
     vocabulary = cast(LanguageModel, before[of].model).vocabulary
-    return Voice(name, memory=made(validated(made.Config, config, f"model.parts.{kind}"), vocabulary, width_of(before, of)), of=of)
+    return Voice(name, memory=made(validated(made.Config, config, f"model.parts.{kind}"), vocabulary, width), of=of)
 
 
 def _states(voice: Voice) -> Any:

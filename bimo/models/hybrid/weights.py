@@ -65,15 +65,19 @@ class Weights:
     def take(cls, tensors: dict[str, Tensor], parts: int, of: Any) -> Self:
         """The weights of so many parts, taken out of `tensors`; `ModelError` where they do not fit."""
         values = tensors.pop("weights")
-        if values.shape != (parts,) or values.dtype != torch.float64 or not bool((values >= 0).all()) or not bool(values.sum() > 0):
-            raise ModelError(f"model.safetensors: weights must be {parts} numbers that are not negative, found {values.tolist()[:8]}")
+        fit = values.shape == (parts,) and values.dtype == torch.float64 and bool(((values >= 0) & values.isfinite()).all())
+        if not fit or not bool(values.sum() > 0):
+            found = values.flatten()[:8].tolist()
+            raise ModelError(f"model.safetensors: weights must be {parts} finite numbers that are not negative, not all 0, found {found}")
         gate = (tensors.pop("gate.weight"), tensors.pop("gate.bias")) if of is not None else None
         return cls(values, gate, of)
 
     def check(self, width: int) -> None:
-        """`ModelError` where a gate's shapes are not those of K parts and hidden states of this width."""
+        """`ModelError` where a gate's shapes are not those of K parts and hidden states of this width, or its numbers not finite."""
         if self.gate is not None and (self.gate[0].shape != (len(self.values), width) or self.gate[1].shape != self.values.shape):
             raise ModelError(f"model.safetensors: the gate has shape {list(self.gate[0].shape)}, not {[len(self.values), width]}")
+        if self.gate is not None and not all(bool(tensor.isfinite().all()) for tensor in self.gate):
+            raise ModelError("model.safetensors: the gate holds numbers that are not finite; the file is damaged")
 
     def count(self) -> int:
         """Learned numbers."""
