@@ -205,6 +205,26 @@ class Composite:
     def _weighed(self, hybrid: Hybrid, valid: Split, tell: Callable[[dict[str, Any]], None]) -> Hybrid:
         """Temperatures, then weights, on an excerpt of the validation text."""
         budget = max(2_000, self.recipe.training.evaluation_tokens // hybrid.scoring_passes)
+    def _exponents(self, hybrid: Hybrid, text: Split) -> Weights:
+        """Of a product; a part that rules out a token which came has exponent 0."""
+        context = self.recipe.training.context
+        heard = ~logs_by_parts(hybrid, text, context)[0].isneginf().any(0)
+        if not bool(heard.any()):
+            self.notices.append(
+                "every part gives some token of the validation text no chance, so that their product does: the exponents are equal, "
+                "not learned; mixture=linear mixes such parts"
+            )
+            return Weights(torch.full(heard.shape, 1 / len(heard), dtype=torch.float64))
+        self.notices += [
+            f"{name}: gives some token of the validation text no chance, which a product cannot make good: its exponent is 0"
+            for name, speaks in zip(hybrid.names, heard.tolist(), strict=True)
+            if not speaks
+        ]
+        told, targets = distributions(hybrid, text, context)
+        weights = torch.zeros(heard.shape, dtype=torch.float64)
+        weights[heard] = product_weights(told[:, heard], targets)
+        return Weights(weights)
+
         text = excerpt(valid, budget, whole=hybrid.whole_documents or self.config.mixture == "documents")
         context = self.recipe.training.context
         for voice in hybrid.voices:
@@ -218,7 +238,7 @@ class Composite:
                 nats = [document_nats(model, text, context) for model in hybrid.models]
                 weights = Weights(linear_weights(-torch.from_numpy(np.stack(nats, 1))))
             else:
-                weights = Weights(product_weights(*distributions(hybrid, text, context)))
+                weights = self._exponents(hybrid, text)
         hybrid = type(hybrid)(hybrid.mixture, hybrid.voices, weights)
         tell({"valid_loss": float(token_nats(hybrid, text, context).sum()) / text.scored_tokens})
         return hybrid

@@ -19,7 +19,6 @@ from bimo.models.scoring import place, readings
 
 _ENOUGH = 1e-9  # nats a token: where less is gained in a round, learning ends
 _PRODUCT = 1 << 26  # most log-probabilities that a product's exponents are learned from at once
-_EXCLUDED = -1e4  # stands for −∞, which times an exponent of 0 has no value
 _DECAYS = (1.0, 0.1, 0.01, 0.001)  # of the gate's matrix; what is best on a held-out part is taken
 
 
@@ -55,25 +54,35 @@ def linear_weights(logs: Tensor, rounds: int = 500) -> Tensor:
 def product_weights(told: Tensor, targets: Tensor, rounds: int = 50) -> Tensor:
     """Exponents float64 [K], none below 0, of the product under which `targets` int64 [N] are likeliest, by projected Newton steps.
 
-    told: log-probabilities [N, K, V] of each part. The model is log-linear in the exponents, so its likelihood is concave.
+    told: log-probabilities [N, K, V] of parts each of which gives every target a chance; another would rule it out under any exponent
+    but 0. The model is log-linear in the exponents, so its likelihood is concave.
     """
-    parts = told.shape[1]
-    told = told.float().nan_to_num(nan=0.0).clamp(min=_EXCLUDED)
+    told = told.float()
     chosen = told[torch.arange(len(told)), :, targets].double()  # [N, K]
+    parts = told.shape[1]
+    excludes = told == float("-inf")  # by any part that counts, as in `multiplied`
+    told = told.masked_fill(excludes, 0.0)
     weights = torch.full((parts,), 1 / parts, dtype=torch.float64)
 
+    def logits(weights: Tensor) -> Tensor:
+        return torch.einsum("nkv,k->nv", told, weights.float()).masked_fill(excludes[:, weights > 0].any(1), float("-inf"))
+
     def nats(weights: Tensor) -> float:
-        return float((torch.einsum("nkv,k->nv", told, weights.float()).double().logsumexp(1) - chosen @ weights).mean())
+        return float((logits(weights).double().logsumexp(1) - chosen @ weights).mean())
 
     now = nats(weights)
     for _ in range(rounds):
-        shares = torch.einsum("nkv,k->nv", told, weights.float()).softmax(1)  # [N, V]
-        logs = torch.where(shares[:, None] > 0, told, 0.0)
-        means = torch.einsum("nkv,nv->nk", logs, shares).double()
-        spread = torch.einsum("nkv,njv,nv->kj", logs, logs, shares).double() / len(told) - means.t() @ means / len(told)
-        step = torch.linalg.lstsq(spread + 1e-9 * torch.eye(parts), (chosen - means).mean(0)[:, None]).solution[:, 0]
-        for size in (1.0, 0.5, 0.25, 0.1, 0.03, 0.01):
-            tried = (weights + size * step).clamp(min=0.0)
+        shares = logits(weights).softmax(1)  # [N, V]
+        means = torch.einsum("nkv,nv->nk", told, shares).double()
+        spread = torch.einsum("nkv,njv,nv->kj", told, told, shares).double() / len(told) - means.t() @ means / len(told)
+        slope = (chosen - means).mean(0)
+        free = (weights > 0) | (slope > 0)  # the others stand at 0 and would go below
+        step = torch.zeros_like(weights)
+        curved = spread[free][:, free] + 1e-9 * torch.eye(int(free.sum()))
+        step[free] = torch.linalg.lstsq(curved, slope[free, None]).solution[:, 0]
+        steepest = torch.where(free, slope, 0.0) / spread.diagonal().clamp(min=1e-9)  # where Newton's step leaves what is allowed
+        for size, way in ((0.5**halved, way) for halved in range(40) for way in (step, steepest)):
+            tried = (weights + size * way).clamp(min=0.0)
             if float(tried.sum()) > 0 and (after := nats(tried)) < now:
                 break
         else:

@@ -60,6 +60,37 @@ def test_exponents_are_never_negative() -> None:
     assert float(product_weights(against, targets).min()) >= 0
 
 
+def test_exponents_reach_their_best_where_newtons_step_leaves_what_is_allowed() -> None:
+    """A sparse part, as sure as it is wrong: from the middle, Newton's step goes far below 0 in every coordinate."""
+    random = torch.Generator().manual_seed(1)
+    count, words = 300, 30
+    good = (2 * torch.randn(count, words, generator=random)).log_softmax(1)
+    targets = torch.multinomial(good.exp(), 1, generator=random)[:, 0]
+    sparse = torch.full((count, words), -60.0)
+    sparse[torch.arange(count), torch.randint(words, (count,), generator=random)] = 0.0
+    told = torch.stack([good, sparse], 1)
+    found = product_weights(told, targets)
+    best = _product(found, told, targets)
+    for first in torch.linspace(0.05, 1.5, 16):
+        for second in [0.0, 1e-4, 1e-3, 0.01, 0.1, 0.5]:
+            assert best <= _product(torch.stack([first, torch.tensor(second)]), told, targets) + 1e-4
+
+
+def test_exponents_are_learned_of_what_the_product_does_with_excluded_tokens() -> None:
+    """A part that rightly excludes tokens counts for it: the learned nats are those of `multiplied`, not of a floor in place of zero."""
+    told, targets = _experts()
+    excluded = told[:, 1].topk(8, dim=1, largest=False).indices
+    told[:, 1] = told[:, 1].scatter(1, excluded, -math.inf)
+    kept = ~(excluded == targets[:, None]).any(1)
+    told, targets = told[kept], targets[kept]
+    found = product_weights(told, targets)
+    best = _product(found, told, targets)
+    assert math.isfinite(best)
+    for first in torch.linspace(0.05, 1.5, 16):
+        for second in [0.001, 0.05, 0.2, 0.5, 1.0]:
+            assert best <= _product(torch.stack([first, torch.tensor(second)]), told, targets) + 1e-4
+
+
 def test_a_gate_finds_where_each_part_is_right() -> None:
     states = torch.randn(2000, 6, generator=torch.Generator().manual_seed(0)) * 3 + 1
     first = states[:, 2] > 1

@@ -130,6 +130,11 @@ class HybridConfig(ModelConfig):
                 raise RecipeError(f"model.weights: {len(self.weights)} numbers for {len(self.parts)} parts; give one for each, not all 0")
         elif self.weights == "gate" and self.mixture != "linear":
             raise RecipeError(f"model.weights: a gate goes with mixture=linear, not with {self.mixture}")
+        if self.mixture == "product" and self.weights == "learned" and (memory := next((p.memory for p in self.parts if p.memory), None)):
+            raise RecipeError(
+                f"model.weights: {memory} gives most tokens no chance, so that no exponent of it can be learned; "
+                "give model.weights as numbers, or take mixture=linear"
+            )
         if self.mixture in ("average", "documents") and (memory := next((p.memory for p in self.parts if p.memory), None)):
             raise RecipeError(f"model.mixture: {memory} goes with linear and product, not with {self.mixture}")
         return self
