@@ -201,9 +201,19 @@ class Recipe(Section):
             raise RecipeError(f"objective.name: {self.family} cannot learn by {name}; it can by {', '.join(known)}")
         return validated(schema, {**self.objective, "name": name}, "objective")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, from which `make_recipe` makes it again; fields that are still open are left out.
+
+        Of a hybrid's training only what was said: what was not is each part's own to say, by its preset.
+        """
+        plain = self.model_dump(mode="json", exclude_none=True)
+        if self.family == registry.HYBRID:
+            plain["training"] = self.training.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+        return plain
+
     def dump(self) -> str:
         """The recipe as YAML; fields that are still open are left out."""
-        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
     def save(self, path: Path) -> None:
         """Write the recipe as YAML."""
