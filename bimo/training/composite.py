@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from bimo.core import registry, store
+from bimo.core import registry, runtime, store
 from bimo.core.budget import Budget
 from bimo.core.errors import RecipeError
 from bimo.core.recipe import Recipe, make_recipe, read_recipe
@@ -36,22 +36,22 @@ from bimo.training.averaging import averaged, souped
 from bimo.training.checkpoint import RECIPE, RUN, read_run
 from bimo.training.memories import remember, tune
 from bimo.training.mixing import distributions, gate_weights, linear_weights, logs_by_parts, product_weights
+from bimo.training.parts import FOR_ENTRIES, by_gradient, held_out, in_order, learns, part_recipe, refuse_unmixable, share
 
 PARTS = "parts"
-_FOR_WEIGHTS = 0.04  # of the time: what is kept for the weights between the parts
-_FOR_ENTRIES = 0.15  # and for reading the training text once more, where a memory remembers it
 _FEW = 50_000  # entries up to which all are looked at
 
 
 @dataclass
 class Learned:
-    """A part and what it took. seconds, tokens: of its run; own: whether that run was a part of this one."""
+    """A part and what it took. seconds, tokens, capped: of its run; own: whether that run was a part of this one."""
 
     model: LanguageModel
     context: int | None
     seconds: float = 0.0
     tokens: int = 0
     own: bool = False
+    capped: bool = False
     plan: dict[str, Any] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
@@ -77,42 +77,24 @@ class Composite:
         """Seconds on the clock."""
         return self.by_parts + (0.0 if self.mixing is None else time.perf_counter() - self.mixing)
 
-    def left(self) -> float:
-        """Seconds until the cap."""
-        return math.inf if self.cap is None else self.cap - self.used()
-
-    def _share(self, waiting: int) -> str:
-        """The budget of the next part that learns by gradient, of so many that wait."""
-        if self.cap is None:
-            return self.recipe.training.budget
-        remembers = any(p.memory is not None and registry.load_memory(p.memory).remembers for p in self.config.parts)
-        kept = (_FOR_WEIGHTS + _FOR_ENTRIES * remembers) * self.cap
-        return f"{max(1.0, (self.left() - kept) / waiting):.1f}s"
-
     # -- the parts ----------------------------------------------------------------------------------------------------
 
     def parts(self, resume: bool) -> list[Learned | None]:
-        """Every part, learned or opened; None for a memory. Those that count come first, since what they need is not known ahead."""
+        """Every part, learned or opened; None for a memory. What could not be mixed is told before the first one learns."""
         found: list[Learned | None] = [None] * len(self.config.parts)
         for name, part in zip(self.names, self.config.parts, strict=True):
             file = self.folder / PARTS / name / RECIPE
             if part.family is not None and not (resume and file.exists()):
                 part_recipe(self.recipe, part).save(file)  # before anything is resolved: what the whole leaves open, its parts do
-        order = sorted(range(len(found)), key=lambda i: self._gradient(self.config.parts[i]))
-        for i in order:
-            part = self.config.parts[i]
+        for i, part in enumerate(self.config.parts):
             if part.folder is not None:
                 found[i] = self._opened(self.names[i], part)
-        for i in order:
-            part = self.config.parts[i]
-            if part.family is not None:
-                waiting = sum(self._gradient(p) for j, p in enumerate(self.config.parts) if found[j] is None)
-                found[i] = self._learned(self.names[i], part, max(1, waiting), resume)
+        refuse_unmixable(self.config, {i: part.model for i, part in enumerate(found) if part is not None}, self.corpus)
+        order = in_order(self.config)
+        for place, i in enumerate(order):
+            waiting = sum(by_gradient(self.config.parts[j]) for j in order[place:])
+            found[i] = self._learned(self.names[i], self.config.parts[i], waiting, resume)
         return found
-
-    @staticmethod
-    def _gradient(part: Part) -> bool:
-        return part.family is not None and registry.family(part.family).learning != "counted"
 
     def _opened(self, name: str, part: Part) -> Learned:
         folder = Path(part.folder or "")
@@ -124,7 +106,10 @@ class Composite:
         told = read_run(folder)
         if "seconds" not in told:
             self.notices.append(f"{name}: how long {folder} took to learn is not known, and does not count")
-        return Learned(bundle.model, bundle.context, float(told.get("seconds") or 0.0), int(told.get("tokens") or 0))
+        return Learned(
+            bundle.model, bundle.context, float(told.get("seconds") or 0.0), int(told.get("tokens") or 0),
+            capped=bool(told.get("capped")), notices=_ended(name, told),
+        )  # fmt: skip
 
     def _learned(self, name: str, part: Part, waiting: int, resume: bool) -> Learned:
         folder = self.folder / PARTS / name
@@ -136,7 +121,7 @@ class Composite:
         else:
             going = resume and (folder / checkpoint.FILE).exists()
             if not going:
-                recipe.training.budget = self._share(waiting)
+                recipe.training.budget = share(self.recipe, self.used(), waiting)
             fitted = self.learn(recipe, folder, going)
             bundle = Bundle.of(fitted.model, self.corpus, fitted.recipe.training.context)
             bundle.save(folder)
@@ -146,10 +131,9 @@ class Composite:
         self.by_parts += told["seconds"]
         resolved = recipe.model_dump(mode="json", exclude_none=True)
         part.preset, part.model, part.objective = None, resolved["model"], resolved["objective"]
-        part.training = {k: v for k, v in resolved["training"].items() if k != "budget"} if self._gradient(part) else {}
-        return Learned(
-            model, context, told["seconds"], told["tokens"], True, told.get("plan") or {}, [f"{name}: {n}" for n in told["notices"]]
-        )
+        part.training = {k: v for k, v in resolved["training"].items() if k != "budget"} if by_gradient(part) else {}
+        notices = [*(f"{name}: {notice}" for notice in told["notices"]), *_ended(name, told)]
+        return Learned(model, context, told["seconds"], told["tokens"], True, bool(told["capped"]), told.get("plan") or {}, notices)
 
     # -- what stands between them -------------------------------------------------------------------------------------
 
@@ -159,32 +143,30 @@ class Composite:
         tell: is told what came out on validation text.
         """
         config, self.mixing = self.config, time.perf_counter()
+        training = self.recipe.training
+        device = runtime.pick_device(training.device)
         for part, learned in zip(config.parts, parts, strict=True):
             if isinstance(learned and learned.model, NeuralLanguageModel):
-                cast(NeuralLanguageModel, cast(Learned, learned).model).eval()
+                cast(NeuralLanguageModel, cast(Learned, learned).model).to(device).eval()
             if part.folder is not None:
                 part.called, part.label = part.name, part.title
         models = [None if learned is None else learned.model for learned in parts]
         contexts = [learned.context for learned in parts if learned is not None and learned.context is not None]
-        self.recipe.training.context = min(contexts, default=None)
-        valid = self.corpus.splits.get("valid")
-        held_out = valid if valid is not None and valid.scored_tokens else None
+        training.context = min(contexts, default=None)
+        valid = held_out(self.corpus)
         if config.mixture == "average":
-            return self._averaged(cast(list[LanguageModel], models), held_out)
+            return self._averaged(cast(list[LanguageModel], models), valid)
         for part in config.parts:
             if part.memory is not None:
                 self._settle(part)
         hybrid = Hybrid.of(config, models)
         for voice in hybrid.voices:
             if voice.memory is not None and voice.memory.remembers:
-                late = None if self.cap is None else partial(_passed, self.used, self.used() + _FOR_ENTRIES * self.cap)
-                told = remember(states_of(hybrid, voice), voice.memory, self.corpus.splits["train"], self.recipe.training.context, late)
+                late = None if self.cap is None else partial(_passed, self.used, self.used() + FOR_ENTRIES * self.cap)
+                told = remember(states_of(hybrid, voice), voice.memory, self.corpus.splits["train"], training.context, late)
                 self.notices += [f"{voice.name}: {notice}" for notice in told]
-        learns = config.weights in ("learned", "gate") or any(v.memory is not None and v.memory.open_field for v in hybrid.voices)
-        if learns and held_out is None:
-            raise RecipeError("model.weights: there is no validation text to learn them from; give --valid, or a number for each part")
-        if learns and held_out is not None:
-            hybrid = self._weighed(hybrid, held_out, tell)
+        if valid is not None and learns(config, hybrid):
+            hybrid = self._weighed(hybrid, valid, tell)
         for part, voice in zip(config.parts, hybrid.voices, strict=True):
             if voice.memory is not None:
                 part.model = voice.memory.config.model_dump(mode="json")
@@ -205,6 +187,24 @@ class Composite:
     def _weighed(self, hybrid: Hybrid, valid: Split, tell: Callable[[dict[str, Any]], None]) -> Hybrid:
         """Temperatures, then weights, on an excerpt of the validation text."""
         budget = max(2_000, self.recipe.training.evaluation_tokens // hybrid.scoring_passes)
+        text = excerpt(valid, budget, whole=hybrid.whole_documents or self.config.mixture == "documents")
+        context = self.recipe.training.context
+        for voice in hybrid.voices:
+            if voice.memory is not None:
+                tune(states_of(hybrid, voice), voice.memory, text, context)
+        if self.config.mixture == "linear":
+            return self._shared(hybrid, text, tell)
+        weights = hybrid.weights
+        if not isinstance(self.config.weights, list):
+            if self.config.mixture == "documents":
+                nats = [document_nats(model, text, context) for model in hybrid.models]
+                weights = Weights(linear_weights(-torch.from_numpy(np.stack(nats, 1))))
+            else:
+                weights = self._exponents(hybrid, text)
+        hybrid = type(hybrid)(hybrid.mixture, hybrid.voices, weights)
+        tell({"valid_loss": float(token_nats(hybrid, text, context).sum()) / text.scored_tokens})
+        return hybrid
+
     def _exponents(self, hybrid: Hybrid, text: Split) -> Weights:
         """Of a product; a part that rules out a token which came has exponent 0."""
         context = self.recipe.training.context
@@ -225,30 +225,11 @@ class Composite:
         weights[heard] = product_weights(told[:, heard], targets)
         return Weights(weights)
 
-        text = excerpt(valid, budget, whole=hybrid.whole_documents or self.config.mixture == "documents")
-        context = self.recipe.training.context
-        for voice in hybrid.voices:
-            if voice.memory is not None:
-                tune(states_of(hybrid, voice), voice.memory, text, context)
-        if self.config.mixture == "linear":
-            return self._shared(hybrid, text, tell)
-        weights = hybrid.weights
-        if not isinstance(self.config.weights, list):
-            if self.config.mixture == "documents":
-                nats = [document_nats(model, text, context) for model in hybrid.models]
-                weights = Weights(linear_weights(-torch.from_numpy(np.stack(nats, 1))))
-            else:
-                weights = self._exponents(hybrid, text)
-        hybrid = type(hybrid)(hybrid.mixture, hybrid.voices, weights)
-        tell({"valid_loss": float(token_nats(hybrid, text, context).sum()) / text.scored_tokens})
-        return hybrid
-
     def _shared(self, hybrid: Hybrid, text: Split, tell: Callable[[dict[str, Any]], None]) -> Hybrid:
         """The linear mixture under given shares, learned ones, or those of a gate."""
         asked, of = self.config.weights, next(iter(hybrid.with_states()), None)
         if asked == "gate":
-            if of is None:
-                raise RecipeError("model.weights: a gate reads hidden states, and no part has any; take weights=learned")
+            assert of is not None, "a gate without hidden states is refused before anything is learned"
             parts = len(hybrid.voices)
             still = torch.zeros(parts, hybrid.hidden_width(of)), torch.zeros(parts)
             hybrid = Hybrid(hybrid.mixture, hybrid.voices, replace(hybrid.weights, gate=still, of=of))
@@ -274,7 +255,8 @@ class Composite:
         """The model of the mean weights; where they are learned, of those parts only that make it better on validation text."""
         if isinstance(self.config.weights, list):
             return averaged(models, self.config.weights)
-        if self.config.weights == "gate" or valid is None:
+        if valid is None:
+            self.notices.append("all parts are averaged alike: there is no validation text that could tell which make it better")
             return averaged(models, [1.0] * len(models))
         first = models[0]
         text = excerpt(valid, self.recipe.training.evaluation_tokens // first.scoring_passes, whole=first.whole_documents)
@@ -289,11 +271,10 @@ def states_of(hybrid: Hybrid, voice: Voice) -> NeuralLanguageModel:
     return cast(NeuralLanguageModel, hybrid.voices[cast(int, voice.of)].model)
 
 
-def part_recipe(recipe: Recipe, part: Part) -> Recipe:
-    """The recipe of a part that is a family: what it says itself, and the whole's text and training where it says nothing."""
-    asked = {k: v for k, v in recipe.training.model_dump(mode="json", exclude_unset=True).items() if v is not None}
-    text = recipe.text.model_dump(mode="json", exclude_none=True)
-    return make_recipe({"text": text, "training": {**asked, "budget": recipe.training.budget}}, part.recipe())
+def _ended(name: str, told: dict[str, Any]) -> list[str]:
+    """What is to be known of how a part's run ended, as its run.json has it."""
+    notices = [f"{name}: met its cap before its steps were done"] if told.get("capped") else []
+    return notices + ([f"{name}: stopped early, at step {told.get('steps')}"] if told.get("stopped_early") else [])
 
 
 def _passed(used: Callable[[], float], end: float) -> bool:

@@ -25,10 +25,11 @@ from bimo.models.embedding import reads_tags
 from bimo.models.interop.peft import write_adapter
 from bimo.training import checkpoint
 from bimo.training.checkpoint import RECIPE, RUN, read_run
-from bimo.training.composite import Composite, part_recipe
+from bimo.training.composite import Composite
 from bimo.training.dial import turn
 from bimo.training.loop import Hooks, Loop
 from bimo.training.objectives.base import Objective
+from bimo.training.parts import part_recipe, plan_parts
 from bimo.training.plan import Plan, make_plan, plan_counted
 from bimo.training.probe import Probe, probe
 from bimo.training.progress import Metrics, Reporter
@@ -174,6 +175,9 @@ def _fit_composite(
     metrics = Metrics(folder)
     told = [part for part in parts if part is not None]
     tokens = sum(part.tokens for part in told)
+    training = recipe.training  # from here on as it says, on whatever device and threads the last part has learned
+    training.threads, training.device = runtime.set_threads(training.threads), str(runtime.pick_device(training.device))
+    recipe.save(folder / RECIPE)
     elsewhere = sum(part.seconds for part in told if not part.own)
     try:
         reporter.say(f"{recipe.name}: weights")
@@ -186,7 +190,7 @@ def _fit_composite(
     plans = [part.plan for part in told]
     plan = {name: sum(plan.get(name) or 0 for plan in plans) for name in ("parameters", "disk_bytes", "seconds")}
     seconds = work.used()
-    capped = work.cap is not None and seconds > work.cap
+    capped = (work.cap is not None and seconds > work.cap) or any(part.capped for part in told)
     notices = [*(notice for part in told for notice in part.notices), *work.notices]
     return Fitted(model, recipe, seconds + elsewhere, tokens, plan=plan if all(plans) else None, capped=capped, notices=notices)
 
@@ -372,8 +376,8 @@ def plan_ahead(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
     if why := refusal(recipe, corpus):
         raise RecipeError(why)
     if recipe.row.load().learning is Learning.COMPOSITE:
-        parts = [part for part in recipe.model_section().parts if part.family is not None]
-        return {**({"dial": seen} if seen else {}), "parts": {part.name: plan_ahead(part_recipe(recipe, part), corpus) for part in parts}}
+        parts = plan_parts(recipe, corpus, lambda part: plan_ahead(part, corpus), seen.get("seconds", 0.0))
+        return {**({"dial": seen} if seen else {}), "parts": parts}
     runtime.set_threads(recipe.training.threads)
     model = build(recipe, corpus)
     if isinstance(model, NeuralLanguageModel):

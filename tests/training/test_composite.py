@@ -12,13 +12,14 @@ import torch
 import bimo
 from bimo.core import store
 from bimo.core.errors import Interrupted, RecipeError
-from bimo.core.recipe import make_recipe, parse_overrides
+from bimo.core.recipe import Recipe, make_recipe, parse_overrides
 from bimo.data.corpus import Corpus
 from bimo.evaluation import runs
 from bimo.evaluation.perplexity import evaluate
 from bimo.models.base import load_model
 from bimo.models.hybrid import Hybrid
-from bimo.training import composite, fit
+from bimo.models.hybrid.config import HybridConfig
+from bimo.training import composite, fit, parts
 from tests.conftest import small
 
 PARTS = [{"family": "ngram", "model": {"order": 3}}, {"family": "lstm", "model": {"layers": 1, "width": 16}}]
@@ -64,7 +65,6 @@ def test_what_was_resolved_is_the_recipe(place: Path, tmp_path: Path) -> None:
     assert saved["family"] == "hybrid"
 
 
-def _yaml(path: Path) -> dict[str, object]:
 def test_what_a_part_has_never_seen_is_infinite_for_it_alone(tmp_path: Path) -> None:
     """Without smoothing, more than one unseen token of the validation text has no finite sum."""
     (tmp_path / "text.txt").write_text("the cat sat on the mat. " * 300)
@@ -79,6 +79,7 @@ def test_what_a_part_has_never_seen_is_infinite_for_it_alone(tmp_path: Path) -> 
     assert math.isfinite(told["valid_loss"])
 
 
+def _yaml(path: Path) -> dict[str, object]:
     import yaml
 
     return yaml.safe_load(path.read_text())
@@ -175,9 +176,11 @@ def test_time_includes_the_parts_and_what_takes_longer_stands_apart(place: Path,
     for file in (place / "lstm").iterdir():
         if file.is_file():
             (folder / file.name).write_bytes(file.read_bytes())
-    store.write_json(folder / "run.json", {**told, "seconds": 500.0})
+    store.write_json(folder / "run.json", {**told, "seconds": 500.0, "capped": True, "stopped_early": True, "steps": 3})
     run = learned(place, tmp_path / "late", [part(place, "ngram"), str(folder)], budget="60s")
     assert "more than the budget" in str(run.row.apart)
+    assert run.row.capped
+    assert {"lstm: met its cap before its steps were done", "lstm: stopped early, at step 3"} <= set(run.row.notices)
     (folder / "run.json").unlink()
     run = learned(place, tmp_path / "unknown", [part(place, "ngram"), str(folder)], budget="60s")
     assert any("not known" in notice for notice in run.row.notices)
@@ -220,19 +223,77 @@ def test_a_hybrid_goes_on_where_it_stopped(place: Path, tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("family", "said"),
+    ("family", "mixed", "said"),
     [
-        ("ngram+", "a name is missing beside a +"),
-        ("lstm+encoder", "cannot be mixed token by token"),
-        ("ngram+cache", "put a neural part first"),
-        ("lstm+vae", "vae: vae reads each document whole"),
-        ("hybrid", "--family ngram\\+lstm"),
-        ("ngram+lstmm", "no family, memory, recipe or model folder"),
+        ("ngram+", "", "a name is missing beside a +"),
+        ("ngram+encoder", "", "cannot be mixed token by token"),
+        ("ngram+cache", "", "put a neural part first"),
+        ("lstm+vae", "", "vae: vae reads each document whole"),
+        ("hybrid", "", "--family ngram\\+lstm"),
+        ("ngram+lstmm", "", "no family, memory, recipe or model folder"),
+        ("ngram+ngram", "model.weights=gate", "no part has any; take weights=learned"),
+        ("lstm+decoder", "model.mixture=average", "different shapes cannot be averaged"),
+        ("lstm+ngram", "model.mixture=average", "learned by gradient"),
+        ("ngram+decoder", "model.mixture=documents", r"one of the valid text has [\d,]+ tokens, and a part has a context of 128; prepare"),
+        ("lstm+cache", "model.mixture=product", "no exponent of it can be learned"),
     ],
 )
-def test_what_cannot_be_is_told(place: Path, tmp_path: Path, family: str, said: str) -> None:
+def test_what_cannot_be_is_told_before_anything_learns(
+    place: Path, tmp_path: Path, family: str, mixed: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned_anyway = pytest.fail
+    monkeypatch.setattr(fit, "_fit_counted", lambda *_: learned_anyway("a part that counts has learned"))
+    monkeypatch.setattr(fit, "_fit_gradient", lambda *_: learned_anyway("a part has learned"))
     with pytest.raises(bimo.BimoError, match=said):
-        bimo.train(str(place / "corpus"), family=family, out=tmp_path / "run", budget="1steps", overrides=["training.threads=1"])
+        bimo.train(str(place / "corpus"), family=family, out=tmp_path / "run", budget="1steps", overrides=mixed or ())
+
+
+def test_without_validation_text_nothing_is_learned_in_vain(place: Path) -> None:
+    corpus = Corpus.open(place / "corpus")
+    del corpus.splits["valid"]
+    with pytest.raises(RecipeError, match="no validation text to learn them from"):
+        parts.refuse_unmixable(HybridConfig(parts=["ngram", "lstm"]), {}, corpus)  # type: ignore[list-item]
+    parts.refuse_unmixable(HybridConfig(parts=["ngram", "lstm"], weights=[0.5, 0.5]), {}, corpus)  # type: ignore[list-item]
+
+
+def test_each_part_is_planned_under_its_share(place: Path) -> None:
+    recipe, seen = make_recipe({"family": "lstm+lstm+ngram", "training": {"budget": "100s"}}), []
+
+    def plan(part: Recipe) -> dict[str, float]:
+        seen.append((part.family, part.training.budget))
+        return {"seconds": 6.0 if part.family == "ngram" else float(part.training.budget.rstrip("s"))}
+
+    found = parts.plan_parts(recipe, Corpus.open(place / "corpus"), plan, used=4.0)
+    assert list(found) == ["lstm", "lstm-2", "ngram"]
+    assert [family for family, _ in seen] == ["ngram", "lstm", "lstm"]
+    assert [budget for _, budget in seen[1:]] == ["43.0s", "43.0s"], "of what the dial and counting leave, a twenty-fifth is kept"
+
+
+def test_weights_are_learned_on_the_threads_of_the_whole(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the last part has learned on, and in a new process too; the recipe says which."""
+    seen, true_logs = [], composite.logs_by_parts
+
+    def counted(*rest):  # type: ignore[no-untyped-def]
+        seen.append((torch.get_num_threads(), _yaml(tmp_path / "run" / "recipe.yaml")["training"]["threads"]))  # type: ignore[index]
+        return true_logs(*rest)
+
+    monkeypatch.setattr(composite, "logs_by_parts", counted)
+    torch.set_num_threads(2)
+    learned(place, tmp_path / "run", [part(place, "ngram"), part(place, "lstm")])
+    assert seen == [(1, 1)]
+
+
+def test_an_unsmoothed_part_does_not_veto_a_learned_product(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("the cat sat on the mat. " * 300)
+    (tmp_path / "valid.txt").write_text("tac tam nos the cat that sat on the mat " * 4)
+    corpus = bimo.prepare(tmp_path / "text.txt", tmp_path / "corpus", valid=tmp_path / "valid.txt", tokenizer="char")
+    made = [{"family": "ngram", "model": {"order": 3, "smoothing": "mle"}}, PARTS[1]]
+    recipe = make_recipe({"family": "hybrid", "model": {"parts": made, "mixture": "product"}, "training": {**QUICK, "budget": "2steps"}})
+    row = runs.run(recipe, corpus, tmp_path / "run", name="text", quiet=True).row
+    assert row.parts[0].weight == 0
+    assert (row.parts[1].weight or 0) > 0
+    assert any("ngram: gives some token of the validation text no chance" in notice for notice in row.notices)
+    assert math.isfinite(json.loads((tmp_path / "run" / "metrics.jsonl").read_text())["valid_loss"])
 
 
 def test_parts_of_another_tokenizer_are_refused(place: Path, tmp_path: Path) -> None:
@@ -246,11 +307,21 @@ def test_the_recipe_of_a_part_is_the_wholes_and_its_own() -> None:
         {"family": "ngram+lstm", "training": {"seed": 3, "threads": 1}},
         parse_overrides(["training.learning_rate=0.5", "text.documents=line"]),
     )
-    found = composite.part_recipe(recipe, recipe.model_section().parts[1])
+    found = parts.part_recipe(recipe, recipe.model_section().parts[1])
     assert (found.family, found.training.seed, found.training.threads, found.training.learning_rate) == ("lstm", 3, 1, 0.5)
     assert found.training.optimizer == make_recipe({"family": "lstm"}).training.optimizer  # the preset's, where nobody says
     assert found.text.documents == "line"
     own = {"family": "ngram+lstm", "training": {"learning_rate": 0.5}}
     own["model"] = {"parts": ["ngram", {"family": "lstm", "training": {"learning_rate": 0.1}}]}
     recipe = make_recipe(own)
-    assert composite.part_recipe(recipe, recipe.model_section().parts[1]).training.learning_rate == 0.1
+    assert parts.part_recipe(recipe, recipe.model_section().parts[1]).training.learning_rate == 0.1
+
+
+def test_a_hybrids_recipe_is_written_and_read_without_a_word_more(tmp_path: Path) -> None:
+    """What the whole left open its parts' presets still say, before anything is resolved: on resume, and in another process."""
+    recipe = make_recipe({"family": "ngram+decoder", "training": {"budget": "10m", "threads": 1}})
+    recipe.save(tmp_path / "recipe.yaml")
+    expected = parts.part_recipe(recipe, recipe.model_section().parts[1])
+    assert expected.training.learning_rate != Recipe().training.learning_rate
+    for again in (make_recipe(_yaml(tmp_path / "recipe.yaml")), Recipe(**recipe.to_dict())):
+        assert parts.part_recipe(again, again.model_section().parts[1]) == expected
