@@ -6,6 +6,7 @@ the operations that the budget buys, which are measured on two small shapes; the
 
 from __future__ import annotations
 
+import importlib
 import math
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from bimo.training.probe import Probe
 SCALE, POWER = 0.25, 0.5  # parameters of the best decoder = SCALE · C^POWER, C in operations (docs/scaling.md)
 WIDTHS = (64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024, 1280)
 MEASURED = (96, 192)  # widths whose speed is measured; that of the others follows
-PROBES = 0.04  # of the budget, at most
+PROBES = 0.04  # of the budget, at most, unless two steps of each take longer
 LEARNING = 0.9  # of the budget is spent on the decoder's steps
 COUNTED_ALONE = 5.0  # seconds: with less, nothing but an n-gram
 _BASE = {"family": registry.DEFAULT, "preset": f"{registry.DEFAULT}-middle"}  # what is not said below is as there
@@ -94,17 +95,16 @@ Timed = Callable[[Recipe, float], Probe]  # how fast this machine learns by a re
 
 def turn(recipe: Recipe, corpus: Corpus, timed: Timed) -> tuple[Recipe, dict[str, Any]]:
     """The recipe that the dial picks for a recipe which names no family, and what it saw: seconds, shapes, why."""
-    begin = time.perf_counter()
     budget, train = Budget.parse(recipe.training.budget), corpus.splits["train"]
     counted = {"family": _counting(), "model": {"order": _order(corpus)}}
-    told: dict[str, Any] = {"text_tokens": train.tokens}
+    told: dict[str, Any] = {"text_tokens": train.tokens, "seconds": 0.0}
     if train.given is not None:
-        picked = _laid(recipe, {"family": _given()})
-        return picked, {**told, "seconds": time.perf_counter() - begin, "why": "each text is given another one, which is read"}
+        return _laid(recipe, {"family": _given()}), {**told, "why": "each text is given another one, which is read"}
     if train.tokens < LEAST or (budget.seconds is not None and budget.seconds < COUNTED_ALONE):
         why = "the text is short" if train.tokens < LEAST else "the budget is short"
-        picked = _laid(recipe, counted)
-        return picked, {**told, "seconds": time.perf_counter() - begin, "why": f"{why}: an n-gram alone"}
+        return _laid(recipe, counted), {**told, "why": f"{why}: an n-gram alone"}
+    importlib.import_module("torch._dynamo")  # torch's optimizers do it when first made, a second and more: that is no measuring
+    begin = time.perf_counter()
     if budget.seconds is None:
         shape = _by_tokens(corpus, budget)
     else:
@@ -141,11 +141,26 @@ def _order(corpus: Corpus) -> int:
 
 def _by_tokens(corpus: Corpus, budget: Budget) -> Shape:
     """The shape where the budget tells tokens, and nothing has to be measured."""
-    each = corpus.splits["train"].scored_tokens
-    tokens = budget.amount * {"tokens": 1, "epochs": each, "steps": 4096}[budget.unit]
     size = corpus.tokenizer.vocabulary.size
-    shapes = [shape_of(width, tokens) for width in WIDTHS]
+    if budget.unit == "steps":
+        shapes = [of_steps(width, int(budget.amount)) for width in WIDTHS]
+    else:
+        tokens = budget.amount * (corpus.splits["train"].scored_tokens if budget.unit == "epochs" else 1)
+        shapes = [shape_of(width, tokens) for width in WIDTHS]
     return nearest([replace(shape, parameters=multiplying(shape, size)) for shape in shapes])
+
+
+def of_steps(width: int, steps: int) -> Shape:
+    """A decoder of this width for so many steps: how many tokens they read follows from its batches, which follow from the tokens.
+
+    >>> found = of_steps(192, 200)
+    >>> found.context * found.rows, found.tokens, found.steps
+    (1088, 217600, 200.0)
+    """
+    shape = shape_of(width, 4096.0 * steps)
+    for _ in range(20):
+        shape = shape_of(width, steps * shape.context * shape.rows)
+    return replace(shape, tokens=steps * shape.context * shape.rows)
 
 
 def _by_time(recipe: Recipe, corpus: Corpus, seconds: float, timed: Timed) -> tuple[Shape, list[dict[str, float]]]:
@@ -155,10 +170,11 @@ def _by_time(recipe: Recipe, corpus: Corpus, seconds: float, timed: Timed) -> tu
     for width in MEASURED:
         shape = shape_of(width, 1e6)
         tried = _laid(recipe, {**_BASE, **settings(shape, 1.0)})
-        found = timed(tried, min(3.0, PROBES * seconds / len(MEASURED)))
+        ended = begin + PROBES * seconds * (len(measured) + 1) / len(MEASURED)  # what one leaves, the next may have
+        found = timed(tried, min(3.0, ended - time.perf_counter()))
         took = found.seconds_per_step / (shape.context * shape.rows)
         measured.append({"width": width, "parameters": multiplying(shape, size), "seconds_per_token": took, "threads": found.threads})
-    left = LEARNING * seconds - (time.perf_counter() - begin)
+    left = max(0.1 * seconds, LEARNING * seconds - (time.perf_counter() - begin))  # on a machine at work for others, two steps may take all
     shapes = []
     for width in WIDTHS:
         count = multiplying(shape_of(width, 1e6), size)  # windows and batches change nothing of it

@@ -11,7 +11,7 @@ import bimo
 from bimo.core.budget import Budget
 from bimo.core.recipe import Recipe, make_recipe, parse_overrides
 from bimo.data.corpus import Corpus
-from bimo.training import dial
+from bimo.training import dial, fit
 from bimo.training.probe import Probe
 
 
@@ -68,7 +68,55 @@ def test_speed_is_measured_on_two_shapes_within_their_share(place: Path) -> None
     recipe = make_recipe({"training": {"budget": "5m"}})
     _, told = dial.turn(recipe, Corpus.open(place / "corpus"), timed(5e10, seen))
     assert seen == [str(width) for width in dial.MEASURED]
+    assert told["seconds"] <= dial.PROBES * 300
     assert told["shape"]["tokens"] * 1.0 / told["shape"]["tokens_per_second"] == pytest.approx(dial.LEARNING * 300, rel=0.02)
+
+
+def test_a_machine_that_is_hardly_there_still_gets_a_shape(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, machine = [0.0], timed(5e10)
+
+    def measure(recipe: Recipe, seconds: float) -> Probe:
+        clock[0] += 30.0
+        return machine(recipe, seconds)
+
+    monkeypatch.setattr(dial.time, "perf_counter", lambda: clock[0])
+    _, told = dial.turn(make_recipe({"training": {"budget": "20s"}}), Corpus.open(place / "corpus"), measure)
+    assert told["shape"]["tokens"] > 0
+
+
+@pytest.mark.parametrize("slow", [0.0, 0.3])
+def test_no_more_is_asked_for_than_a_twenty_fifth_of_the_budget(place: Path, monkeypatch: pytest.MonkeyPatch, slow: float) -> None:
+    """What the first shape takes beyond its half, the second has not."""
+    clock, asked, machine = [0.0], [], timed(5e10)
+
+    def measure(recipe: Recipe, seconds: float) -> Probe:
+        asked.append(seconds)
+        clock[0] += seconds + slow
+        return machine(recipe, seconds)
+
+    monkeypatch.setattr(dial.time, "perf_counter", lambda: clock[0])
+    _, told = dial.turn(make_recipe({"training": {"budget": "20s"}}), Corpus.open(place / "corpus"), measure)
+    assert asked == pytest.approx([0.4, 0.4 - slow])
+    assert told["seconds"] == pytest.approx(0.8 + slow)
+
+
+def test_a_probe_ends_with_the_seconds_that_it_was_given(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(fit, "probe", lambda model, objective, training, seconds, most: asked.extend([seconds, most]))
+    fit._timed(Corpus.open(place / "corpus"), make_recipe({"family": "decoder", "model": {"layers": 1, "width": 16, "heads": 2}}), 60.0)
+    assert asked[0] < asked[1] < 60.0, "making the model counts too"
+
+
+def test_a_budget_of_steps_is_tuned_for_those_steps(place: Path) -> None:
+    for steps in (50, 200, 3000):
+        recipe, told = dial.turn(make_recipe({"training": {"budget": f"{steps}steps"}}), Corpus.open(place / "corpus"), timed(5e10))
+        decoder = recipe.model_section().parts[1]
+        tokens = steps * decoder.training["batch_size"] * decoder.model["context"]
+        assert told["shape"]["tokens"] == tokens
+        assert told["shape"]["rows"] == pytest.approx(dial.shape_of(decoder.model["width"], tokens).rows, abs=1)
+        found = dial.Shape(**told["shape"])
+        assert found.steps == steps
+        assert decoder.training["momentum"] == dial.settings(found, 1.0)["training"]["momentum"]
 
 
 @pytest.mark.parametrize("budget", ["200steps", "3epochs", "1Mtokens"])
