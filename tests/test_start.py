@@ -9,6 +9,7 @@ import torch
 
 import bimo
 from bimo.core.errors import RecipeError
+from bimo.core.recipe import make_recipe
 from bimo.models.base import load_model
 
 TINY = ["model.layers=1", "model.width=16", "training.context=16", "training.batch_size=4", "training.evaluations=1", "training.samples=0",
@@ -76,3 +77,10 @@ def test_what_is_no_run_is_refused(text: Path, first: Path, tmp_path: Path) -> N
     counted = bimo.train(text, family="ngram", tokenizer="char", out=tmp_path / "counted")
     with pytest.raises(RecipeError, match="start: ngram counts"):
         go_on(text, counted.folder, tmp_path / "third")
+
+
+@pytest.mark.parametrize("family", [None, "ngram+lstm"])
+def test_a_hybrid_is_named_as_a_part_instead(text: Path, tmp_path: Path, family: str | None) -> None:
+    make_recipe({"family": "ngram+gru"}).save(tmp_path / "mixed" / "recipe.yaml")
+    with pytest.raises(RecipeError, match=r"is a hybrid, which has no weights to go on from; name it as a part: --family ngram\+.*/mixed"):
+        bimo.train(text, family=family, out=tmp_path / "run", overrides=[f"start={tmp_path / 'mixed'}"])

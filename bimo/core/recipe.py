@@ -435,5 +435,7 @@ def going_on_from(folder: str) -> dict[str, Any]:
     if not file.is_file():
         raise RecipeError(f"start: {folder} is no run of Bimo (no recipe.yaml); give the folder of a trained model")
     saved = read_recipe(file)
+    if saved.get("family") == registry.HYBRID:
+        raise RecipeError(f"start: {folder} is a hybrid, which has no weights to go on from; name it as a part: --family ngram+{folder}")
     text = {"clean": saved.get("text", {}).get("clean", {})}
     return {"family": saved.get("family"), "model": saved.get("model", {}), "text": text, "training": dict(GENTLE)}
