@@ -29,7 +29,8 @@ Test = Annotated[str | None, typer.Option("--test", help="test text; used as it 
 TokenizerOption = Annotated[str | None, typer.Option("--tokenizer", help="byte, char, word, bpe, wordpiece or unigram")]
 VocabSize = Annotated[int | None, typer.Option("--vocab-size", help="most tokens in the vocabulary")]
 Documents = Annotated[str | None, typer.Option("--documents", help="what a document is: file, line, paragraph or stream")]
-FamilyOption = Annotated[str | None, typer.Option("--family", help=", ".join(registry.families()) + "; or several as a hybrid: a+b")]
+_FAMILIES = f"{', '.join(registry.families())}; or several as a hybrid: a+b; by text, budget and machine if not given"
+FamilyOption = Annotated[str | None, typer.Option("--family", help=_FAMILIES)]
 BudgetOption = Annotated[str | None, typer.Option("--budget", help="30s, 10m, 300steps, 2epochs or 5Mtokens")]
 Seed = Annotated[int | None, typer.Option("--seed", help="of weights, batches and dropout")]
 AdapterOption = Annotated[Path | None, typer.Option("--adapter", help="a folder of LoRA adapters to add into the weights")]

@@ -78,7 +78,7 @@ _MEMORIES = {  # parts of a hybrid that are no models by themselves: what people
 }
 
 
-DEFAULT = "decoder"  # what is trained where nothing is said
+DEFAULT = "decoder"  # what is trained where a shape or a rate is said, but no family; where nothing is, the dial picks
 FIRST = ("ngram", "lstm", "decoder")  # one of each age: what the quickstart compares
 
 
