@@ -390,13 +390,13 @@ def make_recipe(*layers: Mapping[str, Any]) -> Recipe:
     return checked
 
 
-_OF_ANY = ("budget", "seed", "precision", "threads", "device", "compile", "evaluations", "evaluation_tokens", "samples", "checkpoint_every")
+OF_ANY = ("budget", "seed", "precision", "threads", "device", "compile", "evaluations", "evaluation_tokens", "samples", "checkpoint_every")
 
 
 def _is_open(recipe: Recipe) -> bool:
     """Whether nothing is said of what to train, so that the dial may pick it: neither its shape nor how it learns."""
     named = recipe.start or recipe.model or recipe.objective or recipe.text.tags
-    return not named and recipe.training.model_fields_set <= set(_OF_ANY)
+    return not named and recipe.training.model_fields_set <= set(OF_ANY)
 
 
 def _spelled_out(asked: dict[str, Any]) -> dict[str, Any]:

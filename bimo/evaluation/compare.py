@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any
 
 from bimo.core import registry, store
-from bimo.core.errors import BimoError, Interrupted
-from bimo.core.recipe import Recipe, make_recipe
+from bimo.core.errors import BimoError, Interrupted, RecipeError
+from bimo.core.recipe import OF_ANY, Recipe, make_recipe
 from bimo.data.corpus import Corpus
 from bimo.evaluation import runs
 from bimo.evaluation.facts import machine_facts, text_facts
@@ -25,8 +26,8 @@ from bimo.evaluation.results import Comparison, Row
 from bimo.evaluation.runs import RESULT
 from bimo.models.base import Kind
 from bimo.models.hybrid.config import numbered
-from bimo.training.composite import part_recipe
 from bimo.training.fit import refusal
+from bimo.training.parts import held_out, part_recipe
 
 FILE = "comparison.json"
 PROMISING = "promising.json"  # which hybrids were thought of, and what they promised on validation text
@@ -72,15 +73,11 @@ def compare(
         with store.machine_errors(out):
             (out / earlier).unlink(missing_ok=True)
     names = numbered([recipe.name for recipe in recipes])
-    made = {
-        folder: _run_apart(_reusing(recipe, names, recipes, out), corpus, out / folder, name, quiet)
-        for recipe, folder in zip(recipes, names, strict=True)
-    }
-    if hybrids:
-        learned = {folder: result.rows[0] for folder, result in made.items() if isinstance(result, Comparison)}
-        for mixed in _promising(learned, corpus, out, hybrids, recipes[0]):
-            if mixed.name not in made:
-                made[mixed.name] = _run_apart(mixed, corpus, out / mixed.name, name, quiet)
+    asked = {folder: _reusing(recipe, names, recipes, out) for recipe, folder in zip(recipes, names, strict=True)}
+    made = {folder: _run_apart(recipe, corpus, out / folder, name, quiet) for folder, recipe in asked.items()}
+    notices = _add_hybrids(made, asked, corpus, out, hybrids, name, quiet) if hybrids else []
+    for notice in notices if not quiet else []:
+        print(notice, file=sys.stderr)
     whole = next((r for r in made.values() if isinstance(r, Comparison)), None)
     comparison = Comparison(
         text=whole.text if whole else text_facts(corpus, name, recipes[0].text.sources),
@@ -91,7 +88,8 @@ def compare(
         unit=whole.unit if whole else "document",
         unit_bytes=whole.unit_bytes if whole else [],
         passage=next((r.passage for r in made.values() if isinstance(r, Comparison) and r.passage), None),
-        rows=[r.rows[0] if isinstance(r, Comparison) else r for r in made.values()],
+        notices=notices,
+        rows=[_placed(result, folder, asked[folder], out) for folder, result in made.items()],
     )
     store.write_json(out / FILE, comparison.to_dict())
     store.write_text(out / "table.md", markdown_table(comparison) + "\n")
@@ -115,28 +113,100 @@ def _reusing(recipe: Recipe, names: Sequence[str], recipes: Sequence[Recipe], ou
 
 
 def _alike(one: Recipe, other: Recipe) -> bool:
-    """Whether two recipes learn the same model."""
-    return (
-        all(getattr(one, name) == getattr(other, name) for name in ("family", "training")) and one.model_section() == other.model_section()
-    )
+    """Whether two recipes learn the same model from the comparison's text."""
+    same = all(getattr(one, name) == getattr(other, name) for name in ("family", "start", "training"))
+    same = same and one.text.tags == other.text.tags and one.model_section() == other.model_section()
+    return same and one.objective_section() == other.objective_section()
 
 
-def _promising(learned: dict[str, Row], corpus: Corpus, out: Path, number: int, like: Recipe) -> list[Recipe]:
-    """Recipes of the hybrids that are likeliest to be best, by what their parts say of the validation text, in a process of its own."""
-    exact = [name for name, row in learned.items() if row.kind == Kind.EXACT.value and not row.parts]
-    if not exact or "valid" not in corpus.splits:
-        return []
-    job = {"weigh": [str(out / name) for name in exact], "corpus": str(corpus.folder), "folder": str(out), "number": number}
+def _placed(result: Comparison | Row, folder: str, recipe: Recipe, out: Path) -> Row:
+    """The row of a run, which knows its folder in the comparison, and of each part of a hybrid the one that it was taken from."""
+    row = result.rows[0] if isinstance(result, Comparison) else result
+    row.run = folder
+    for told, part in zip(row.parts, recipe.model_section().parts if row.parts else [], strict=True):
+        folder_of = None if part.folder is None else Path(part.folder).resolve()
+        told.run = folder_of.name if folder_of is not None and folder_of.parent == out.resolve() else None
+    return row
+
+
+def _add_hybrids(
+    made: dict[str, Comparison | Row], asked: dict[str, Recipe], corpus: Corpus, out: Path, number: int, name: str, quiet: bool
+) -> list[str]:
+    """Make the most promising hybrids of what was `made` by the recipes `asked`, and add them there; why there are fewer, in words."""
+    learned = {folder: result.rows[0] for folder, result in made.items() if isinstance(result, Comparison)}
+    exact = [folder for folder, row in learned.items() if row.kind == Kind.EXACT.value and not row.parts]
+    if not exact:
+        return ["no hybrid is looked for: no model has learned whose score is exact"]
+    if held_out(corpus) is None:
+        return ["no hybrid is looked for: there is no validation text to learn weights from; give --valid"]
+    found = _promising(exact, corpus, out, number)
+    if isinstance(found, str):
+        return [f"no hybrid is looked for: {found}"]
+    notices = [] if found else ["no hybrid is made: none promises more on validation text than the best model alone"]
+    known = [_mixed_of(recipe) for recipe in asked.values()]
+    for words in found:
+        recipe = _mixing(words, list(asked.values()))
+        if _mixed_of(recipe) in known:
+            continue  # it was asked for, and has been made
+        folder = _free("+".join(Path(word).name for word in words), asked)
+        try:
+            runs.refuse_used(out / folder, compared=True)
+        except RecipeError as why:
+            notices.append(f"a hybrid is not made: {why}")
+            continue
+        asked[folder] = recipe
+        made[folder] = _run_apart(recipe, corpus, out / folder, name, quiet)
+    return notices
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """The name, with a number where it is taken.
+
+    >>> _free("ngram+lstm", ["ngram+lstm", "ngram+lstm-2"])
+    'ngram+lstm-3'
+    """
+    words = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
+    return next(word for word in words if word not in taken)
+
+
+def _mixed_of(recipe: Recipe) -> tuple[Any, ...] | None:
+    """What tells one hybrid from another: of which models and memories, and how, in whatever order; None of what is no hybrid."""
+    if recipe.family != registry.HYBRID:
+        return None
+    section = recipe.model_section()
+    parts = [part.folder or json.dumps(part.model_dump(mode="json", exclude_defaults=True), sort_keys=True) for part in section.parts]
+    return sorted(parts), section.mixture, section.weights
+
+
+def _promising(learned: Sequence[str], corpus: Corpus, out: Path, number: int) -> list[list[str]] | str:
+    """The hybrids that are likeliest to be best, by what their parts say of the validation text, looked for in a process of its own.
+
+    Of each its parts, folders and memories; or why none could be looked for.
+    """
+    job = {"weigh": [str(out / name) for name in learned], "corpus": str(corpus.folder), "folder": str(out), "number": number}
     with store.machine_errors(out):
         (out / PROMISING).unlink(missing_ok=True)
+        (out / "error.json").unlink(missing_ok=True)
     code = _in_a_process(json.dumps(job).encode())
     if code == Interrupted.exit_code:
         raise Interrupted("the comparison was stopped while hybrids were looked for; go on with it by the same command and --out")
     if not (out / PROMISING).exists():
-        return []
-    shared = {"text": like.text.model_dump(), "training": {"budget": like.training.budget, "seed": like.training.seed}}
-    parts = [[{"folder": word} if Path(word).is_dir() else word for word in found["parts"]] for found in store.read_json(out / PROMISING)]
-    return [make_recipe({"family": registry.HYBRID, "model": {"parts": words}}, shared) for words in parts]
+        return _why(out, code)
+    return [found["parts"] for found in store.read_json(out / PROMISING)]
+
+
+def _mixing(words: Sequence[str], beside: Sequence[Recipe]) -> Recipe:
+    """The recipe of a hybrid of these folders and memories, under what all recipes of the comparison say of any run."""
+    first, *others = (recipe.training.model_dump(mode="json", exclude_unset=True) for recipe in beside)
+    said = {name: first[name] for name in OF_ANY if name in first and all(other.get(name) == first[name] for other in others)}
+    parts = [{"folder": word} if Path(word).is_dir() else word for word in words]
+    return make_recipe({"family": registry.HYBRID, "model": {"parts": parts}}, {"text": beside[0].text.model_dump(), "training": said})
+
+
+def _why(folder: Path, code: int) -> str:
+    """Why a process left nothing in `folder`, as it wrote it there, or by how it ended; what it wrote is taken away."""
+    file = folder / "error.json"
+    return store.read_json(file)["error"] if file.exists() else _ended(code)
 
 
 def _run_apart(recipe: Recipe, corpus: Corpus, folder: Path, name: str, quiet: bool) -> Comparison | Row:
@@ -149,7 +219,7 @@ def _run_apart(recipe: Recipe, corpus: Corpus, folder: Path, name: str, quiet: b
         (folder / "error.json").unlink(missing_ok=True)
     job = {
         "resume": stands,
-        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        "recipe": recipe.to_dict(),
         "corpus": str(corpus.folder),
         "folder": str(folder),
         "name": name,
@@ -160,9 +230,7 @@ def _run_apart(recipe: Recipe, corpus: Corpus, folder: Path, name: str, quiet: b
         raise Interrupted(f"the comparison was stopped while {recipe.name} ran; the same command with --out {folder.parent} goes on there")
     if (folder / RESULT).exists():
         return Comparison.from_dict(store.read_json(folder / RESULT))
-    why = store.read_json(folder / "error.json")["error"] if (folder / "error.json").exists() else _ended(code)
-    label = recipe.label
-    return Row(family=recipe.name, label=label, error=why)
+    return Row(family=recipe.name, label=recipe.label, error=_why(folder, code))
 
 
 def _ended(code: int) -> str:

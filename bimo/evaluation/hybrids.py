@@ -51,10 +51,8 @@ def _gain(comparison: Comparison, row: Row, index: int) -> Gain:
 
 
 def _place(comparison: Comparison, part: RowPart) -> int | None:
-    """The row of a part: of its family and label, or the only one of its family."""
-    alike = [(i, row) for i, row in enumerate(comparison.rows) if row.family == part.family and not row.parts and row.error is None]
-    named = [i for i, row in alike if row.label == part.label]
-    return named[0] if named else alike[0][0] if len(alike) == 1 else None
+    """The row of the very model that a part is; another one of its family or label says nothing of it."""
+    return next((i for i, row in enumerate(comparison.rows) if part.run and row.run == part.run and row.error is None), None)
 
 
 def saved(comparison: Comparison, ours: Row, theirs: Row) -> Interval | None:

@@ -130,6 +130,7 @@ class RowPart(_Result):
     family: str = Field(description="as the part is called in a+b")
     label: str
     weight: Real = None
+    run: str | None = Field(default=None, description="the Row.run that it was taken from; none, where it is no row of this comparison")
 
 
 class Row(_Result):
@@ -137,6 +138,7 @@ class Row(_Result):
 
     family: str
     label: str = Field(description="as people call it, such as a 3-gram's order or a cell's name in full")
+    run: str = Field(default="", description="the name of its folder in the comparison; none, where it stands alone")
     kind: KindName = Kind.EXACT.value
     learning: str = Field(default="", description="counted, gradient or composite")
     tokenizer: TokenizerFacts | None = Field(default=None, description="where it is not the comparison's")

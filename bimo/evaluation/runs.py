@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bimo.core import runtime, store
+from bimo.core import registry, runtime, store
 from bimo.core.budget import Budget
 from bimo.core.errors import CheckpointError, RecipeError, memory_errors
 from bimo.core.recipe import Recipe
@@ -30,6 +30,7 @@ from bimo.training.checkpoint import RECIPE, RUN
 from bimo.training.composite import PARTS
 from bimo.training.fit import Fitted, fit, saved_recipe
 from bimo.training.loop import Hooks
+from bimo.training.teacher import fingerprint_of
 
 RESULT = "result.json"
 
@@ -64,12 +65,13 @@ def run(
     folder = Path(folder)
     store.clear_left(folder)
     before = _told(folder) if resume else {}
-    asked = before.get("asked", recipe.model_dump(mode="json", exclude_none=True))
+    asked = before.get("asked", recipe.to_dict())
     if not resume:
         _begin(folder)
     told = {
         "compared": compared, **before, "status": "running", "name": name, "command": command, "sources": recipe.text.sources,
         "corpus": str(corpus.folder.resolve()), "corpus_fingerprint": _fingerprint(corpus), "asked": asked,
+        "made_of": before.get("made_of", _made_of(recipe)),
     }  # fmt: skip
     store.write_json(folder / RUN, told)  # before the recipe: where that stands, the run can be resumed
     if not resume:
@@ -118,6 +120,12 @@ def _fingerprint(corpus: Corpus) -> str:
     return "-".join([corpus.tokenizer.fingerprint[:16], *(f"{name}:{split.fingerprint[:16]}" for name, split in corpus.splits.items())])
 
 
+def _made_of(recipe: Recipe) -> dict[str, str]:
+    """Of each trained model that a run takes over: what it is, so that one that was learned anew is not taken for the one before."""
+    parts = recipe.model_section().parts if recipe.family == registry.HYBRID else []
+    return {folder: fingerprint_of(Path(folder)) for folder in (recipe.start, *(part.folder for part in parts)) if folder is not None}
+
+
 def _told(folder: Path) -> dict[str, Any]:
     """What run.json says, if there is one."""
     told = store.read_json(folder / RUN, CheckpointError) if (folder / RUN).exists() else {}
@@ -142,7 +150,8 @@ def stands(folder: Path, recipe: Recipe, corpus: Corpus) -> bool:
     if not (folder / RUN).exists() or not (folder / RECIPE).exists():
         return False
     told = _told(folder)
-    same = told.get("asked") == recipe.model_dump(mode="json", exclude_none=True) and told.get("corpus_fingerprint") == _fingerprint(corpus)
+    same = told.get("asked") == recipe.to_dict() and told.get("corpus_fingerprint") == _fingerprint(corpus)
+    same = same and told.get("made_of", {}) == _made_of(recipe)
     return same and (told.get("status") != "finished" or (folder / RESULT).exists())
 
 

@@ -24,7 +24,6 @@ from bimo.models.bundle import Bundle
 from bimo.text.tokenizer import Tokenizer
 
 _CHUNK = 1 << 22  # most logits that a piece holds: 16 MiB in fp32; eight times as many on a GPU
-_HASHED = ("config.json", "tokenizer.json", "model.safetensors")
 
 Piece = tuple[Tensor, Tensor]  # places int64 [n] among all that are told of, and the teacher's logits there, float32 [n, V]
 
@@ -205,8 +204,9 @@ def _anew(model: LanguageModel, state: State, begins: Tensor, given: Any) -> Sta
 def fingerprint_of(folder: Path) -> str:
     """SHA-256, in hexadecimal, of the files that make a model folder's distributions."""
     whole = hashlib.sha256()
-    for name in _HASHED:
-        with open(folder / name, "rb") as file:
+    told = [folder / name for name in ("config.json", "tokenizer.json")]
+    for path in [*filter(Path.is_file, told), *sorted(folder.glob("model*.safetensors"))]:
+        with open(path, "rb") as file:
             whole.update(hashlib.file_digest(file, "sha256").digest())
     return whole.hexdigest()
 

@@ -58,6 +58,7 @@ def row(family: str, label: str, bits: float, used: float, seed: int, **more: ob
     fields: dict[str, object] = {
         "family": family,
         "label": label,
+        "run": family,
         "learning": "counted" if counted else "gradient",
         "bits_per_byte": found,
         "perplexity": math.exp(sum(nats) / 52_000),
@@ -135,7 +136,10 @@ def surprise(bits: float, seed: int) -> list[float]:
 
 def mixed(parts: dict[str, tuple[str, float]], bits: float, used: float, seed: int, **more: object) -> Row:
     """A finished hybrid of these parts: the label and the weight of each family."""
-    told = [RowPart(family=family, label=label, weight=weight) for family, (label, weight) in parts.items()]
+    told = [
+        RowPart(family=family, label=label, weight=weight, run=None if family == "cache" else family)
+        for family, (label, weight) in parts.items()
+    ]
     name = " + ".join(part.label for part in told)
     fields = {"learning": "composite", "curve": [], "parts": told, "mixture": "linear", **more}
     return row("+".join(parts), name, bits, used, seed, **fields)

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import bimo
+from bimo.core import store
 from bimo.core.errors import Interrupted
-from bimo.core.recipe import Recipe, make_recipe, parse_overrides
+from bimo.core.recipe import OF_ANY, Recipe, make_recipe, parse_overrides
 from bimo.data.corpus import Corpus
 from bimo.evaluation import compare as comparison
 from bimo.evaluation import runs
 from bimo.evaluation.compare import compare
-from bimo.evaluation.results import Comparison
+from bimo.evaluation.results import Comparison, Row
 from tests.conftest import Ran, small
 
 
@@ -178,6 +180,7 @@ def test_what_promises_nothing_is_not_made(place: Path, tmp_path: Path) -> None:
     found = compare([recipe("ngram"), recipe("lstm")], Corpus.open(place / "corpus"), tmp_path / "out", name="text", hybrids=3, quiet=True)
     assert [row.family for row in found.rows] == ["ngram", "lstm"]
     assert json.loads((tmp_path / "out" / comparison.PROMISING).read_text()) == []
+    assert found.notices == ["no hybrid is made: none promises more on validation text than the best model alone"]
 
 
 @pytest.mark.usefixtures("here")
@@ -196,7 +199,84 @@ def test_a_hybrid_takes_its_parts_from_the_comparison(place: Path, tmp_path: Pat
     assert begun == names
     assert [row.error for row in found.rows] == [None] * 4
     assert not (tmp_path / "out" / "ngram+lstm" / "parts").exists()
+    assert [row.run for row in found.rows] == names
+    assert [[part.run for part in row.parts] for row in found.rows[2:]] == [["ngram", "lstm"], ["ngram", None]]
     assert [p.name for p in (tmp_path / "out" / "ngram+gru" / "parts").iterdir()] == ["gru"]  # none other has a GRU
+
+
+def test_only_the_very_same_model_is_taken_for_a_part(place: Path, tmp_path: Path) -> None:
+    """Another objective, beginning or tags: another model."""
+    words = ["training.threads=1"]
+    mixed = make_recipe({"family": "ngram+lstm", "training": {"budget": "3steps"}}, parse_overrides(words))
+    alone = make_recipe({"family": "lstm", "training": {"budget": "3steps"}}, parse_overrides(words))
+    changes = [
+        {"objective": {"label_smoothing": 0.1}},
+        {"start": "runs/before"},
+        {"text": alone.text.model_copy(update={"tags": "jieba"})},
+        {"training": alone.training.model_copy(update={"seed": 1})},
+    ]
+    for other in (alone, *(alone.model_copy(update=change) for change in changes)):
+        found = comparison._reusing(mixed, ["lstm", "ngram+lstm"], [other, mixed], tmp_path).model_section().parts[1]
+        assert (found.folder is not None) == (other is alone), other
+
+
+def _hybrids_made(
+    out: Path, promised: list[list[str]], asked: dict[str, Recipe], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> tuple[dict[str, Recipe], list[str]]:
+    """Which hybrids a comparison of these adds, by folder, where these are promised; and what it says."""
+    ran: dict[str, Recipe] = {}
+    monkeypatch.setattr(comparison, "_promising", lambda *_: promised)
+    monkeypatch.setattr(comparison, "_run_apart", lambda recipe, _, folder, *rest: ran.setdefault(folder.name, recipe))
+    made: Any = {name: Comparison.model_construct(rows=[Row(family=recipe.name, label="", run=name)]) for name, recipe in asked.items()}
+    return ran, comparison._add_hybrids(made, asked, corpus, out, 3, "text", True)
+
+
+def test_promising_hybrids_are_told_apart_by_their_folders(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus, said = Corpus.open(place / "corpus"), ("training.threads=1", "training.evaluation_tokens=777")
+    names = ["lstm", "lstm-2", "ngram"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    folders = {name: str(tmp_path / name) for name in names}
+    asked = {name: recipe(name.split("-")[0], *said, "training.budget=7steps") for name in names}
+    own = {"family": "hybrid", "model": {"parts": [{"folder": folders[name]} for name in ("ngram", "lstm")]}}
+    asked["ngram+lstm"] = make_recipe(own, parse_overrides([*said, "training.budget=7steps"]))
+    pairs = [["ngram", "lstm-2"], ["lstm", "ngram"], ["lstm", "lstm-2"], ["ngram", "lstm-2", "lstm"]]
+    promised = [[folders[name] for name in pair] for pair in pairs]
+    store.write_tensors(tmp_path / "lstm+lstm-2" / "model.safetensors", {"a": torch.zeros(1)})  # no comparison's
+    ran, told = _hybrids_made(tmp_path, promised, asked, corpus, monkeypatch)
+    assert list(ran) == ["ngram+lstm-2", "ngram+lstm-2+lstm"], "one was asked for, of another a run stands that is no comparison's"
+    assert [said for said in told if "lstm+lstm-2: holds a model already" in said] == told
+    assert [part.folder for part in ran["ngram+lstm-2"].model_section().parts] == promised[0]
+    training = ran["ngram+lstm-2"].training
+    assert (training.budget, training.threads, training.evaluation_tokens) == ("7steps", 1, 777)
+    assert training.model_fields_set <= set(OF_ANY)
+
+
+def test_why_there_are_no_hybrids_is_told(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus, asked = Corpus.open(place / "corpus"), {"ngram": recipe("ngram")}
+    told = _hybrids_made(tmp_path, [], asked, corpus, monkeypatch)[1]
+    assert told == ["no hybrid is made: none promises more on validation text than the best model alone"]
+    assert comparison._add_hybrids({}, {}, corpus, tmp_path, 3, "text", True) == [
+        "no hybrid is looked for: no model has learned whose score is exact"
+    ]
+    monkeypatch.undo()
+    monkeypatch.setattr(comparison, "_in_a_process", lambda job: -9)
+    (tmp_path / "error.json").write_text('{"error": "of a run before"}')
+    assert comparison._promising(["ngram"], corpus, tmp_path, 3) == "its process ended with -9 (killed; was there memory enough?)"
+    del corpus.splits["valid"]
+    assert "no validation text" in _hybrids_made(tmp_path, [], asked, corpus, monkeypatch)[1][0]
+
+
+def test_a_hybrid_of_parts_that_were_learned_anew_is_made_anew(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "lstm", tmp_path / "lstm")
+    mixed = make_recipe({"family": "hybrid", "model": {"parts": [{"folder": str(place / "ngram")}, {"folder": str(tmp_path / "lstm")}]}})
+    corpus, run = Corpus.open(place / "corpus"), tmp_path / "run"
+    told = {"asked": mixed.to_dict(), "corpus_fingerprint": runs._fingerprint(corpus), "made_of": runs._made_of(mixed)}
+    store.write_json(run / "run.json", told)
+    mixed.save(run / "recipe.yaml")
+    assert runs.stands(run, mixed, corpus)
+    shutil.copy(place / "decoder" / "model.safetensors", tmp_path / "lstm" / "model.safetensors")
+    assert not runs.stands(run, mixed, corpus)
 
 
 @pytest.mark.usefixtures("here")

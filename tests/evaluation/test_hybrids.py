@@ -70,12 +70,13 @@ def test_what_does_not_compare_gives_no_gain():
         assert gains(c)[0].bits is None, change
 
 
-def test_parts_are_found_by_label_where_a_family_comes_twice():
-    c = comparison([row("ngram", "3-gram", 2.2, 1, 1), row("ngram", "5-gram", 2.4, 1, 2), row("lstm", "LSTM", 2.5, 30, 3)])
+def test_a_part_is_the_row_of_its_own_run_and_no_other_of_its_family_or_name():
+    c = comparison([row("ngram", "5-gram", 2.2, 1, 1), row("ngram", "5-gram", 2.4, 1, 2, run="ngram-2"), row("lstm", "LSTM", 2.5, 30, 3)])
     c.rows.append(mixed({"ngram": ("5-gram", 0.5), "lstm": ("LSTM", 0.5)}, 2.3, 30, 4))
+    c.rows[3].parts[0].run = "ngram-2"
     assert gains(c)[0].best is c.rows[1]
-    c.rows[3].parts[0].label = "7-gram"
-    assert gains(c)[0].best is None
+    c.rows[3].parts[0].run = None
+    assert gains(c)[0].best is None, "learned inside the hybrid, or somewhere else"
 
 
 def test_few_units_give_a_gain_without_an_interval():
