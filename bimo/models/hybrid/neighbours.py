@@ -190,7 +190,6 @@ class Neighbours(Memory):
     def take(self, tensors: Mapping[str, Tensor]) -> Self:
         """These entries; `ModelError` where shapes, or tokens, do not fit."""
         keys, values = tensors["keys"], tensors["values"]
-        keys = keys.half() if keys.dtype == torch.float32 else keys  # what a folder holds in half precision comes widened, and goes back
         if (
             keys.dtype != torch.float16
             or keys.dim() != 2
