@@ -90,7 +90,7 @@ def _index(place: Path) -> tuple[Path, Path]:
 def _gguf(place: Path) -> tuple[Path, Path]:
     from bimo.model import Model
 
-    Model(_tiny_decoder(place / "model")).save(place / "model.gguf", "q8_0")
+    Model(_tiny_decoder(place / "model")).export(place / "model.gguf", "q8_0")
     return place / "model.gguf", place / "model.gguf"
 
 
@@ -124,9 +124,7 @@ def _adapter(file: str) -> Callable[[Path], tuple[Path, Path]]:
     return make
 
 
-def _vocabulary(
-    name: str, content: Callable[[], bytes], beside: dict[str, Callable[[], bytes]] | None = None
-) -> Callable[[Path], tuple[Path, Path]]:
+def _vocabulary(name: str, content: Callable[[], bytes], **beside: bytes) -> Callable[[Path], tuple[Path, Path]]:
     def make(place: Path) -> tuple[Path, Path]:
         folder = place / "vocabulary"
         folder.mkdir()

@@ -238,11 +238,11 @@ def convert(
 ) -> list[str]:
     """Write a model in another form: a folder that Hugging Face's programs open, a `.gguf` or an `.arpa` file; returns notes.
 
-    model, adapter: as in `load`; the adapters are added into the weights. dtype, max_shard_size: see `Model.save`.
+    model, adapter: as in `load`; the adapters are added into the weights. dtype, max_shard_size: see `Model.export`.
     """
     if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
         raise UserError(f"{out}: exists already; choose another name")
-    return load(model, adapter).save(out, dtype, max_shard_size)
+    return load(model, adapter).export(out, dtype, max_shard_size)
 
 
 def evaluate(

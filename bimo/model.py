@@ -203,7 +203,11 @@ class Model:
         result.notices = [*report.summary(), *result.notices]
         return result
 
-    def save(self, path: str | Path, dtype: str | None = None, max_shard_size: int | str | None = None) -> list[str]:
+    def save(self, folder: str | Path) -> None:
+        """Write a model folder."""
+        self.bundle.save(Path(folder))
+
+    def export(self, path: str | Path, dtype: str | None = None, max_shard_size: int | str | None = None) -> list[str]:
         """Write a model folder, or a `.gguf` or `.arpa` file where the path ends so; returns notes on what is not as asked.
 
         dtype: f32, f16, bf16, and for GGUF (f16 if not given) q8_0 and q4_0; as it is, if not given. max_shard_size: of one file of
