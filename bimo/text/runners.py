@@ -12,12 +12,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bimo.core.errors import UserError
+from bimo.core.errors import ModelError, UserError
 from bimo.text.words import has_han, join_words, split_words
 
 Ids = NDArray[np.int64]
@@ -174,6 +175,17 @@ class WordRunner:
         return join_words([self.words[i] for i in ids])
 
 
+@contextmanager
+def told_panics() -> Iterator[None]:
+    """Turn a panic of the tokenizers library, which a damaged vocabulary can set off and which is no `Exception`, into a `ModelError`."""
+    try:
+        yield
+    except BaseException as cause:
+        if type(cause).__name__ != "PanicException":
+            raise
+        raise ModelError(f"tokenizer: the tokenizers library gave up on it ({cause}); it is damaged") from None
+
+
 class HubRunner:
     """Any `tokenizer.json`, run by the tokenizers library."""
 
@@ -188,24 +200,31 @@ class HubRunner:
 
     def encode(self, text: str) -> Ids:
         utf8(text)
-        return np.array(self.hub.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+        with told_panics():
+            return np.array(self.hub.encode(text, add_special_tokens=False).ids, dtype=np.int64)
 
     def flat(self, texts: Sequence[str]) -> tuple[Ids, Ids]:
         for text in texts:
             utf8(text)
-        parts = [e.ids for e in self.hub.encode_batch_fast(list(texts), add_special_tokens=False)]
+        with told_panics():
+            parts = [e.ids for e in self.hub.encode_batch_fast(list(texts), add_special_tokens=False)]
         return np.array(list(itertools.chain.from_iterable(parts)), dtype=np.int64), _offsets(map(len, parts))
 
     def spans(self, text: str) -> tuple[Ids, Ids]:
         utf8(text)
-        found = self.hub.encode(text, add_special_tokens=False)
+        with told_panics():
+            found = self.hub.encode(text, add_special_tokens=False)
         return np.array(found.ids, dtype=np.int64), np.array(found.offsets, dtype=np.int64).reshape(-1, 2)
 
     def pieces(self, ids: Sequence[int]) -> str:
         if not self.added or self.added.keys().isdisjoint(ids):
-            return self.hub.decode(list(ids), skip_special_tokens=False)
+            return self._decoded(list(ids))
         runs = [(i, [*run]) for i, run in itertools.groupby(ids, self.added.get)]
-        return "".join(self.hub.decode(run, skip_special_tokens=False) if text is None else text * len(run) for text, run in runs)
+        return "".join(self._decoded(run) if text is None else text * len(run) for text, run in runs)
+
+    def _decoded(self, ids: list[int]) -> str:
+        with told_panics():
+            return self.hub.decode(ids, skip_special_tokens=False)
 
     def token_bytes(self, token: int) -> bytes | None:
         """The bytes that a token stands for in byte-level BPE or as a fallback, None elsewhere."""
@@ -221,6 +240,12 @@ class HubRunner:
 
 class BpeRunner:
     """Byte-level BPE, run by tiktoken's core; a text that it refuses is run by the tokenizers library."""
+
+    @staticmethod
+    def runs(vocab: dict[str, int]) -> bool:
+        """Whether tiktoken's core can run a vocabulary: its tokens are made of bytes, every byte is one of them, no two have one id."""
+        whole = _BYTE_OF.keys() <= vocab.keys() and all(token and _BYTE_OF.keys() >= set(token) for token in vocab)
+        return whole and len(set(vocab.values())) == len(vocab)
 
     def __init__(self, hub: Any, vocab: dict[str, int]) -> None:
         import tiktoken

@@ -330,7 +330,7 @@ class Tokenizer:
             return CharRunner(plain, unk)
         if self.kind == "word" and unk is not None:
             return WordRunner(plain, unk)
-        if self.kind == "bpe":
+        if self.kind == "bpe" and BpeRunner.runs(plain):
             fast = BpeRunner(self._hub, plain)
             if fast.agrees(_SAMPLES):
                 return fast

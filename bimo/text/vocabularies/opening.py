@@ -10,6 +10,7 @@ from typing import Any
 
 from bimo.core import store
 from bimo.core.errors import ModelError
+from bimo.text.runners import told_panics
 from bimo.text.template import find_template, put_template
 from bimo.text.vocabularies.added import NAMES, add_told, begin_and_end, written
 from bimo.text.vocabularies.bert import bert
@@ -66,7 +67,8 @@ def _from_json(path: Path, settings: dict[str, Any]) -> Opened:
     store.read_json(path)  # missing or not JSON: an error that says so
     text = path.read_text(encoding="utf-8")
     try:
-        hub = tokenizers.Tokenizer.from_str(text)
+        with told_panics():
+            hub = tokenizers.Tokenizer.from_str(text)
     except Exception as cause:  # the library raises plain Exception
         raise ModelError(f"{path}: not a tokenizer ({cause})") from None
     changed = "bimo_kind" not in settings and add_told(hub, settings, str(path.with_name("tokenizer_config.json")))

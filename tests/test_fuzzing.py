@@ -1,0 +1,99 @@
+"""Spoiled files: two thousand of them open or are refused in words; what once broke stays."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import fuzzing
+from bimo.core.errors import BimoError, ModelError
+from bimo.models.bundle import Bundle
+from bimo.text.runners import told_panics
+from bimo.text.tokenizer import Tokenizer
+
+
+@pytest.mark.slow
+def test_two_thousand_spoiled_files_open_or_are_refused() -> None:
+    found = fuzzing.run(2000, seed=0)
+    assert found["wrong"] == []
+    for name, outcomes in found["kinds"].items():
+        assert outcomes["refused"] > 20, name
+        assert sum(outcomes.values()) >= 2000 // len(fuzzing.TARGETS)
+
+
+@pytest.mark.parametrize("target", fuzzing.TARGETS, ids=lambda t: t.name)
+def test_a_file_that_is_right_opens_and_is_the_same_when_made_again(target: fuzzing.Target, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    file, opened = target.make(tmp_path / "a")
+    target.use(opened)
+    right = file.read_bytes()
+    assert fuzzing.changed(target, 0, 5, right) == fuzzing.changed(target, 0, 5, right) != fuzzing.changed(target, 0, 6, right)
+
+
+def test_what_goes_wrong_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    target = next(t for t in fuzzing.TARGETS if t.name == "recipe")
+    _, opened = target.make(tmp_path)
+
+    def outcome(work: Any) -> str:
+        return fuzzing._outcome(fuzzing.Target("x", target.make, work, text=True), opened)[0]
+
+    def endless(path: Path) -> None:
+        while True:
+            pass
+
+    def hungry(path: Path) -> None:
+        raise MemoryError
+
+    def refused(path: Path) -> None:
+        raise ModelError("said")
+
+    monkeypatch.setattr(fuzzing, "SECONDS", 1)
+    monkeypatch.setattr(fuzzing.signal, "signal", fuzzing.signal.signal)
+    before = fuzzing.signal.signal(fuzzing.signal.SIGALRM, fuzzing._alarmed)
+    try:
+        assert [outcome(work) for work in (endless, hungry, refused, lambda path: None, lambda path: [][1])] == [
+            "slow", "memory", "refused", "opened", "wrong",
+        ]  # fmt: skip
+    finally:
+        fuzzing.signal.signal(fuzzing.signal.SIGALRM, before)
+
+
+# -- what once broke --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", ["a byte is missing", "two tokens have one id", "a letter that stands for no byte"])
+def test_bytes_that_tiktokens_core_would_stumble_over(change: str, tmp_path: Path) -> None:
+    """Its core ended the process' thread with a panic, which no `except Exception` sees."""
+    Tokenizer.train("bpe", ["to be or not to be " * 30], 300).save(tmp_path)
+    told = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    vocab = told["model"]["vocab"]
+    if change == "a byte is missing":
+        vocab["neverseen"] = vocab.pop("Á")
+    elif change == "two tokens have one id":
+        vocab["Á"] = vocab["Â"]
+    else:
+        vocab["ʨ"] = vocab.pop("Á")
+    (tmp_path / "tokenizer.json").write_text(json.dumps(told), encoding="utf-8")
+    with contextlib.suppress(BimoError):  # refused in words, or run by the other library
+        Tokenizer.load(tmp_path).encode("to be Á 你好")
+
+
+def test_a_panic_of_the_library_is_told() -> None:
+    panic = type("PanicException", (BaseException,), {})
+    with pytest.raises(ModelError, match="gave up on it"), told_panics():
+        raise panic("index out of range")
+    with pytest.raises(KeyboardInterrupt), told_panics():
+        raise KeyboardInterrupt
+
+
+def test_a_tokenizer_that_makes_the_library_panic_is_refused(tmp_path: Path) -> None:
+    """`continuing_subword_prefix` that a merge does not have: the library cuts a slice before its beginning."""
+    target = next(t for t in fuzzing.TARGETS if t.name == "tokenizer.json")
+    file, opened = target.make(tmp_path)
+    file.write_bytes(fuzzing.changed(target, 0, 799, file.read_bytes()))
+    with pytest.raises(ModelError):
+        Bundle.load(opened)
