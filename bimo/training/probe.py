@@ -38,6 +38,7 @@ def bf16_is_native(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
+_LONG = 2.0  # seconds of a step with all threads from which one alone is not tried: it is no small model
 _ROUNDS = 6  # of steps that the choice made is timed for; the first counts for nothing
 
 
@@ -45,7 +46,7 @@ def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSe
     """Time training steps on copies of the model (the model, its generators and the data position are left alone).
 
     What the recipe leaves open is tried and the fastest kept: fp32 and bf16 where the machine has bf16 products; all
-    processor threads and one, which is faster for small models and where others use the machine too. torch is left
+    processor threads and one, which is faster for small models (it is not tried where a step takes seconds). torch is left
     with the threads that won. seconds: about how long to try, two steps a choice at least. most: after so many nothing new is begun;
     where there is such an end, a time is to be filled, and what won few and long steps is timed once more.
     """
@@ -55,11 +56,11 @@ def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSe
     source = objective.source
     batches = [source.batch(0, i % source.steps_per_epoch).to(model.device) for i in range(training.accumulation)]
     open_ = training.threads is None and model.device.type == "cpu"
-    threads = sorted({1, runtime.cores()}) if open_ else [runtime.set_threads(training.threads)]
+    threads = sorted({1, runtime.cores()}, reverse=True) if open_ else [runtime.set_threads(training.threads)]
     timer = _Timer(model, objective, batches, training, time.perf_counter() + most)
     best: Probe | None = None
     for precision, number in itertools.product(choices, threads):
-        if best is not None and timer.late():
+        if best is not None and (timer.late() or (number == 1 < threads[0] and best.seconds_per_step > _LONG)):
             break
         runtime.set_threads(number)
         # On a GPU the first step loads kernels and says nothing of the speed.

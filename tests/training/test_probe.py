@@ -76,12 +76,18 @@ def test_few_steps_are_made_more_where_there_is_time(monkeypatch: pytest.MonkeyP
     tried = pretend(monkeypatch, {("fp32", 1): 3.0, ("fp32", 4): 2.0}, steps=2)
     section = training(precision="fp32", threads=None)
     assert probing.probe(Toy(), Likelihood(source()), section, 1.0, most=60.0).rounds == probing._ROUNDS
-    assert tried == [("fp32", 1), ("fp32", 4), ("fp32", 4)]
+    assert tried == [("fp32", 4), ("fp32", 1), ("fp32", 4)]
     tried.clear()
     assert probing.probe(Toy(), Likelihood(source()), section, 1.0).rounds == 2, "no time is to be filled"
     tried.clear()
     assert probing.probe(Toy(), Likelihood(source()), section, 1.0, most=-1.0).rounds == 2
-    assert tried == [("fp32", 1)], "nothing new is begun when the time is over"
+    assert tried == [("fp32", 4)], "nothing new is begun when the time is over"
+
+
+def test_one_thread_is_not_tried_where_a_step_takes_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = pretend(monkeypatch, {("fp32", 1): 1.0, ("fp32", 4): 5.0})
+    assert probing.probe(Toy(), Likelihood(source()), training(precision="fp32", threads=None), 1.0).threads == 4
+    assert tried == [("fp32", 4)]
 
 
 def test_a_probe_ends_when_its_time_does() -> None:
