@@ -84,6 +84,14 @@ ENTRIES = (
         minutes=1,
     ),
     Entry(
+        "adapter-speed",
+        "steps of LoRA fine-tuning of SmolLM2 beside transformers with peft, batches of like length",
+        timed("adapter_speed", 1.3),
+        reached("benchmarks.adapter_speed"),
+        budget="5 rounds",
+        minutes=3,
+    ),
+    Entry(
         "tokenizer-speed",
         "byte-level BPE beside the tokenizers library",
         timed("tokenizer_speed", None),

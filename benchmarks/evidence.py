@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from benchmarks import dial, families, features, hybrids, long_writing, quality, sentences, tables
+from benchmarks import dial, families, features, fuzzing, hybrids, long_writing, pretrained, quality, sentences, tables
 from benchmarks.imports import reached
 from benchmarks.record import Entry, main
 from bimo.core import registry
@@ -191,6 +191,39 @@ ENTRIES = (
         budget=long_writing.PART_BUDGET,
         minutes=20,
         recipes=PRESETS,
+    ),
+    Entry(
+        "smollm2",
+        "SmolLM2-135M-Instruct: logits, chat ids and greedy answers beside transformers', of its GGUF file and our export; llama.cpp's",
+        pretrained.smollm2,
+        reached("benchmarks.pretrained"),
+        budget="none: nothing is learned",
+        minutes=5,
+    ),
+    Entry(
+        "minilm",
+        "all-MiniLM-L6-v2: features beside transformers', Spearman's correlation on STS-B",
+        pretrained.minilm,
+        reached("benchmarks.pretrained"),
+        budget="none: nothing is learned",
+        minutes=2,
+    ),
+    Entry(
+        "smollm2-lora",
+        "SmolLM2-135M-Instruct fine-tuned by LoRA on 1,000 instructions: nats of held-out answers before and after (budgeted)",
+        pretrained.lora,
+        run("decoder", also=["benchmarks.pretrained"]),
+        budget="10m",
+        minutes=15,
+        recipes=("bimo/recipes/lora.yaml", "bimo/recipes/decoder-middle.yaml"),
+    ),
+    Entry(
+        "fuzzing",
+        "spoiled files of models, vocabularies, adapters and recipes: opened, or refused in words",
+        fuzzing.fuzzing,
+        reached("benchmarks.fuzzing"),
+        budget="100,000 files",
+        minutes=40,
     ),
     Entry(
         "kills",

@@ -25,6 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.record import Desk
+
+FILES = 100_000  # of the evidence run
 SECONDS = 10
 MEMORY = 1 << 30  # bytes beyond what the process has at its start; the largest file here has 60 kB
 _EXTREMES = (
@@ -381,6 +384,12 @@ def _outcomes(name: str, seed: int, first: int, last: int) -> Iterator[tuple[int
             first = begun + 1
         elif first < last and child.exitcode:
             raise RuntimeError(f"{name}: the work on the file that is right ended with exit code {child.exitcode}")
+
+
+def fuzzing(desk: Desk) -> dict[str, Any]:
+    """The evidence run."""
+    found = desk.module("benchmarks.fuzzing", "--files", FILES, "--seed", desk.seed)
+    return {**found, "reached": not found["wrong"]}
 
 
 def main() -> None:

@@ -5,11 +5,9 @@ The models come from packages (`bimo.core.fetch.KNOWN`). `llama-cpp-python`, whi
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import math
-import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -210,101 +208,3 @@ def lora(desk: Desk) -> dict[str, Any]:
         "budgeted": True, "rows": ROWS, "held_out": HELD_OUT, "before": nats[0], "after": nats[1], "falls": nats[0] - nats[1],
         "steps": row["steps"], "seconds": row["used_seconds"], "capped": row["capped"], "reached": nats[0] - nats[1] >= 0.15,
     }  # fmt: skip
-
-
-def speed(desk: Desk) -> dict[str, Any]:
-    """Non-padding tokens a second of a LoRA step beside transformers + peft with length-grouped batches, in turn, in one process."""
-    return desk.module("benchmarks.pretrained", "--speed", desk.folder, "--rounds", desk.rounds or 5)
-
-
-def _speed(folder: Path, rounds: int) -> dict[str, Any]:
-    """Rounds of one step each, in turn, over the same rows; the tokens of each side's own batch over its time."""
-    import peft
-    from transformers import AutoModelForCausalLM
-
-    from bimo.core.recipe import AdapterSection, TrainingSection
-    from bimo.data.corpus import prepare
-    from bimo.data.packing import PackedBatches
-    from bimo.data.speech import Speech
-    from bimo.models.adapters import adapt
-    from bimo.training.objectives.base import Loss, training_step
-    from bimo.training.objectives.causal import causal_likelihood
-    from bimo.training.optimizers import make_optimizers
-
-    train, valid = instructions(folder)
-    bundle = Bundle.load(fetch.located(SMOLLM2))
-    corpus = prepare(train, folder / "corpus", valid=valid, test=valid, tokenizer=bundle.tokenizer, speech=Speech(bundle.tokenizer, 513))
-    split = corpus.splits["train"]
-    bundle.save(folder / "folder")
-    theirs = AutoModelForCausalLM.from_pretrained(folder / "folder", local_files_only=True, dtype=torch.float32)
-    settings = peft.LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-    theirs = peft.get_peft_model(theirs, settings).train()
-    other = torch.optim.AdamW([p for p in theirs.parameters() if p.requires_grad], lr=1e-3)
-    model: Any = bundle.model
-    adapt(model, AdapterSection(rank=16, alpha=32))
-    model.train()
-    training = TrainingSection(weight_decay=0.0)
-    optimizers = make_optimizers(model, training)
-    source = PackedBatches(split, 4, 512)
-    lengths = np.diff(split.starts, append=split.tokens)
-    tokens = int(lengths.sum() / len(source.rows)) * 4  # of a batch of ours: theirs has as many rows as hold so many
-    grouped = np.argsort(lengths, kind="stable")
-    size = max(1, round(tokens / lengths.mean()))
-    generator = np.random.default_rng(0)
-    times: dict[str, list[float]] = {"ours": [], "theirs": []}
-
-    def ours(index: int) -> int:
-        batch = source.batch(0, index)
-        training_step(lambda m, b, c: Loss(causal_likelihood(m, b).nats), model, [batch], None, "fp32")
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        return int(sum(lengths[d] for i in _rows_of(source, index) for d in source.rows[i]))
-
-    def peer(index: int) -> int:
-        first = int(generator.integers(0, len(grouped) - size))
-        chosen = grouped[first : first + size]  # neighbours in length
-        width = int(lengths[chosen].max())
-        ids, mask, labels = (torch.full((size, width), fill) for fill in (2, 0, -100))
-        for row, d in enumerate(chosen.tolist()):
-            text = torch.from_numpy(split.document(d))
-            ids[row, : len(text)], mask[row, : len(text)] = text, 1
-            start = int(split.starts[d])
-            learned = torch.from_numpy(np.array(split.answers[start : start + len(text)]))  # type: ignore[index]
-            labels[row, : len(text)] = torch.where(learned, text, -100)
-        theirs(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
-        other.step()
-        other.zero_grad(set_to_none=True)
-        return int(lengths[chosen].sum())
-
-    for index in range(rounds + 1):
-        for name, step in (("ours", ours), ("theirs", peer)):
-            began = time.perf_counter()
-            done = step(index)
-            if index:  # the first of each warms up
-                times[name].append(done / (time.perf_counter() - began))
-    medians = {name: statistics.median(found) for name, found in times.items()}
-    ratios = [a / b for a, b in zip(times["ours"], times["theirs"], strict=True)]
-    return {"tokens_per_second": medians, "ratio": statistics.median(ratios), "rounds": rounds, "threads": torch.get_num_threads(),
-            "torch": torch.__version__, "reached": statistics.median(ratios) >= 1.3}  # fmt: skip
-
-
-def _rows_of(source: Any, index: int) -> list[int]:
-    from bimo.data.batches import epoch_generator
-
-    order = epoch_generator(source.seed, 0).permutation(len(source.rows))
-    return order[np.arange(index * source.batch_size, (index + 1) * source.batch_size) % len(order)].tolist()
-
-
-def main() -> None:
-    """Run one part of this file and print what it gave as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--speed", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    options.speed.mkdir(parents=True, exist_ok=True)
-    print(json.dumps(_speed(options.speed, options.rounds), indent=2))
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,8 @@ Record = Mapping[str, Any]
 Records = Mapping[str, Record]
 Say = Callable[[str], str]
 BENCHES = (
-    "ngram-kenlm", "nanogpt-cpu", "training-speed", "recurrent-speed", "encoder-speed", "translation-speed", "tokenizer-speed", "cli-start",
+    "ngram-kenlm", "nanogpt-cpu", "training-speed", "recurrent-speed", "encoder-speed", "adapter-speed", "translation-speed",
+    "tokenizer-speed", "cli-start",
 )  # fmt: skip
 
 CHINESE = {
@@ -26,6 +27,13 @@ CHINESE = {
     "Penn Treebank, LSTM, {} min: test perplexity": "Penn Treebank，LSTM，{} 分钟：测试困惑度",
     "tinyshakespeare, decoder, {} min: nats a character of the text that settings were chosen on":
         "tinyshakespeare，decoder，{} 分钟：每字符奈特（设置即在此文本上选定）",
+    "SmolLM2-135M, fp32: largest difference of logits from transformers'": "SmolLM2-135M，fp32：logits 与 transformers 的最大差",
+    "ten chat prompts: greedy answers that are transformers'": "十个对话提示：与 transformers 相同的贪心回答",
+    "SmolLM2-135M, LoRA on 1,000 instructions, 10 min: nats saved on each token of held-out answers":
+        "SmolLM2-135M，LoRA，1,000 条指令，10 分钟：留出回答每词元省下的奈特",
+    "all-MiniLM-L6-v2, STS-B test: Spearman × 100": "all-MiniLM-L6-v2，STS-B 测试集：Spearman × 100",
+    "spoiled files that opened or were refused in words": "弄坏的文件：打开了，或用话拒绝了",
+    "LoRA fine-tuning of SmolLM2, tokens/s": "SmolLM2 的 LoRA 微调，词元/秒",
     "ended by its cap": "到时截止", "one seed": "一个种子",
     "Multi30k, English to German, {} min: BLEU": "Multi30k，英译德，{} 分钟：BLEU",
     "STS-B, English: Spearman by contrast over mean pooling": "STS-B 英文：对比学习较均值池化的 Spearman 增益",

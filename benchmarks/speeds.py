@@ -89,6 +89,12 @@ def _ratio(value: float | None) -> str:
     return display.NONE if value is None else f"{value:.2f}×"
 
 
+def _adapters(f: Mapping[str, Any], say: Say) -> list[list[str]]:
+    ours, theirs = (display.count(f[f"{side}_tokens_per_second"]) for side in ("ours", "theirs"))
+    what = f"{say('LoRA fine-tuning of SmolLM2, tokens/s')} ({f['precision']})"
+    return [[what, ours, f"transformers + peft: {theirs}", _ratio(f["ratio"]), _asked(f)]]
+
+
 SPEEDS: dict[str, Callable[[Mapping[str, Any], Say], list[list[str]]]] = {
     "ngram-kenlm": _kenlm,
     "nanogpt-cpu": _nanogpt,
@@ -96,5 +102,6 @@ SPEEDS: dict[str, Callable[[Mapping[str, Any], Say], list[list[str]]]] = {
     "recurrent-speed": _training("training step, LSTM", "torch.nn.LSTM"),
     "encoder-speed": _training("training step, encoder", "transformers BERT"),
     "translation-speed": _training("training step, encoder–decoder", "torch.nn.Transformer"),
+    "adapter-speed": _adapters,
     "tokenizer-speed": _tokenizers,
 }

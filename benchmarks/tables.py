@@ -42,6 +42,16 @@ def quality(found: Records, say: Say) -> str:
         ("multi30k", "Multi30k, English to German, {} min: BLEU", "≥ 30", _bleu),
         ("contrast", "STS-B, English: Spearman by contrast over mean pooling", "≥ 0.05", lambda f: _gain(f["en"])),
         ("contrast", "STS-B, Chinese: Spearman by contrast over mean pooling", "≥ 0.05", lambda f: _gain(f["zh"])),
+        ("smollm2", "SmolLM2-135M, fp32: largest difference of logits from transformers'", "≤ 0.001", _farthest),
+        ("smollm2", "ten chat prompts: greedy answers that are transformers'", "10 / 10", _answers),
+        (
+            "smollm2-lora",
+            "SmolLM2-135M, LoRA on 1,000 instructions, 10 min: nats saved on each token of held-out answers",
+            "≥ 0.15",
+            lambda f: f"{f['falls']:.3f}",
+        ),
+        ("minilm", "all-MiniLM-L6-v2, STS-B test: Spearman × 100", "about 82", lambda f: f"{f['spearman']:.1f}"),
+        ("fuzzing", "spoiled files that opened or were refused in words", "100,000 / 100,000", _spoiled),
         ("kills", "killed runs that end with the same bits", "100 / 100", lambda f: f"{f['bit_equal']} / {f['runs']}"),
         ("kills", "of which inside a save", "≥ 30", lambda f: f.get("part_files_left")),
         ("quickstart", "the main job, from command to report", "< 240 s", lambda f: f"{f['seconds']:.0f} s"),
@@ -51,6 +61,21 @@ def quality(found: Records, say: Say) -> str:
     minutes = {name: _minutes(recipe) for name, recipe in recipes.items()}
     rows = [[say(what).format(minutes.get(name)), asked, *_measured(found, name, show, say)] for name, what, asked, show in lines]
     return explained(table([say(h) for h in ("what", "asked", "measured", "measured on", "given again by")], rows), say)
+
+
+_SIDES = ("its own reading of the file", "our export")
+
+
+def _farthest(f: Mapping[str, Any]) -> str:
+    return f"{max(f[side]['largest_difference'] for side in _SIDES):.1g}"
+
+
+def _answers(f: Mapping[str, Any]) -> str:
+    return f"{min(min(f[side]['same_ids'], f[side]['same_answers']) for side in _SIDES)} / {f[_SIDES[0]]['of']}"
+
+
+def _spoiled(f: Mapping[str, Any]) -> str:
+    return f"{f['files'] - len(f['wrong']):,} / {f['files']:,}"
 
 
 def _minutes(recipe: str) -> str:

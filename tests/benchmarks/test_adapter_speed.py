@@ -1,0 +1,59 @@
+"""Both sides of the LoRA benchmark learn the same function from the same conversations."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import adapter_speed
+from bimo.models.bundle import Bundle
+from tests.pretrained import pretrained
+
+pytest.importorskip("peft")
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    file = tmp_path / "rows.jsonl"
+    records = [{"instruction": f"say it {i} times", "input": "", "output": "it is blue. " * (1 + i % 5)} for i in range(240)]
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return file
+
+
+def test_it_measures(rows: Path, tmp_path: Path) -> None:
+    pretrained(tmp_path / "model")
+    words = ["--model", str(tmp_path / "model"), "--rows", str(rows), "--rounds", "2", "--batch", "2", "--context", "96"]
+    found = adapter_speed.measure(adapter_speed.parser().parse_args(words))
+    assert found["rounds"] == 2
+    assert found["ratio"] > 0
+    assert found["ours_tokens_per_second"] > 0 < found["theirs_tokens_per_second"]
+
+
+def test_both_sides_lose_the_same_on_a_conversation(rows: Path, tmp_path: Path) -> None:
+    from bimo.data.corpus import prepare
+    from bimo.data.speech import Speech
+    from bimo.training.objectives.causal import causal_likelihood
+
+    pretrained(tmp_path / "model")
+    bundle = Bundle.load(tmp_path / "model")
+    speech = Speech(bundle.tokenizer, 97)
+    split = prepare(rows, tmp_path / "corpus", tokenizer=bundle.tokenizer, speech=speech).splits["train"]
+    theirs = adapter_speed.Theirs(tmp_path / "model", split, 1.0)  # one conversation at a time
+    ours = adapter_speed.Ours(bundle, split, 2, 96)
+    batch = ours.source.batch(0, 0)
+    nats = causal_likelihood(ours.model, batch).nats
+    told = []
+    for row in (0, 1):
+        edges = [0, *batch.boundaries[row].nonzero().flatten().tolist(), batch.tokens.shape[1]]
+        for start, stop in itertools.pairwise(sorted(set(edges))):
+            text, learned = batch.tokens[row, start:stop], batch.targets_scored[row, max(0, start - 1) : stop - 1]
+            learned = learned if start else torch.cat((torch.zeros(1, dtype=torch.bool), learned))
+            if learned.any():
+                labels = torch.where(learned, text, -100)[None]
+                told.append(float(theirs.model(input_ids=text[None], labels=labels).loss) * int(learned.sum()))
+    assert float(nats) == pytest.approx(sum(told), rel=1e-4)
+    assert theirs.step(0) > 0 < ours.step(0)
