@@ -168,7 +168,7 @@ def minilm(desk: Desk) -> dict[str, Any]:
     for row in ids:
         tokens = torch.tensor([row])
         with torch.no_grad():
-            ours, theirs = model.bundle.model.hidden(tokens)[0], other(tokens).last_hidden_state  # type: ignore[union-attr]
+            ours, theirs = model.bundle.model.features(tokens), other(tokens).last_hidden_state  # type: ignore[union-attr]
         largest = max(largest, float((ours - theirs).abs().max()))
     first, second, gold = _pairs(data_folder() / "sts-stsb-en-zh" / "stsb-en-test.csv")
     found = spearman(model.similarity(first, second, truncation=True), gold)

@@ -17,14 +17,10 @@ def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
     {'bos': 0, 'eos': 1, 'pad': 2, 'unk': 3}
     """
     found = {name: i for name in _IN_VOCABULARY if (i := getattr(tokenizer.vocabulary, name)) is not None}
-    wanted = {token: name for name in _IN_SETTINGS if (token := _written(tokenizer, name))}
-    for i in range(tokenizer.vocabulary.size if wanted else 0):
-        name = wanted.pop(tokenizer.decode([i]), None)
-        if name is not None:
-            found[name] = i
-        if not wanted:
-            break
-    return found
+    named = {name: tokenizer.hub.token_to_id(token) for name in _IN_SETTINGS if (token := _written(tokenizer, name))}
+    found |= {name: i for name, i in named.items() if i is not None}
+    twice = {name for name, other in (("bos", "cls"), ("eos", "sep")) if other in found and found[other] == found.get(name)}
+    return {name: i for name, i in found.items() if name not in twice}
 
 
 def _written(tokenizer: Tokenizer, name: str) -> str | None:

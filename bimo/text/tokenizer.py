@@ -49,6 +49,8 @@ class Tokenizer:
         self.settings = dict(settings or {})
         self._json: str = hub.to_str() if text is None else text  # what tokenizer.json holds
         self._hub = hub
+        hub.no_padding()  # some makers' files pad every text to a length, and cut it there
+        hub.no_truncation()
         self.vocabulary = self._find_vocabulary()
         self._runner = self._make_runner()
 
@@ -314,7 +316,9 @@ class Tokenizer:
             token = token.get("content") if isinstance(token, dict) else token
             return hub.token_to_id(token) if isinstance(token, str) else None
 
-        return Vocabulary(size, special("bos_token"), special("eos_token"), special("pad_token"), special("unk_token"))
+        bos, eos = special("bos_token"), special("eos_token")
+        bos, eos = (special(other) if i is None else i for i, other in ((bos, "cls_token"), (eos, "sep_token")))  # BERT's names of them
+        return Vocabulary(size, bos, eos, special("pad_token"), special("unk_token"))
 
     def _make_runner(self) -> Runner:
         plain = self._hub.get_vocab(with_added_tokens=False)

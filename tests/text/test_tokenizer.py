@@ -268,3 +268,17 @@ def test_texts_together_give_the_ids_of_each_alone(all_kinds: dict[str, Tokenize
         order = generator.permutation(len(texts))
         together = tokenizer.encode_batch([texts[i] for i in order])
         assert [ids.tolist() for ids in together] == [list(alone[i]) for i in order]
+
+
+def test_a_file_that_pads_and_cuts_does_neither_here(tmp_path):
+    hub_of = Tokenizer.train("wordpiece", ["to be or not to be " * 20], 60)
+    hub_of.save(tmp_path)
+    told = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    told["truncation"] = {"max_length": 3, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+    told["padding"] = {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 2, "pad_type_id": 0,
+                       "pad_token": "<pad>"}  # fmt: skip
+    (tmp_path / "tokenizer.json").write_text(json.dumps(told), encoding="utf-8")
+    opened = Tokenizer.load(tmp_path)
+    for text in ("to", "to be or not to be"):
+        assert opened.encode(text) == hub_of.encode(text)
+    assert [ids.tolist() for ids in opened.encode_batch(["to", "to be or not"])] == [hub_of.encode(t) for t in ("to", "to be or not")]

@@ -205,6 +205,7 @@ def _special_ids(tokenizer: Tokenizer) -> dict[str, Any]:
     ids: dict[str, int | None] = {"bos": v.bos, "eos": v.eos, "unk": v.unk, "pad": v.pad}
     for name in ("sep", "cls", "mask"):
         ids[name] = tokenizer.hub.token_to_id(written(settings.get(f"{name}_token")) or "")
+    ids |= {name: None for name, other in (("bos", "cls"), ("eos", "sep")) if ids[name] == ids[other]}
     fields: dict[str, Any] = {f"{_IDS[name]}_token_id": i for name, i in ids.items() if i is not None}
     if ids["cls"] is None:  # what is generated from has no </s> behind it, though documents end with one
         fields |= {"add_bos_token": tokenizer.adds_bos, "add_eos_token": tokenizer.kind == "loaded" and tokenizer.adds_eos}
