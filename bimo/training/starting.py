@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bimo.core import fetch, registry
-from bimo.core.errors import RecipeError
+from bimo.core.errors import ModelError, RecipeError
 from bimo.core.recipe import GENTLE, Recipe
 from bimo.models.adapters import adapt
 from bimo.models.base import NeuralLanguageModel
@@ -24,7 +24,10 @@ from bimo.text.vocabulary import Vocabulary
 @lru_cache(maxsize=1)
 def started(reference: str) -> Bundle:
     """The model that a run starts from: a folder, a file, or a reference of `bimo.core.fetch`. It is kept, and must not be changed."""
-    return Bundle.load(fetch.located(reference))
+    try:
+        return Bundle.load(fetch.located(reference))
+    except ModelError as cause:
+        raise RecipeError(f"start: {cause}") from None
 
 
 def going_on(reference: str) -> dict[str, Any]:
