@@ -37,7 +37,7 @@ QUESTIONS = (
     "List the planets of the solar system.",
 )
 PASSAGE = 512  # tokens
-ROWS, HELD_OUT = 1000, 100  # of the instruction data
+ROWS, HELD_OUT = 1000, 50  # of the instruction data
 
 
 def _passage(bundle: Bundle) -> list[int]:
@@ -186,23 +186,27 @@ def _pairs(path: Path) -> tuple[list[str], list[str], list[float]]:
 # -- fine-tuning ------------------------------------------------------------------------------------------------------
 
 
-def instructions(folder: Path) -> tuple[Path, Path]:
-    """The first 1,000 rows of the instruction data, and the 100 after them, as JSON Lines."""
+def instructions(folder: Path) -> tuple[Path, Path, Path]:
+    """The first 1,000 rows of the instruction data, and the 50 and 50 after them, as JSON Lines."""
     rows = json.loads((data_folder() / "inst-llms-from-scratch" / "instruction-data.json").read_text(encoding="utf-8"))
     files = []
-    for name, part in (("train", rows[:ROWS]), ("valid", rows[ROWS : ROWS + HELD_OUT])):
+    for name, part in (
+        ("train", rows[:ROWS]),
+        ("valid", rows[ROWS : ROWS + HELD_OUT]),
+        ("test", rows[ROWS + HELD_OUT : ROWS + 2 * HELD_OUT]),
+    ):
         files.append(folder / f"{name}.jsonl")
         store.write_text(files[-1], "".join(store.json_line(row) + "\n" for row in part))
-    return files[0], files[1]
+    return files[0], files[1], files[2]
 
 
 def lora(desk: Desk) -> dict[str, Any]:
     """SmolLM2 fine-tuned for ten minutes on 1,000 instructions: what its answers cost before and after."""
-    train, valid = instructions(desk.folder)
-    row = desk.bimo("finetune", SMOLLM2, train, "--valid", valid, "--test", valid, "--budget", "10m", "--seed", desk.seed,
+    train, valid, test = instructions(desk.folder)
+    row = desk.bimo("finetune", SMOLLM2, train, "--valid", valid, "--test", test, "--budget", "10m", "--seed", desk.seed,
                     "--out", desk.folder / "run")  # fmt: skip
-    before = desk.bimo("evaluate", SMOLLM2, valid)
-    after = desk.bimo("evaluate", desk.folder / "run", valid)
+    before = desk.bimo("evaluate", SMOLLM2, test)
+    after = desk.bimo("evaluate", desk.folder / "run", test)
     nats = [math.log(told["perplexity"]) for told in (before, after)]
     return {
         "budgeted": True, "rows": ROWS, "held_out": HELD_OUT, "before": nats[0], "after": nats[1], "falls": nats[0] - nats[1],

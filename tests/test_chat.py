@@ -73,6 +73,15 @@ def test_where_the_context_is_full_the_oldest_turns_go_and_the_system_stays(mode
     assert len(bundle.chat(kept)) == talk.reply.prompt_tokens
 
 
+def test_an_answer_leaves_room_where_nothing_is_said(model: Path, place: Path, bimo_cli: Any) -> None:
+    talk = bimo.load(model).chat()
+    assert talk.longest_answer == 64  # half of a context of 128
+    assert "".join(talk.ask("hello", seed=0)) is not None
+    assert talk.reply.tokens <= 64
+    ran = bimo_cli("chat", place / "decoder", "seed=0", stdin=b"The\n")  # whose context is 16
+    assert "tokens read" in ran.err
+
+
 def test_a_turn_that_fits_in_no_way_is_told_and_not_kept(model: Path) -> None:
     talk = bimo.load(model).chat()
     with pytest.raises(ContextError, match=r"the last turn has \d+ tokens.*smaller max_new_tokens"):
@@ -105,6 +114,39 @@ def test_a_model_without_a_template_goes_on_from_the_texts(place: Path) -> None:
     assert [turn["role"] for turn in talk.turns] == ["user", "assistant"]
     with pytest.raises(UserError, match="no chat template"):
         talk.system("be short")
+
+
+def test_a_tokenizer_that_names_no_ends_takes_the_models(model: Path, tmp_path: Path) -> None:
+    """As GPT-2's own folder: the prompt is whole, and config.json says what ends a text."""
+    bundle = Bundle.load(model)
+    for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
+        bundle.tokenizer.settings.pop(name)
+    bundle.save(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in told.items() if not k.endswith("_token") or k == "add_bos_token"}))
+    opened = Bundle.load(tmp_path)
+    assert opened.tokenizer.vocabulary.eos == bundle.model.vocabulary.eos
+    assert opened.tokenizer.decode(opened.prompt("hello world")) == "hello world"
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "bos_token_id": None, "eos_token_id": None}))
+    assert (bare := Bundle.load(tmp_path)).tokenizer.vocabulary.eos is None
+    assert bare.tokenizer.decode(bare.prompt("hello world")) == "hello world"
+
+
+def test_all_ends_are_kept_when_a_model_is_written(model: Path, tmp_path: Path) -> None:
+    """As Llama 3.1's: the config's first end, the tokenizer's, and others that generation_config.json lists."""
+    bundle = Bundle.load(model)
+    bundle.save(tmp_path / "a")
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    (tmp_path / "a" / "config.json").write_text(json.dumps({**config, "eos_token_id": [0, 7, 2]}))
+    (tmp_path / "a" / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, 7, 2]}))
+    first = Bundle.load(tmp_path / "a")
+    first.save(tmp_path / "b")
+    second = Bundle.load(tmp_path / "b")
+    told = json.loads((tmp_path / "b" / "generation_config.json").read_text())["eos_token_id"]
+    assert (told[0], sorted(told)) == (0, [0, 2, 7])
+    assert set(first.answer_ends) == set(second.answer_ends) == {0, 2, 7}
 
 
 # -- the terminal -----------------------------------------------------------------------------------------------------

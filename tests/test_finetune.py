@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,28 @@ def test_a_run_that_was_stopped_goes_on_to_the_bit(place: Path, monkeypatch: pyt
     part = bimo.resume(place / "part")
     ours, theirs = (store.read_tensors(f / "model.safetensors") for f in (whole.folder, part.folder))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_more_rows_than_tokens_are_resumed_too(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makers pad the rows of an embedding; what a checkpoint is put into has as many."""
+    bundle = pretrained(place / "tight")
+    old = bundle.model
+    wide = type(old).build(old.config, replace(old.vocabulary, size=old.vocab_size + 9))  # type: ignore[attr-defined]
+    Bundle(wide, bundle.tokenizer).save(place / "padded")
+    step = loop.Loop._step
+
+    def stopping(self: Any) -> None:
+        step(self)
+        self._stop_asked = self.progress.step == 2
+
+    for full in (False, True):
+        out = place / f"padded-{full}"
+        monkeypatch.setattr(loop.Loop, "_step", stopping)
+        with pytest.raises(Interrupted):
+            bimo.finetune(place / "padded", place / "talks.jsonl", full=full, out=out, budget="4steps", overrides=FAST)
+        monkeypatch.undo()
+        bimo.resume(out)
+        assert Bundle.load(out).model.vocab_size == old.vocab_size + 9
 
 
 def test_text_is_learned_from_whole(place: Path) -> None:

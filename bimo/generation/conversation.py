@@ -46,6 +46,12 @@ class Conversation:
             return "what was said is read from its beginning for each answer"
         return f"it sees {context:,} tokens; where they are full the oldest turns are left out, the system's stays"
 
+    @property
+    def longest_answer(self) -> int:
+        """Tokens of an answer where nothing else is said: 512, or half of a shorter context."""
+        context = self.bundle.model.context
+        return 512 if context is None else max(1, min(512, context // 2))
+
     def system(self, text: str) -> None:
         """Set, or with an empty text take away, what the model is told before all."""
         if text and self.bundle.tokenizer.chat_template is None:
@@ -59,11 +65,13 @@ class Conversation:
         self.turns = [turn for turn in self.turns if turn["role"] == "system"]
 
     def ask(self, text: str, **options: Any) -> Generator[str]:
-        """Yield the answer to `text` piece by piece; options as in `GenerationConfig`. What was said is kept when it is whole.
+        """Yield the answer to `text` piece by piece; options as in `GenerationConfig`, max_new_tokens as `longest_answer` if not given.
+
+        What was said is kept when it is whole.
 
         Where the reader stops early, what came until then is kept as the answer.
         """
-        config = GenerationConfig.of(**options)
+        config = GenerationConfig.of(**{"max_new_tokens": self.longest_answer, **options})
         asked = {"role": "user", "content": text}
         ids, dropped = self._told([*self.turns, asked], config.max_new_tokens)
         self.reply = Reply(0, len(ids), dropped)

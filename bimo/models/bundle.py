@@ -62,8 +62,10 @@ class Bundle:
     def prompt(self, text: str) -> list[int]:
         """Ids of a text that is to be continued: a document without its end, nor with a beginning where the tokenizer's makers put none."""
         ids = self.tokenizer.encode_document(text, stream=self.stream).tolist()
-        ids = ids[:-1] if ids and ids[-1] == self.tokenizer.vocabulary.eos else ids
-        return ids if self.tokenizer.adds_bos or len(ids) < 2 else ids[1:]
+        v = self.tokenizer.vocabulary
+        ids = ids[:-1] if ids and ids[-1] == v.eos else ids
+        begun = (v.bos if v.bos is not None else v.eos) is not None  # whether the first id is none of the text's
+        return ids[1:] if begun and not self.tokenizer.adds_bos and len(ids) > 1 else ids
 
     def chat(self, turns: Sequence[Turn]) -> list[int]:
         """Ids of a conversation, as the model is told it before it answers: by its chat template, or without one the texts, a line each."""
@@ -103,8 +105,14 @@ class Bundle:
         folder = Path(folder)
         self.tokenizer.save(folder)
         store.write_json(folder / FILE, {"documents": self.documents, "context": self.context, "clean": self.clean.model_dump()})
-        store.write_json(folder / "generation_config.json", generation_config(self.model.vocabulary, self.ends))
+        store.write_json(folder / "generation_config.json", generation_config(self.model.vocabulary, self._all_ends()))
         self.model.save(folder, dtype, most_bytes)
+
+    def _all_ends(self) -> list[int]:
+        """The ids that end a text beside the model's own: the tokenizer's, and those that the folder named."""
+        eos = self.model.vocabulary.eos
+        ends = dict.fromkeys(i for i in (self.tokenizer.vocabulary.eos, *self.ends) if i is not None and i != eos)
+        return list(ends)
 
     @classmethod
     def load(cls, folder: Path | str) -> Bundle:
@@ -121,6 +129,7 @@ class Bundle:
             raise ModelError(
                 f"{folder}: the tokenizer has {tokenizer.vocabulary.size} ids, the model {model.vocab_size}; they are not of one run"
             )
+        tokenizer.name_ends(model.vocabulary.bos, model.vocabulary.eos)
         ours, theirs = tokenizer.vocabulary, model.vocabulary
         if tokenizer.kind != "loaded" and (ours.bos, ours.eos) != (theirs.bos, theirs.eos):
             raise ModelError(

@@ -121,8 +121,8 @@ def _answers(template: ChatTemplate, messages: Any, extra: Mapping[str, Any]) ->
         text, places = template.render(messages, **extra), []
         for i, message in enumerate(messages):
             if message["role"] == "assistant":
-                before = template.render(messages[:i], True, **extra) if i else ""
                 until = template.render(messages[: i + 1], **extra)
+                before = template.render(messages[:i], True, **extra) if i else until[: until.rfind(message["content"])]
                 if not (text.startswith(until) and until.startswith(before)):
                     raise UserError(
                         f"messages: message {i + 1}: the chat template writes what stands before it otherwise once more follows (it may "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -154,6 +155,12 @@ class Tokenizer:
             return token is not None and told is not False
         ids = self._hub.encode("a").ids
         return len(ids) > 1 and ids[place] == token
+
+    def name_ends(self, bos: int | None, eos: int | None) -> None:
+        """Say which ids begin and end a text, where the settings of a loaded tokenizer name none and the model's own do."""
+        v = self.vocabulary
+        if self.kind == "loaded":
+            self.vocabulary = replace(v, bos=bos if v.bos is None else v.bos, eos=eos if v.eos is None else v.eos)
 
     # -- decoding -----------------------------------------------------------------------------------------------------
 

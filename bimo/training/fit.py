@@ -6,7 +6,7 @@ import importlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def build(recipe: Recipe, corpus: Corpus, tags: Sequence[str] | None = None) -> 
 
     tags: names of those that it reads, where its weights come from a checkpoint, which holds which token has which.
     """
-    vocabulary = model_vocabulary(recipe, corpus) if tags is None else replace(corpus.tokenizer.vocabulary, tags=tuple(tags))
+    vocabulary = model_vocabulary(recipe, corpus, tags)
     torch.manual_seed(recipe.training.seed)
     model = recipe.row.load().build(recipe.model_section(), vocabulary)
     if vocabulary.tags and not reads_tags(model):

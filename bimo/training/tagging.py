@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from bimo.core.errors import RecipeError
@@ -15,11 +18,17 @@ from bimo.training.starting import start_vocabulary
 _SAMPLE = 1 << 24  # tokens of the training text that are looked at, at most
 
 
-def model_vocabulary(recipe: Recipe, corpus: Corpus) -> Vocabulary:
-    """The vocabulary of a fresh model: tags are those of the model that it starts from, which brings its own table, or of `text.tags`."""
+def model_vocabulary(recipe: Recipe, corpus: Corpus, tags: Sequence[str] | None = None) -> Vocabulary:
+    """The vocabulary of a fresh model: tags are those of the model that it starts from, which brings its own table, or of `text.tags`.
+
+    tags: names of those that it reads, where a checkpoint holds which token has which.
+    """
     tokenizer = corpus.tokenizer
+    whole = tokenizer.vocabulary if recipe.start is None else start_vocabulary(recipe.start, tokenizer)
+    if tags is not None:
+        return replace(whole, tags=tuple(tags))
     if recipe.start is not None:
-        return start_vocabulary(recipe.start, tokenizer)
+        return whole
     if recipe.text.tags is None:
         return tokenizer.vocabulary
     tagged = tagged_vocabulary(tokenizer, read_lexicon(recipe.text.tags))

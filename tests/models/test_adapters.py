@@ -23,12 +23,13 @@ SMALL = {"layers": 2, "heads": 4, "kv_heads": 2, "width": 16, "feed_forward": 24
 GPT2 = {"layers": 2, "heads": 2, "width": 16, "context": 64, "norm": "layer", "positions": "learned", "activation": "gelu_tanh",
         "bias": True, "qk_norm": False}  # fmt: skip
 SHAPES = {"llama": SMALL, "qwen2": {**SMALL, "bias": "qkv"}, "qwen3": {**SMALL, "qk_norm": True}, "gpt2": GPT2}
+OURS = {**SHAPES, "squared ReLU": {**SMALL, "activation": "relu2"}}
 TOKENS = torch.randint(0, 41, (3, 40), generator=torch.Generator().manual_seed(3))
 
 
 def fresh(shape: str = "llama") -> Decoder:
     torch.manual_seed(0)
-    model = Decoder.build(DecoderConfig(**SHAPES[shape]), VOCABULARY)
+    model = Decoder.build(DecoderConfig(**OURS[shape]), VOCABULARY)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model
@@ -73,7 +74,7 @@ def test_output_and_gradients_are_those_of_the_formula(rows: int, chosen: tuple[
     assert base.weight.grad is None
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", OURS)
 def test_a_fresh_adapter_changes_nothing_and_alone_learns(shape: str) -> None:
     model, before = fresh(shape), fresh(shape)
     adapt(model, AdapterSection(rank=2))

@@ -312,3 +312,13 @@ def test_of_several_templates_the_default_counts(tmp_path: Path) -> None:
     for told, said in (([{"name": "rag", "template": "r"}], "none is called default"), (3, "must be a text"), ([{"name": "x"}], "must be")):
         with pytest.raises(ModelError, match=said):
             ChatTemplate.find({"chat_template": told})
+
+
+def test_of_a_conversation_that_begins_with_an_answer_only_that_is_learned():
+    from tests.pretrained import TEMPLATE, chat_tokenizer
+
+    tokenizer = chat_tokenizer()
+    source = "{{ '<|im_start|>system\\nbe kind<|im_end|>\\n' }}" + TEMPLATE
+    ids, learned = encode_example(tokenizer, ChatTemplate(source, {}), [{"role": "assistant", "content": "it is blue"}])
+    assert tokenizer.decode(ids[learned].tolist()) == "it is blue"  # and the special token that ends it, which prints as nothing
+    assert int(ids[learned][-1]) == tokenizer.vocabulary.eos

@@ -255,7 +255,7 @@ def _names(config: DecoderConfig, kind: str) -> dict[str, tuple[str, ...]]:
             "attention.q_norm": ("self_attn.q_norm",),
             "attention.k_norm": ("self_attn.k_norm",),
             "feed_forward_norm": ("post_attention_layernorm",),
-            "feed_forward.inner": ("mlp.gate_proj", "mlp.up_proj"),
+            "feed_forward.inner": ("mlp.gate_proj", "mlp.up_proj") if config.activation == "swiglu" else ("mlp.up_proj",),
             "feed_forward.outer": ("mlp.down_proj",),
         }
         prefix = "model.layers"
