@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bimo.core.errors import ContextError, UserError
+from bimo.data.conversations import Turn
 from bimo.generation import search
 from bimo.generation.sampling import GenerationConfig
 from bimo.models.bundle import Bundle
-
-Turn = dict[str, str]
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bimo.text.tokenizer import Tokenizer
+from bimo.text.vocabularies.added import written
 
 _IN_VOCABULARY = ("bos", "eos", "pad", "unk")
 _IN_SETTINGS = ("cls", "sep", "mask")  # of BERT and its kin: what begins a text, what ends it, what hides a token
@@ -17,14 +18,7 @@ def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
     {'bos': 0, 'eos': 1, 'pad': 2, 'unk': 3}
     """
     found = {name: i for name in _IN_VOCABULARY if (i := getattr(tokenizer.vocabulary, name)) is not None}
-    named = {name: tokenizer.hub.token_to_id(token) for name in _IN_SETTINGS if (token := _written(tokenizer, name))}
+    named = {name: tokenizer.hub.token_to_id(token) for name in _IN_SETTINGS if (token := written(tokenizer.settings.get(f"{name}_token")))}
     found |= {name: i for name, i in named.items() if i is not None}
     twice = {name for name, other in (("bos", "cls"), ("eos", "sep")) if other in found and found[other] == found.get(name)}
     return {name: i for name, i in found.items() if name not in twice}
-
-
-def _written(tokenizer: Tokenizer, name: str) -> str | None:
-    """How the special token called `name` is written."""
-    token = tokenizer.settings.get(f"{name}_token")
-    token = token.get("content") if isinstance(token, dict) else token
-    return token if isinstance(token, str) else None

@@ -10,6 +10,7 @@ from types import CodeType
 from typing import Any, Self
 
 from bimo.core.errors import ModelError, UserError
+from bimo.text.vocabularies.added import written
 
 Message = Mapping[str, Any]  # role and content; what else it holds the template may read
 _MOST_SOURCE = 1 << 18  # characters of a template
@@ -37,8 +38,8 @@ class ChatTemplate:
         source = find_template(settings, where)
         if source is None:
             return None
-        named = {name: token.get("content") if isinstance(token, dict) else token for name, token in settings.items()}
-        return cls(source, {name: token for name, token in named.items() if name.endswith("_token") and isinstance(token, str)})
+        named = {name: written(token) for name, token in settings.items() if name.endswith("_token")}
+        return cls(source, {name: token for name, token in named.items() if token is not None})
 
     def render(
         self,

@@ -17,6 +17,7 @@ from bimo.text import trainers
 from bimo.text.runners import UNK, BpeRunner, ByteRunner, CharRunner, HubRunner, Ids, Runner, WordRunner
 from bimo.text.streaming import StreamDecoder
 from bimo.text.template import ChatTemplate, find_template, put_template
+from bimo.text.vocabularies.added import written
 from bimo.text.vocabularies.extending import extended
 from bimo.text.vocabularies.opening import open_tokenizer
 from bimo.text.vocabulary import SpecialToken, Vocabulary
@@ -319,9 +320,8 @@ class Tokenizer:
             return Vocabulary(size, bos, eos, pad, hub.token_to_id(UNK), suppressed=suppressed)
 
         def special(name: str) -> int | None:
-            token = self.settings.get(name)
-            token = token.get("content") if isinstance(token, dict) else token
-            return hub.token_to_id(token) if isinstance(token, str) else None
+            token = written(self.settings.get(name))
+            return None if token is None else hub.token_to_id(token)
 
         bos, eos = special("bos_token"), special("eos_token")
         bos, eos = (special(other) if i is None else i for i, other in ((bos, "cls_token"), (eos, "sep_token")))  # BERT's names of them

@@ -2,78 +2,31 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from bimo.core import registry, runtime, store
 from bimo.core.budget import Budget
-from bimo.core.errors import CheckpointError, MachineError, RecipeError
+from bimo.core.errors import CheckpointError, RecipeError
 from bimo.core.recipe import Recipe, make_recipe, read_recipe
 from bimo.data.corpus import Corpus
-from bimo.models.adapters import merge, strip
-from bimo.models.base import Kind, LanguageModel, Learning, NeuralLanguageModel
-from bimo.models.embedding import reads_tags
-from bimo.models.interop.peft import write_adapter
-from bimo.training import checkpoint
+from bimo.models.base import Kind, Learning, NeuralLanguageModel
 from bimo.training.checkpoint import RECIPE, RUN, read_run
 from bimo.training.composite import Composite
 from bimo.training.dial import turn
-from bimo.training.loop import Hooks, Loop
-from bimo.training.objectives.base import Objective
+from bimo.training.gradient import fit_gradient
+from bimo.training.loop import Hooks
+from bimo.training.making import Fitted, begin_weights, build, make_objective
 from bimo.training.parts import part_recipe, plan_parts
-from bimo.training.plan import Plan, make_plan, plan_counted
+from bimo.training.plan import make_plan, plan_counted
 from bimo.training.probe import Probe, probe
 from bimo.training.progress import Metrics, Reporter
-from bimo.training.starting import make_ready
-from bimo.training.tagging import model_vocabulary, tags_told
-
-ADAPTER = "adapter"  # the folder of a run's adapters, in its own
-
-
-@dataclass
-class Fitted:
-    """A learned model and what learning it took. seconds: on the budget's clock; tokens: read, repetitions included."""
-
-    model: LanguageModel
-    recipe: Recipe
-    seconds: float
-    tokens: int
-    steps: int | None = None
-    plan: dict[str, Any] | None = None
-    capped: bool = False
-    stopped_early: bool = False
-    best_step: int | None = None
-    notices: list[str] = field(default_factory=list)
-
-    def record(self) -> dict[str, Any]:
-        """What run.json keeps of it."""
-        return {
-            "seconds": self.seconds, "tokens": self.tokens, "steps": self.steps, "capped": self.capped,
-            "stopped_early": self.stopped_early, "best_step": self.best_step, "notices": self.notices,
-        }  # fmt: skip
-
-
-def build(recipe: Recipe, corpus: Corpus, tags: Sequence[str] | None = None) -> LanguageModel:
-    """A fresh model of the recipe's family for the corpus' vocabulary, seeded by the recipe.
-
-    tags: names of those that it reads, where its weights come from a checkpoint, which holds which token has which.
-    """
-    vocabulary = model_vocabulary(recipe, corpus, tags)
-    torch.manual_seed(recipe.training.seed)
-    model = recipe.row.load().build(recipe.model_section(), vocabulary)
-    if vocabulary.tags and not reads_tags(model):
-        raise RecipeError(f"text.tags: {recipe.family} reads no tags; leave text.tags out, or take a family that is learned by gradient")
-    return model
-
 
 LONGEST_DOCUMENT = 4096  # tokens, for a model that reads whole documents
 
@@ -108,12 +61,6 @@ def _refusal_of_parts(recipe: Recipe, corpus: Corpus) -> str | None:
     return None
 
 
-def make_objective(recipe: Recipe, model: NeuralLanguageModel, corpus: Corpus) -> Objective:
-    """What the recipe says is to be minimised, with the batches that it reads."""
-    config = recipe.objective_section()
-    return registry.load_objective(config.name)(config, model, recipe, corpus)
-
-
 HooksOf = Callable[[Recipe], Hooks]  # of a run: what it looks at and writes depends on its recipe
 
 
@@ -134,7 +81,7 @@ def fit(recipe: Recipe, corpus: Corpus, folder: Path, hooks_of: HooksOf | None =
         return _fit_counted(recipe, corpus, folder, quiet, spent)
     if way is Learning.COMPOSITE:
         return _fit_composite(recipe, corpus, folder, hooks_of, resume, quiet, spent)
-    return _fit_gradient(recipe, corpus, folder, hooks_of(recipe) if hooks_of is not None else Hooks(), resume, quiet, spent)
+    return fit_gradient(recipe, corpus, folder, hooks_of(recipe) if hooks_of is not None else Hooks(), resume, quiet, spent)
 
 
 def _picked(recipe: Recipe, corpus: Corpus, folder: Path, quiet: bool) -> tuple[Recipe, float]:
@@ -251,128 +198,6 @@ def _dictation(recipe: Recipe, corpus: Corpus) -> Any:
     return found
 
 
-def _fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, resume: bool, quiet: bool, spent: float) -> Fitted:
-    """The one loop, from step 0 or from the run folder's checkpoint."""
-    importlib.import_module("torch._dynamo")  # torch's optimizers do it when first made, a second and more: that is no learning
-    begin = time.perf_counter() - spent
-    training = recipe.training
-    runtime.set_threads(training.threads)
-    device = runtime.pick_device(training.device)
-    saved = checkpoint.Checkpoint.load(folder) if resume and (folder / checkpoint.FILE).exists() else None
-    if recipe.adapter is not None and recipe.start is None:
-        raise RecipeError("adapter: adapters stand beside a trained model; name it in start, or leave adapter out")
-    tags = None if saved is None else read_run(folder).get("tags", {"names": [], "told": []})
-    model: NeuralLanguageModel = build(recipe, corpus, None if tags is None else tags["names"])  # type: ignore[assignment]
-    if saved is None or recipe.adapter is not None:  # a checkpoint of adapters does not hold what they stand beside
-        _begin(model, recipe, corpus)
-    model = model.to(device)
-    model.gradient_checkpointing = training.gradient_checkpointing
-    objective = make_objective(recipe, model, corpus)
-    source = objective.source
-    tags = tags or {"names": list(model.vocabulary.tags), "told": tags_told(model.vocabulary, corpus)}
-    notices = [*source.notes, *tags["told"]]
-    _check_room(model, training.optimizer, folder, standing=saved is not None)
-    if saved is None:
-        used = time.perf_counter() - begin
-        timed = Budget.parse(training.budget).seconds is not None
-        plan = make_plan(model, objective, training, used, 10.0 if timed else 0.3)
-        training.steps, training.precision, training.device = plan.steps, plan.precision, str(device)
-        training.threads = plan.threads
-        training.context = source.context
-        training.compile = _decide_compilation(recipe, device)
-        _decide_looks(recipe, corpus, plan, model.scoring_passes)
-        recipe.model = model.config.model_dump(mode="json")  # type: ignore[union-attr]
-        recipe.objective = objective.config.model_dump(mode="json")
-        recipe.save(folder / RECIPE)
-        store.write_json(folder / RUN, {**read_run(folder), "plan": plan.to_dict(), **({"tags": tags} if tags["names"] else {})})
-    rate = (read_run(folder).get("plan") or {}).get("matrix_rate", 0.0)
-    if training.compile:
-        notices += _compile(model)
-    assert training.steps is not None
-    reporter = Reporter(recipe.name, training.steps, saved.progress.step if saved else 0, quiet)
-    loop = Loop(model, objective, training, folder, hooks, reporter, rate)
-    if saved is not None:
-        loop.restore(saved)
-        reporter.say(f"{folder}: going on from step {saved.progress.step} of {training.steps}")
-    outcome = loop.run(time.perf_counter() - begin, resumed=saved is not None)
-    if loop.best is not None and training.keep == "best":
-        model.load_state_dict(loop.best, strict=False)
-    if recipe.adapter is not None:
-        _keep_adapter(model, recipe, folder)
-    progress = outcome.progress
-    if loop.metrics.lost:
-        notices.append("metrics.jsonl was cut short or taken away before the run was resumed; the curve lacks what stood there")
-    cap = Budget.parse(training.budget).seconds
-    if cap is not None and progress.seconds > 1.1 * cap:
-        notices.append(f"took {progress.seconds:.1f} s of a budget of {cap:g} s: a step took longer than the budget could tell")
-    return Fitted(
-        model.eval(), recipe, progress.seconds, progress.tokens, progress.step, read_run(folder).get("plan"),
-        outcome.capped, outcome.stopped_early, progress.best_step if loop.best is not None else progress.step, notices,
-    )  # fmt: skip
-
-
-def _begin(model: NeuralLanguageModel, recipe: Recipe, corpus: Corpus) -> None:
-    """Before step 0: the output bias from the text, or all weights from the model that the run starts from, and adapters beside them."""
-    if recipe.start is None:
-        model.begin_from(torch.from_numpy(corpus.splits["train"].frequencies(model.vocab_size)).float())
-    else:
-        make_ready(model, recipe, corpus.tokenizer)
-
-
-def _keep_adapter(model: NeuralLanguageModel, recipe: Recipe, folder: Path) -> None:
-    """Write the adapters, then add them into the weights: the run's model is a whole one, and needs no other."""
-    write_adapter(model, folder / ADAPTER, str(recipe.start))
-    merge(model)
-    strip(model)
-
-
-def _check_room(model: NeuralLanguageModel, optimizer: str, folder: Path, standing: bool) -> None:
-    """Two checkpoints (the old one goes only after the new one stands; one may stand already) and the model must fit on the disk."""
-    size = checkpoint.checkpoint_bytes(model, optimizer)
-    need = (1 if standing else 2) * size + sum(t.nbytes for t in model.state_dict().values()) + (16 << 20)
-    free = store.free_bytes(folder)
-    if free < need:
-        raise MachineError(
-            f"{folder}: the run needs {need / 2**20:,.0f} MiB for its checkpoints, {free / 2**20:,.0f} MiB are free; "
-            "free some space or choose another folder with --out"
-        )
-
-
-def _decide_looks(recipe: Recipe, corpus: Corpus, plan: Plan, passes: int) -> None:
-    """How often to look at the validation text and to write a sample, where the recipe leaves it open.
-
-    All looks together read no more tokens than the run learns from (but there is one at least), and a run of some
-    seconds writes one sample, so that watching a short run takes no longer than the run.
-    """
-    training, valid = recipe.training, corpus.splits.get("valid")
-    if training.evaluations is None:
-        read = min(training.evaluation_tokens, valid.tokens * passes) if valid is not None else 1
-        training.evaluations = max(1, min(10, plan.tokens // max(1, read)))
-    if training.samples is None:
-        training.samples = 1 + (plan.seconds >= 10) + (plan.seconds >= 30)
-
-
-def _decide_compilation(recipe: Recipe, device: torch.device) -> bool:
-    """On a CPU only on request; on a GPU where the budget is long enough (5 minutes) for its start to pay."""
-    if recipe.training.compile is not None:
-        return recipe.training.compile
-    seconds = Budget.parse(recipe.training.budget).seconds
-    return device.type == "cuda" and seconds is not None and seconds >= 300
-
-
-def _compile(model: NeuralLanguageModel) -> list[str]:
-    """Compile the hidden states' computation; where no compiler works, say so and go on without."""
-    plain = model.hidden
-    try:
-        compiled = torch.compile(plain, dynamic=False)
-        tokens = torch.zeros(1, 2, dtype=torch.int64, device=model.device)
-        compiled(tokens)
-    except Exception as cause:  # torch raises whatever its compiler raises
-        return [f"training.compile: no working compiler here ({type(cause).__name__}); went on without"]
-    model.hidden = compiled  # type: ignore[method-assign]
-    return []
-
-
 def plan_ahead(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
     """What `fit` would need, as plain data."""
     recipe, seen = turn(recipe, corpus, partial(_timed, corpus)) if recipe.family is None else (recipe, {})
@@ -384,7 +209,7 @@ def plan_ahead(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
     runtime.set_threads(recipe.training.threads)
     model = build(recipe, corpus)
     if isinstance(model, NeuralLanguageModel):
-        _begin(model, recipe, corpus)
+        begin_weights(model, recipe, corpus)
         model = model.to(runtime.pick_device(recipe.training.device))
         return make_plan(model, make_objective(recipe, model, corpus), recipe.training).to_dict()
     dictation = _dictation(recipe, corpus)

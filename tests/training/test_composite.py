@@ -200,7 +200,7 @@ def test_a_hybrid_goes_on_where_it_stopped(place: Path, tmp_path: Path, monkeypa
     """Stopped after its first part, and again inside the second: the final weights are those of an undisturbed run."""
     parts = [*PARTS, {"family": "gru", "model": {"layers": 1, "width": 16}}]
     learned(place, tmp_path / "whole", parts, budget="6steps")
-    true_fit, begun = fit._fit_gradient, []
+    true_fit, begun = fit.fit_gradient, []
 
     def stops(recipe, *rest, **named):  # type: ignore[no-untyped-def]
         begun.append(recipe.family)
@@ -208,7 +208,7 @@ def test_a_hybrid_goes_on_where_it_stopped(place: Path, tmp_path: Path, monkeypa
             raise Interrupted("stopped")
         return true_fit(recipe, *rest, **named)
 
-    monkeypatch.setattr(fit, "_fit_gradient", stops)
+    monkeypatch.setattr(fit, "fit_gradient", stops)
     with pytest.raises(Interrupted):
         learned(place, tmp_path / "run", parts, budget="6steps")
     assert (tmp_path / "run" / "parts" / "ngram" / "model.safetensors").exists()
@@ -243,7 +243,7 @@ def test_what_cannot_be_is_told_before_anything_learns(
 ) -> None:
     learned_anyway = pytest.fail
     monkeypatch.setattr(fit, "_fit_counted", lambda *_: learned_anyway("a part that counts has learned"))
-    monkeypatch.setattr(fit, "_fit_gradient", lambda *_: learned_anyway("a part has learned"))
+    monkeypatch.setattr(fit, "fit_gradient", lambda *_: learned_anyway("a part has learned"))
     with pytest.raises(bimo.BimoError, match=said):
         bimo.train(str(place / "corpus"), family=family, out=tmp_path / "run", budget="1steps", overrides=mixed or ())
 

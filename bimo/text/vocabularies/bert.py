@@ -7,7 +7,7 @@ from typing import Any
 from bimo.core.errors import ModelError
 from bimo.text.vocabularies.added import written
 
-_NAMES = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"}
+NAMES = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"}
 
 
 def bert(text: str, settings: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
@@ -18,7 +18,7 @@ def bert(text: str, settings: dict[str, Any], where: str) -> tuple[Any, dict[str
     (['cat', '##s'], True)
     """
     tokens = [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]
-    given = {name: written(settings.get(name)) or usual for name, usual in _NAMES.items()}
+    given = {name: written(settings.get(name)) or usual for name, usual in NAMES.items()}
     lower = settings.get("do_lower_case")
     if not isinstance(lower, bool):
         lower = not any(token != token.lower() for token in tokens if not (token.startswith("[") and token.endswith("]")))

@@ -13,7 +13,7 @@ from typing import Any
 from bimo.core.errors import ModelError, UserError, did_you_mean
 from bimo.text.tokenizer import Tokenizer
 from bimo.text.vocabularies.added import begin_and_end, written
-from bimo.text.vocabularies.bert import wordpiece_hub
+from bimo.text.vocabularies.bert import NAMES, wordpiece_hub
 from bimo.text.vocabularies.bytelevel import PARTINGS, byte_level_hub, parting_of
 from bimo.text.vocabularies.pieces import (
     BYTE,
@@ -34,7 +34,6 @@ _GGML = "tokenizer.ggml."
 _IDS = {
     "bos": "bos", "eos": "eos", "unk": "unknown", "sep": "seperator", "pad": "padding", "cls": "cls", "mask": "mask",
 }  # fmt: skip
-_BERT = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
 _SPACE = "▁"
 
 
@@ -60,7 +59,7 @@ def tokenizer_of(fields: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         hub, begins, ends = _by_scores(fields, tokens, types, model), model == "llama", model == "t5"
     elif model == "bert":
         hub, begins, ends = _bert(fields, tokens, types, named), False, False
-        settings |= {f"{name}_token": usual for name, usual in _BERT.items() if name not in named and hub.token_to_id(usual) is not None}
+        settings |= {name: usual for name, usual in NAMES.items() if name not in settings and hub.token_to_id(usual) is not None}
     else:
         raise ModelError(f"{_GGML}model: {model!r} is not known; gpt2, llama, bert and t5 can be read")
     hub.add_special_tokens([token for token in named.values() if hub.token_to_id(token) is not None])
@@ -126,7 +125,7 @@ def _bert(fields: Mapping[str, Any], tokens: list[str], types: list[int], named:
             words.append(f"##{token}")
     lower = _flag(fields, "normalizer.lowercase", True)
     accents = _flag(fields, "normalizer.strip_accents", lower)
-    names = {f"{name}_token": named.get(name, usual) for name, usual in _BERT.items()}
+    names = {name: named.get(name.removesuffix("_token"), usual) for name, usual in NAMES.items()}
     return wordpiece_hub(words, names, lower, accents, f"{_GGML}tokens")
 
 
