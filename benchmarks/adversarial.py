@@ -1,8 +1,8 @@
 """A GAN against the same generator learned by likelihood alone, for the same time, as curves of quality against diversity; JSON.
 
-    python -m benchmarks.adversarial [names poems] [--budget 3m] [--runs 3] [--count 1000] [--pictures FOLDER] [--gan section.key=value …]
+    python -m benchmarks.adversarial [names poems] [--budget 3m] [--seeds 0 1 2] [--count 1000] [--gan section.key=value …]
 
-names: makemore's, a name a line. poems: the five-character lines of Tang poems. In each run, with the run's number as seed, the GAN learns
+--pictures FOLDER draws them. names: makemore's, a name a line. poems: the five-character lines of Tang poems. For each seed the GAN learns
 for the budget, and the likelihood alone for a budget of the seconds that the GAN took: same family, shape and batches. The likelihood
 keeps its best weights by validation, the GAN its last: validation cannot choose those of a game.
 
@@ -25,11 +25,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import ROOT, data_folder
+from benchmarks.record import ROOT, Desk, data_folder
 from bimo import api
 from bimo.data.corpus import Corpus
 from bimo.evaluation.diversity import Measures, Reference, picture, quality_gap, real, sweep
@@ -37,6 +37,8 @@ from bimo.models.bundle import Bundle
 
 TEMPERATURES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4)
 FEWEST = 3  # runs to speak of a winner
+BUDGET = "3m"  # of a run of the GAN
+PICTURES = ROOT / "docs" / "pictures"
 _LINE = re.compile(r"[\u3400-\u9fff\U00020000-\U000323af]+")
 
 
@@ -114,30 +116,46 @@ def measure(name: str, options: argparse.Namespace, folder: Path) -> dict[str, A
     place = folder / name
     place.mkdir()
     corpus = TEXTS[name](options.data, place)
-    runs = [one_run(corpus, place, seed, options) for seed in range(options.runs)]
+    runs = [one_run(corpus, place, seed, options) for seed in options.seeds]
     gaps = [quality_gap(run["gan"], run["likelihood"]) for run in runs]  # type: ignore[arg-type]
     if options.pictures:
         curves: dict[str, Any] = {side: runs[0][side] for side in SIDES}
         drawn = picture(curves, f"{name}: diversity against quality, the GAN and the likelihood alone")
         (options.pictures / f"adversarial-{name}.svg").write_text(drawn, encoding="utf-8")
     told = [{k: [m.to_dict() for m in v] if isinstance(v, list) else v for k, v in run.items()} for run in runs]
-    return {
-        "runs": [{**run, "gap": gap} for run, gap in zip(told, gaps, strict=True)],
-        "real": real(Reference.of(corpus), corpus.tokenizer.vocabulary, count=options.count).to_dict(),
-        **verdict(gaps),
-    }
+    with_gaps = [{**run, "gap": gap} for run, gap in zip(told, gaps, strict=True)]
+    return judged(with_gaps, real(Reference.of(corpus), corpus.tokenizer.vocabulary, count=options.count).to_dict())
+
+
+def judged(runs: Sequence[Mapping[str, Any]], real_text: Mapping[str, Any]) -> dict[str, Any]:
+    """Runs of one text, what real text measures, and who wins."""
+    return {"runs": list(runs), "real": real_text, **verdict([run["gap"] for run in runs])}
+
+
+def adversarial(desk: Desk) -> dict[str, Any]:
+    """The entry: every text and seed; the pictures show the first seed's curves."""
+
+    def run(desk: Desk, of: tuple[str, int]) -> dict[str, Any]:
+        name, seed = of
+        pictures = ("--pictures", PICTURES) if seed == 0 else ()
+        return desk.module("benchmarks.adversarial", name, "--budget", BUDGET, "--seeds", seed, *pictures)[name]
+
+    seeds = range(desk.rounds or FEWEST)
+    found = iter(desk.each(run, [(name, seed) for name in TEXTS for seed in seeds]))
+    of_text = {name: [next(found) for _ in seeds] for name in TEXTS}
+    return {name: judged([run for one in found for run in one["runs"]], found[0]["real"]) for name, found in of_text.items()}
 
 
 def main() -> None:
     """Read the options, print the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("texts", nargs="*", help=f"of {', '.join(TEXTS)}; all if none")
-    parser.add_argument("--budget", default="3m", help="of a run of the GAN")
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--budget", default=BUDGET, help="of a run of the GAN")
+    parser.add_argument("--seeds", type=int, nargs="+", default=range(FEWEST))
     parser.add_argument("--count", type=int, default=1000, help="texts drawn at each temperature")
     parser.add_argument("--temperatures", type=float, nargs="+", default=TEMPERATURES)
     parser.add_argument("--data", type=Path, default=data_folder())
-    parser.add_argument("--pictures", type=Path, help="a folder for the first run's curves as SVG")
+    parser.add_argument("--pictures", type=Path, help="a folder for the first seed's curves as SVG")
     parser.add_argument("--gan", nargs="*", default=[], metavar="section.key=value", help="for both sides")
     options = parser.parse_args()
     if unknown := set(options.texts) - set(TEXTS):

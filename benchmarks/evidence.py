@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from benchmarks import dial, families, features, fuzzing, hybrids, long_writing, pretrained, quality, sentences, tables
+from benchmarks import adversarial, dial, families, features, fuzzing, hybrids, long_writing, pretrained, quality, sentences, tables
 from benchmarks.imports import reached
 from benchmarks.record import Entry, main
 from bimo.core import registry
@@ -123,9 +123,9 @@ ENTRIES = (
     Entry(
         "adversarial",
         "names and lines of Tang poems: quality against diversity, a GAN beside the likelihood alone, three runs each",
-        families.adversarial,
+        adversarial.adversarial,
         run("gan", also=["benchmarks.adversarial"], objectives=["adversarial"]),
-        budget=families.GAN_BUDGET,
+        budget=adversarial.BUDGET,
         minutes=45,
         recipes=("bimo/recipes/gan-small.yaml", "bimo/recipes/gan-middle.yaml"),
     ),

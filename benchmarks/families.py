@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality import PTB, budget_of, picked, recipe_of, text_of
-from benchmarks.record import ROOT, Desk
+from benchmarks.record import Desk
 from bimo.core import store
 from bimo.data.corpus import Corpus
 from bimo.evaluation.latents import latent_use
@@ -52,15 +52,17 @@ def _ptb_runs(
     desk: Desk, documents: str, families: Mapping[str, Sequence[int]], options: Mapping[str, Sequence[str]] | None = None
 ) -> list[dict[str, Any]]:
     """Runs of each family, one for each of its seeds: figures on the test text, the perplexity with its interval."""
-    corpus, rows = desk.folder / "corpus", []
+    corpus = desk.folder / "corpus"
     desk.bimo("prepare", *text_of(desk, *PTB), "--documents", documents, "--tokenizer", "word", "--out", corpus)
-    for family, seeds in families.items():
-        for seed in seeds:
-            folder = desk.folder / f"{family}-{seed}"
-            row = desk.bimo("train", corpus, "--family", family, "--budget", TEN_MINUTES, "--seed", seed, "--out", folder,
-                            *(options or {}).get(family, ()))  # fmt: skip
-            rows.append({**picked(row), "documents": documents, "seed": seed, **_interval(folder, row)})
-    return rows
+
+    def learned(desk: Desk, run: tuple[str, int]) -> dict[str, Any]:
+        family, seed = run
+        folder = desk.folder / f"{family}-{seed}"
+        row = desk.bimo("train", corpus, "--family", family, "--budget", TEN_MINUTES, "--seed", seed, "--out", folder,
+                        *(options or {}).get(family, ()))  # fmt: skip
+        return {**picked(row), "documents": documents, "seed": seed, **_interval(folder, row)}
+
+    return desk.each(learned, [(family, seed) for family, seeds in families.items() for seed in seeds])
 
 
 def _interval(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
@@ -107,15 +109,6 @@ def multi30k(desk: Desk) -> dict[str, Any]:
 def _lines(file: str) -> list[str]:
     with gzip.open(file, "rt", encoding="utf-8") as opened:
         return [line.rstrip("\n") for line in opened]
-
-
-GAN_BUDGET = "3m"
-PICTURES = ROOT / "docs" / "pictures"
-
-
-def adversarial(desk: Desk) -> dict[str, Any]:
-    """Quality against diversity, the GAN beside the same generator learned by likelihood: curves, pictures, who wins."""
-    return desk.module("benchmarks.adversarial", "--budget", GAN_BUDGET, "--runs", desk.rounds or 3, "--pictures", PICTURES)
 
 
 MULTI30K_BUDGET = budget_of("multi30k")

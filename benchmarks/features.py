@@ -6,19 +6,17 @@ the test text's units. That interval knows nothing of chance in training: a plai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from benchmarks.quality import CHINESE, PTB, WORDS, picked, text_of
 from benchmarks.record import Desk
 from bimo.core import store
 from bimo.evaluation import display
 from bimo.evaluation.metrics import paired_bootstrap
-from bimo.evaluation.results import Comparison
+from bimo.evaluation.runs import RESULT
 
 BUDGET = "3m"
 ENGLISH_TAGS = "pos-ud-en-ewt/en_ewt-ud-train.conllu.gz"
@@ -49,46 +47,44 @@ CASES = (
 )  # fmt: skip
 
 
-def recipe_of(desk: Desk, case: Case, family: str, given: str) -> dict[str, Any]:
-    """The recipe of one run."""
+def words_of(desk: Desk, case: Case, given: str) -> tuple[object, ...]:
+    """What the command of one run says beside its family."""
+    seed = desk.seed + (given == SEED)
     tags = case.tags if case.tags == "jieba" else desk.data(case.tags)
-    changed: dict[str, dict[str, Any]] = {
-        PLAIN: {},
-        TAGS: {"text": {"tags": tags}},
-        POSITIONS: {"model": {"positions": PLACES}},
-        SEED: {"training": {"seed": desk.seed + 1}},
-    }
-    return {"family": family, "training": {"seed": desk.seed}, **changed[given]}
+    changed = {TAGS: (f"text.tags={tags}",), POSITIONS: (f"model.positions={PLACES}",)}
+    return ("--seed", seed, *changed.get(given, ()))
 
 
-def of_case(desk: Desk, case: Case, budget: str = BUDGET) -> list[dict[str, Any]]:
+def of_case(desk: Desk, case: Case, results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A row a run, with what it saves beside the plain run of its family."""
-    place = desk.folder / case.name.replace(", ", "-").replace(" ", "-")
-    desk.bimo("prepare", *text_of(desk, *case.files), *case.reading, "--out", place / "corpus")
-    files = [_written(place, number, recipe_of(desk, case, *run)) for number, run in enumerate(case.runs)]
-    desk.bimo("compare", place / "corpus", "--families", ",".join(map(str, files)), "--budget", budget, "--out", place / "comparison")
-    comparison = Comparison.from_dict(store.read_json(place / "comparison" / "comparison.json"))
-    plain: dict[str, Any] = {}
+    plain: dict[str, list[float]] = {}
     rows = []
-    for (family, given), row in zip(case.runs, comparison.rows, strict=True):
-        nats = row.unit_nats
+    for (family, given), row in zip(case.runs, results, strict=True):
+        nats = store.read_json(Path(row["folder"]) / RESULT)["rows"][0]["unit_nats"]
         if given == PLAIN:
             plain[family] = nats
-        told = next((notice for notice in row.notices if notice.startswith("text.tags: ")), None)
-        saved = paired_bootstrap(nats, plain[family]) if given != PLAIN and nats and plain.get(family) else None
-        rows.append({**picked(row.model_dump(mode="json")), "text": case.name, "given": given,
+        told = next((notice for notice in row["notices"] if notice.startswith("text.tags: ")), None)
+        saved = paired_bootstrap(nats, plain[family]) if given != PLAIN else None
+        rows.append({**picked(dict(row)), "text": case.name, "given": given,
                      **({"told": told} if told else {}), **({"saved": vars(saved)} if saved else {})})  # fmt: skip
     return rows
 
 
-def _written(place: Path, number: int, recipe: Mapping[str, Any]) -> Path:
-    store.write_text(place / f"{number}.yaml", yaml.safe_dump(dict(recipe), sort_keys=False))
-    return place / f"{number}.yaml"
-
-
 def features(desk: Desk) -> dict[str, Any]:
     """All texts."""
-    return {"budgeted": True, "budget": BUDGET, "rows": [row for case in CASES for row in of_case(desk, case)]}
+    places = {case.name: desk.folder / case.name.replace(", ", "-").replace(" ", "-") for case in CASES}
+    for case in CASES:
+        desk.bimo("prepare", *text_of(desk, *case.files), *case.reading, "--out", places[case.name] / "corpus")
+
+    def learned(desk: Desk, of: tuple[Case, int]) -> dict[str, Any]:
+        case, number = of
+        place, (family, given) = places[case.name], case.runs[number]
+        return desk.bimo("train", place / "corpus", "--family", family, "--budget", BUDGET, "--out", place / str(number),
+                         *words_of(desk, case, given))  # fmt: skip
+
+    found = iter(desk.each(learned, [(case, number) for case in CASES for number in range(len(case.runs))]))
+    rows = [row for case in CASES for row in of_case(desk, case, [next(found) for _ in case.runs])]
+    return {"budgeted": True, "budget": BUDGET, "rows": rows}
 
 
 def shown(figures: Mapping[str, Any], say: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:

@@ -18,10 +18,12 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import yaml
 
@@ -37,6 +39,9 @@ def data_folder() -> Path:
     return Path(os.environ.get("BIMO_DATA", ROOT.parent / "shared" / "data")).absolute()
 
 
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
 # -- an entry and its work ------------------------------------------------------------------------------------------------
 
 
@@ -47,6 +52,7 @@ class Desk:
     folder: Path
     seed: int = 0
     rounds: int | None = None  # asked for on the command line; the benchmark's own number if None
+    at_once: int = 1  # runs side by side, each on its own equal share of the processors
     commands: list[str] = field(default_factory=list)
 
     def data(self, name: str) -> str:
@@ -55,6 +61,28 @@ class Desk:
         if not path.exists():
             raise UserError(f"{path}: no such data; set BIMO_DATA to the folder that holds {name}")
         return str(path)
+
+    def each(self, work: Callable[[Desk, Item], Found], items: Sequence[Item]) -> list[Found]:
+        """work(desk, item) of each item, in order; `at_once` of them side by side, no two on one processor."""
+        if self.at_once == 1:
+            return [work(self, item) for item in items]
+        free: SimpleQueue[set[int]] = SimpleQueue()
+        for share in shares(sorted(os.sched_getaffinity(0)), self.at_once):
+            free.put(share)
+        desks = [replace(self, at_once=1, commands=[]) for _ in items]
+
+        def on_a_share(desk: Desk, item: Item) -> Found:
+            share = free.get()
+            os.sched_setaffinity(0, share)  # of this thread, and of the processes that it starts
+            try:
+                return work(desk, item)
+            finally:
+                free.put(share)
+
+        with ThreadPoolExecutor(self.at_once) as pool:
+            found = list(pool.map(on_a_share, desks, items))
+        self.commands += [command for desk in desks for command in desk.commands]
+        return found
 
     def bimo(self, *words: object) -> Any:
         """Run `bimo … --json`; what it printed."""
@@ -80,6 +108,18 @@ def shown(words: Iterable[str]) -> str:
     """A command as anyone can type it: data as $BIMO_DATA, paths from the repository's root."""
     text = " ".join(f"'{w}'" if " " in w else w for w in words)
     return text.replace(str(data_folder()), "$BIMO_DATA").replace(f"{ROOT}/", "")
+
+
+def shares(processors: Sequence[int], number: int) -> list[set[int]]:
+    """Equal shares of the processors, neighbours together; those that are over serve nobody.
+
+    >>> shares([0, 1, 2, 3, 4, 5, 6], 3)
+    [{0, 1}, {2, 3}, {4, 5}]
+    """
+    size = len(processors) // number
+    if size == 0:
+        raise UserError(f"--at-once {number}: there are {len(processors)} processors; each run needs one of its own")
+    return [set(processors[i * size : (i + 1) * size]) for i in range(number)]
 
 
 @dataclass(frozen=True)
@@ -166,7 +206,7 @@ def hashes_of(entry: Entry, root: Path = ROOT) -> dict[str, str | None]:
     return {"code_hash": hashlib.sha256(code.encode()).hexdigest()[:16], "recipe_hash": recipes}
 
 
-def make(entry: Entry, command: str, rounds: int | None = None, root: Path = ROOT, patience: float = 0) -> dict[str, Any]:
+def make(entry: Entry, command: str, rounds: int | None = None, root: Path = ROOT, patience: float = 0, at_once: int = 1) -> dict[str, Any]:
     """Do the entry's work and write its record; hashes are those from before the work.
 
     patience: seconds to wait, at most, for an idle machine (an earlier timing is a load too).
@@ -176,7 +216,7 @@ def make(entry: Entry, command: str, rounds: int | None = None, root: Path = ROO
     place = root / "runs" / "evidence" / entry.name
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    desk = Desk(place, entry.seed, rounds)
+    desk = Desk(place, entry.seed, rounds, at_once)
     end = time.monotonic() + patience
     while os.getloadavg()[0] > BUSY and time.monotonic() < end:
         time.sleep(1)
@@ -189,7 +229,7 @@ def make(entry: Entry, command: str, rounds: int | None = None, root: Path = ROO
         **hashes,
         "seed": entry.seed,
         "budget": entry.budget,
-        "machine": {**runtime.environment(), "load_before": load},
+        "machine": {**runtime.environment(), "load_before": load, **({"at_once": at_once} if at_once > 1 else {})},
         "date": datetime.now(UTC).date().isoformat(),
         "seconds": round(time.perf_counter() - begin, 1),
         "figures": dict(figures),
@@ -221,6 +261,9 @@ def main(
     parser.add_argument("--force", action="store_true", help="make them again even where they are current")
     parser.add_argument("--list", action="store_true", help="tell what there is, its state and the time it takes; make nothing")
     parser.add_argument("--runs", type=int, help="rounds of a benchmark, where it has any")
+    parser.add_argument(
+        "--at-once", type=int, default=1, help="runs side by side, each on an equal share of the processors (of `taskset`'s, under it)"
+    )
     asked = parser.parse_args(arguments)
     known = {e.name: e for e in entries}
     for name in asked.names:
@@ -232,22 +275,24 @@ def main(
         for entry in chosen:
             print(f"{entry.name:<20} {state_of(entry, root):<24} about {entry.minutes:g} min  {entry.shows}")
         return 0
-    failed = [e.name for e in chosen if not _made(e, module, asked.force or always, asked.runs, root, patience)]
+    failed = [e.name for e in chosen if not _made(e, module, asked.force or always, asked.runs, root, patience, asked.at_once)]
     after()
     if failed:
         print(f"{module}: not made: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _made(entry: Entry, module: str, force: bool, rounds: int | None, root: Path, patience: float) -> bool:
+def _made(entry: Entry, module: str, force: bool, rounds: int | None, root: Path, patience: float, at_once: int) -> bool:
     state = state_of(entry, root)
     if state == "current" and not force:
         print(f"{entry.name}: current, skipped", file=sys.stderr)
         return True
     print(f"{entry.name}: {state}; about {entry.minutes:g} minutes", file=sys.stderr, flush=True)
-    command = f"python -m {module} {entry.name}" + (f" --runs {rounds}" if rounds else "")
+    command = (
+        f"python -m {module} {entry.name}" + (f" --runs {rounds}" if rounds else "") + (f" --at-once {at_once}" if at_once > 1 else "")
+    )
     try:
-        record = make(entry, command, rounds, root, patience)
+        record = make(entry, command, rounds, root, patience, at_once)
     except (UserError, MachineError) as error:
         print(f"{entry.name}: {error}", file=sys.stderr)
         return False

@@ -48,7 +48,7 @@ def test_a_whole_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(adversarial, "train", here)
     tiny = ["model.width=8", "model.layers=1", "model.discriminator_width=4", "training.batch_size=4"]
     tiny += ["objective.pretraining=0.2", "training.learning_rate=0.05"]
-    options = argparse.Namespace(data=tmp_path, budget="9s", runs=1, count=20, temperatures=(0.5, 1.5), pictures=tmp_path, gan=tiny)
+    options = argparse.Namespace(data=tmp_path, budget="9s", seeds=[0], count=20, temperatures=(0.5, 1.5), pictures=tmp_path, gan=tiny)
     found = json.loads(json.dumps(adversarial.measure("names", options, tmp_path)))
     assert budgets == [("gan", "9s"), ("likelihood", "7.50s")], "the likelihood has the seconds that the game took"
     (run,) = found["runs"]

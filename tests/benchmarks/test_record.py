@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -194,3 +196,26 @@ def test_a_desk_writes_commands_down_as_anyone_can_type_them(tmp_path: Path, mon
     with pytest.raises(UserError, match="set BIMO_DATA"):
         desk.data("b.txt")
     assert sys.executable not in "".join(desk.commands)
+
+
+def test_runs_side_by_side_share_no_processor_and_keep_their_order(tmp_path: Path) -> None:
+    processors = sorted(os.sched_getaffinity(0))
+    if len(processors) < 2:
+        pytest.skip("one processor")
+    desk = record.Desk(tmp_path, at_once=2)
+
+    def work(desk: record.Desk, number: int) -> set[int]:
+        desk.commands.append(f"run {number}")
+        time.sleep(0.05 / (number + 1))
+        return os.sched_getaffinity(0)
+
+    found = desk.each(work, range(4))
+    assert desk.commands == [f"run {number}" for number in range(4)]
+    assert {frozenset(share) for share in found} <= {frozenset(share) for share in record.shares(processors, 2)}
+    assert sorted(os.sched_getaffinity(0)) == processors, "this thread keeps its own"
+    assert record.Desk(tmp_path).each(work, range(2)) == [set(processors)] * 2
+
+
+def test_more_runs_at_once_than_processors_are_refused() -> None:
+    with pytest.raises(UserError, match="--at-once 3: there are 2 processors"):
+        record.shares([0, 1], 3)
