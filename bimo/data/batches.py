@@ -47,10 +47,13 @@ class Batch:
     fresh: bool = False
     given: Given | None = None
     count: int = -1  # targets that are scored; counted where not said
+    read: int = -1  # tokens that are fed, padding left out; as many as are scored where not said
 
     def __post_init__(self) -> None:
         if self.count < 0:
             object.__setattr__(self, "count", int(self.targets_scored.sum()))
+        if self.read < 0:
+            object.__setattr__(self, "read", self.count)
 
     @property
     def lengths(self) -> Tensor:

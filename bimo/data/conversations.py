@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-Turn = dict[str, str]  # role and content
+Turn = dict[str, str]  # role and content, and a name where it has one
 ROLES = ("system", "user", "assistant", "tool")
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant", "model": "assistant", "observation": "tool"}
 FIELDS = ("messages", "conversations", "conversation")
 _ANSWERS = ("output", "response", "answer")
+_UNREAD = ("tools", "functions", "tool_calls", "function_call")  # what would change how a conversation is told, and is not read
 
 
 class NoConversation(ValueError):
@@ -49,6 +50,7 @@ def turns_of(record: Mapping[str, Any]) -> tuple[Turn, ...]:
     ['user', 'assistant']
     """
     fields = {name.lower(): value for name, value in record.items()}
+    _refuse_unread(fields, "the record")
     for name in FIELDS:
         if name in fields:
             return _checked(_messages(fields[name], name))
@@ -75,12 +77,22 @@ def _messages(value: Any, name: str) -> list[Turn]:
     for number, turn in enumerate(value, 1):
         if not isinstance(turn, Mapping):
             raise NoConversation(f"turn {number} of {name} has no role and content")
+        _refuse_unread(turn, f"turn {number} of {name}")
+        if turn.get("weight", 1) not in (1, None):
+            raise NoConversation(f"turn {number} of {name} has the weight {turn['weight']!r}, which is not read; leave it out")
         role = turn.get("role", turn.get("from"))
         role = _ROLES.get(role, role) if isinstance(role, str) else role
         if role not in ROLES:
             raise NoConversation(f"turn {number} of {name} is of role {role!r}; known: {', '.join(ROLES)}")
-        turns.append({"role": role, "content": _text(turn.get("content", turn.get("value")), f"turn {number}")})
+        called = {"name": turn["name"]} if isinstance(turn.get("name"), str) else {}
+        turns.append({"role": role, "content": _text(turn.get("content", turn.get("value")), f"turn {number}"), **called})
     return turns
+
+
+def _refuse_unread(fields: Mapping[str, Any], where: str) -> None:
+    for name in _UNREAD:
+        if fields.get(name) not in (None, "", "[]", [], {}):
+            raise NoConversation(f"{where} has {name}, which are not read")
 
 
 def _text(value: Any, name: str) -> str:

@@ -104,7 +104,8 @@ def prepare(
 ) -> Corpus:
     """Read `sources`, deal them into splits, learn a tokenizer from the training split, and write token shards to `out`.
 
-    tokenizer: a kind, or one that stands; None: by the language of the text. clean: what is tidied; None: what no reader would miss.
+    tokenizer: a kind, or one that stands; None: by the language of the text, or `speech`'s. clean: what is tidied;
+    None: what no reader would miss.
 
     Given `valid` / `test` are taken as they are. Otherwise with 200 documents or more they are dealt 90 / 5 / 5 by
     fingerprint; with fewer, each is cut at its tail. Where documents are given another text (pairs), each is a document of its
@@ -120,6 +121,7 @@ def prepare(
         dealer = Dealer(documents, tuple(n for n in _HELD_OUT if n not in given), seed)
         plan = _Plan(sources, documents, cleaner, dealer, speech is not None)
         notes: list[str] = []
+        tokenizer = tokenizer if speech is None else speech.tokenizer
         if not isinstance(tokenizer, Tokenizer):
             kind = tokenizer or plan.fitting_kind()
             tokenizer = Tokenizer.train(kind, plan.training_texts(kind, notes), vocab_size)

@@ -30,6 +30,7 @@ class MaskedBatch:
     boundaries: Tensor
     places: Tensor
     targets: Tensor
+    read: int  # tokens that are fed, padding left out
     fresh: bool = True
 
     @property
@@ -120,7 +121,8 @@ class MaskedBatches:
         places = choose_words(may.reshape(-1), starts.reshape(-1), self.share, generator)
         seen = self._hidden(tokens.reshape(-1), places, generator).reshape(tokens.shape)
         targets = tokens.reshape(-1)[places]
-        return MaskedBatch(torch.from_numpy(seen), torch.from_numpy(begins), torch.from_numpy(places), torch.from_numpy(targets))
+        told = (torch.from_numpy(part) for part in (seen, begins, places, targets))
+        return MaskedBatch(*told, read=plain.read)
 
     def _hidden(self, tokens: Ids, places: Ids, generator: np.random.Generator) -> Ids:
         """Tokens [n] as they are to be read."""

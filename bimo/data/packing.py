@@ -66,7 +66,8 @@ class PackedBatches:
             raise CorpusError(f"batches: epoch {epoch}, index {index} is outside 0…{self.steps_per_epoch - 1}")
         order = epoch_generator(self.seed, epoch).permutation(len(self.rows))
         chosen = order[np.arange(index * self.batch_size, (index + 1) * self.batch_size) % len(order)]
-        rows = (self.rows[i].tolist() for i in chosen.tolist())
+        rows = [self.rows[i].tolist() for i in chosen.tolist()]
+        read = sum(self._edges[d + 1] - self._edges[d] - 1 for row in rows for d in row)
         places = [np.concatenate([np.arange(self._edges[d], self._edges[d + 1]) for d in row]) for row in rows]
         width = max(map(len, places))
         tokens = np.zeros((len(places), width), np.int64)
@@ -77,4 +78,4 @@ class PackedBatches:
             begins[row, len(here) : len(here) + 1] = True
             learned[row, : len(here)] = self.split.counts(here)
         boundaries, targets = (torch.from_numpy(np.ascontiguousarray(part)) for part in (begins[:, :-1], learned[:, 1:]))
-        return Batch(torch.from_numpy(tokens), boundaries, targets)
+        return Batch(torch.from_numpy(tokens), boundaries, targets, read=read)

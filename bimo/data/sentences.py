@@ -137,6 +137,11 @@ class SentenceBatch:
         """Texts to be told apart."""
         return len(self.lengths)
 
+    @property
+    def read(self) -> int:
+        """Tokens that are fed, padding left out; of the texts themselves, as `tokens_per_epoch` counts."""
+        return int(self.lengths.sum()) - len(self.lengths)
+
     def to(self, device: torch.device) -> SentenceBatch:
         """The same, there."""
         related = {name: None if (g := getattr(self, name)) is None else g.to(device) for name in ("positives", "negatives")}

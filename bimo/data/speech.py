@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -11,18 +12,29 @@ from numpy.typing import NDArray
 from bimo.core.errors import CorpusError, UserError
 from bimo.data.documents import Document
 from bimo.text.chat import encode_example
+from bimo.text.runners import Ids
 from bimo.text.tokenizer import Tokenizer
 
 TooLong = Literal["refuse", "cut", "drop"]
-Said = tuple[NDArray[np.int64], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Said:
+    """A conversation as it is told: ids int64 [n], and which are of answers, bool [n]; of these the bytes, unknown tokens, lost bytes."""
+
+    ids: Ids
+    answers: NDArray[np.bool_]
+    bytes: int
+    unknown: int
+    lost: int
 
 
 @dataclass
 class Speech:
     """How conversations are told to a model: by its tokenizer's chat template, in `most` tokens.
 
-    too_long: what becomes of a longer one: all are refused together when all are read (`settle`), it is cut behind `most` tokens, or left
-    out. Each is counted.
+    A tokenizer without a template is given a plain one (`Tokenizer.talking`). too_long: what becomes of a longer one: all are refused
+    together when all are read (`settle`), it is cut behind `most` tokens, or left out. Each is counted. What is held out is never cut.
     """
 
     tokenizer: Tokenizer
@@ -33,36 +45,53 @@ class Speech:
     over: int = 0  # longer than `most`
     lost_tokens: int = 0  # cut or left out
     without_answer: int = 0  # left out, since nothing of an answer was left to learn
+    plain: bool = False  # whether the tokenizer had no template
+    _of_source: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.template = self.tokenizer.template
+        self.plain = self.tokenizer.chat_template is None
+        self.tokenizer = self.tokenizer.talking()
+        template = self.tokenizer.template
+        assert template is not None
+        self.template = template
 
-    def said(self, document: Document) -> Said | None:
-        """Ids int64 [n] of a conversation and which of them are of answers, bool [n]; None where it is left out."""
+    def said(self, document: Document, held_out: bool = False) -> Said | None:
+        """A conversation as it is told to the model; None where it is left out."""
         assert document.turns is not None
+        self._of_source[document.source] += 1
         try:
             ids, answers = encode_example(self.tokenizer, self.template, document.turns)
         except UserError as cause:
-            raise CorpusError(f"{document.source}: conversation {self.taken + 1}: {cause}") from None
+            raise CorpusError(f"{document.source}: conversation {self._of_source[document.source]}: {cause}") from None
         self.taken += 1
         self.longest = max(self.longest, len(ids))
-        if len(ids) > self.most:
+        size = document.bytes
+        if len(ids) > self.most and not (held_out and self.too_long == "cut"):
             self.over += 1
             if self.too_long != "cut":
                 self.lost_tokens += len(ids)
                 return None
             self.lost_tokens += len(ids) - self.most
             ids, answers = ids[: self.most], answers[: self.most]
+            size = min(size, self._bytes(ids[answers]))
         answers = answers.copy()
         answers[:1] = False  # a text's first token is fed, never scored
         if not answers.any():
             self.without_answer += 1
             return None
-        return ids, answers
+        unk = None if self.tokenizer.lossless else self.tokenizer.vocabulary.unk
+        unknown = 0 if unk is None else int((ids[answers] == unk).sum())
+        return Said(ids, answers, size, unknown, max(0, size - self._bytes(ids[answers])) if unknown else 0)
+
+    def _bytes(self, ids: Ids) -> int:
+        """Bytes of the text of these ids."""
+        return len(self.tokenizer.decode(ids.tolist()).encode("utf-8"))
 
     def settle(self) -> list[str]:
         """What became of too long ones, in words; raises `CorpusError` where they are to be refused."""
         told = []
+        if self.plain and self.taken:
+            told.append("the model has no chat template, and is given a plain one: each text as it is, a token that ends texts behind it")
         if self.over and self.too_long == "refuse":
             raise CorpusError(
                 f"text.too_long: {self.over:,} of {self.taken:,} conversations have more than {self.most:,} tokens (the longest "

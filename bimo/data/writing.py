@@ -101,13 +101,14 @@ class SplitWriter:
     def _converse(self, marks: list[NDArray[np.bool_]]) -> None:
         assert self.speech is not None
         for document in self._held:
-            said = self.speech.said(document)
+            said = self.speech.said(document, held_out=self.measure_loss)
             if said is not None:
-                ids, answers = said
-                self._lengths.append(np.array([len(ids)], dtype=np.int64))
-                self._bytes.append(np.array([document.bytes], dtype=np.int64))
-                marks.append(answers)
-                self._write(ids.astype(self.type))
+                self._lengths.append(np.array([len(said.ids)], dtype=np.int64))
+                self._bytes.append(np.array([said.bytes], dtype=np.int64))
+                self.unknown += said.unknown
+                self.lost += said.lost if self.measure_loss else 0
+                marks.append(said.answers)
+                self._write(said.ids.astype(self.type))
 
     def _write(self, tokens: NDArray[Any]) -> None:
         self._digest.update(tokens.astype("<u4").tobytes())

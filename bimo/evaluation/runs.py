@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bimo.core import registry, runtime, store
+from bimo.core import fetch, registry, runtime, store
 from bimo.core.budget import Budget
 from bimo.core.errors import CheckpointError, RecipeError, memory_errors
 from bimo.core.recipe import Recipe
@@ -126,7 +126,8 @@ def _fingerprint(corpus: Corpus) -> str:
 def _made_of(recipe: Recipe) -> dict[str, str]:
     """Of each trained model that a run takes over: what it is, so that one that was learned anew is not taken for the one before."""
     parts = recipe.model_section().parts if recipe.family == registry.HYBRID else []
-    return {folder: fingerprint_of(Path(folder)) for folder in (recipe.start, *(part.folder for part in parts)) if folder is not None}
+    named = (recipe.start, *(part.folder for part in parts))
+    return {reference: fingerprint_of(fetch.located(reference)) for reference in named if reference is not None}
 
 
 def _told(folder: Path) -> dict[str, Any]:
@@ -166,6 +167,11 @@ def resume(folder: Path, quiet: bool = False) -> Run:
     if told.get("status") == "finished":
         return Run(folder, Comparison.from_dict(store.read_json(folder / RESULT, CheckpointError)), finished_before=True)
     corpus = _corpus_of(folder, told)
+    if recipe.adapter is not None and told.get("made_of", made_of := _made_of(recipe)) != made_of:
+        raise CheckpointError(
+            f"{recipe.start}: is another model than the one that {folder} began with, beside which its adapters were learned; "
+            f"put that one back, or start a new run with bimo train {folder / RECIPE}"
+        )
     return run(recipe, corpus, folder, name=told.get("name", folder.name), command=told.get("command", ""), resume=True, quiet=quiet)
 
 

@@ -135,7 +135,10 @@ class LanguageModel(ABC):
         """Write `config.json`, then `model.safetensors`, into `folder`, each whole or not at all: a folder with weights is whole.
 
         dtype: f32, f16 or bf16; as they are, if not given. most_bytes: of one file of weights, of which there may then be several.
+        Raises `UserError` for another dtype, and for a model that is not learned by gradient alone: rounded counts sum to 1 no more.
         """
+        if dtype is not None and not isinstance(self, NeuralLanguageModel):
+            raise UserError(f"dtype: the numbers of {type(self).__name__} are written as they are; leave dtype out")
         config, tensors = self.config_dict(), self.tensors()
         if dtype is not None:
             config, tensors = narrowed(config, tensors, dtype)

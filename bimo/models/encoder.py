@@ -177,6 +177,10 @@ class Encoder(MaskedModel):
         model.load_state_dict(found, assign=True)
         return model.requires_grad_(True).eval()
 
+    def linear_names(self) -> dict[str, tuple[str, ...]]:
+        """The maps of the blocks and of the head under the names that `config_dict`'s model type has for them."""
+        return bert.linear_names(self.config, self.vocabulary) or super().linear_names()
+
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def _read(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, still: bool = False) -> Tensor:

@@ -45,7 +45,7 @@ class RMSNorm(nn.Module):
             return self.weight * x32.double()
         if transformer.fits(x):
             return transformer.rms_norm(x, self.weight, self.epsilon)
-        return F.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.epsilon)  # one dtype, or CUDA has no fused kernel for it
 
 
 def make_norm(kind: Norm, width: int, epsilon: float, bias: bool = True) -> nn.Module:

@@ -6,7 +6,7 @@ Every name and shape is checked before anything is taken over. Nothing that unpi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,7 +52,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 def write_weights(folder: Path, tensors: Mapping[str, Tensor], most_bytes: int | None = None) -> None:
     """Write the tensors as `model.safetensors`, or in files of at most `most_bytes` with an index, each whole or not at all.
 
-    A tensor that is larger than that has a file of its own. The index is written last.
+    A tensor that is larger than that has a file of its own. The index is written last, and files of an earlier model go.
     """
     folder = Path(folder)
     parts: list[dict[str, Tensor]] = [{}]
@@ -65,13 +65,26 @@ def write_weights(folder: Path, tensors: Mapping[str, Tensor], most_bytes: int |
         size += tensor.nbytes
     if len(parts) == 1:
         store.write_tensors(folder / WEIGHTS, parts[0])
+        _remove_parts(folder, ())
         return
     names = [f"model-{i:05d}-of-{len(parts):05d}.safetensors" for i in range(1, len(parts) + 1)]
+    (folder / INDEX).unlink(missing_ok=True)
     for name, part in zip(names, parts, strict=True):
         store.write_tensors(folder / name, part)
+    (folder / WEIGHTS).unlink(missing_ok=True)
+    _remove_parts(folder, names)
     places = {tensor: name for name, part in zip(names, parts, strict=True) for tensor in part}
     total = sum(tensor.nbytes for tensor in tensors.values())
     store.write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+
+
+def _remove_parts(folder: Path, kept: Sequence[str]) -> None:
+    """Remove the parts of an earlier model, and, where none is kept, their index."""
+    for path in folder.glob("model-*-of-*.safetensors"):
+        if path.name not in kept:
+            path.unlink()
+    if not kept:
+        (folder / INDEX).unlink(missing_ok=True)
 
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}

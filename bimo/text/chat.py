@@ -46,7 +46,7 @@ def encode_chat(
 
 def encode_example(
     tokenizer: Tokenizer,
-    template: ChatTemplate | None,
+    template: ChatTemplate,
     messages: Sequence[Message],
     tools: Sequence[Mapping[str, Any]] | None = None,
     **extra: Any,
@@ -54,19 +54,16 @@ def encode_example(
     """(ids int64 [n], learned bool [n]) of a conversation: learned are the assistant's answers with the token that ends each.
 
     The template says where they are by {% generation %} blocks; where it has none, an answer begins where the conversation before it,
-    with the prompt for an answer, ends. Raises `UserError` where a template rewrites what came before. Without a template the messages
-    follow each other as they are, and each answer is ended by `</s>`.
+    with the prompt for an answer, ends. Raises `UserError` where a template rewrites what came before.
 
-    >>> t = Tokenizer.train("char", ["ab"])
-    >>> ids, learned = encode_example(t, None, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+    >>> t = Tokenizer.train("char", ["ab"]).talking()
+    >>> ids, learned = encode_example(t, t.template, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
     >>> ids.tolist(), learned.tolist()
-    ([0, 4, 5, 1], [False, False, True, True])
+    ([0, 4, 1, 5, 1], [False, False, False, True, True])
     """
     check_messages(messages)
     if not any(message["role"] == "assistant" for message in messages):
         raise UserError("messages: none is the assistant's; there is nothing to learn from")
-    if template is None:
-        return _without_template(tokenizer, messages)
     names = _Names(tokenizer, [messages, tools])
     extra = {"tools": names.hidden(tools), **extra}
     text, answers = _answers(template, names.hidden(messages), extra)
@@ -97,20 +94,6 @@ def end_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
         return ()
     special = {token.id for token in tokenizer.special_tokens.values()}
     return tuple(dict.fromkeys(i for i in ids[learned].tolist() if i in special))[-1:]
-
-
-def _without_template(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[Ids, NDArray[np.bool_]]:
-    v = tokenizer.vocabulary
-    ids = [v.bos] if v.bos is not None and tokenizer.adds_bos else []
-    learned = [False] * len(ids)
-    for number, message in enumerate(messages, 1):
-        if not isinstance(message["content"], str):
-            raise UserError(f"messages: message {number}: its content is no text, which needs a chat template to become one")
-        answers = message["role"] == "assistant"
-        part = [*tokenizer.encode(message["content"]), *([v.eos] if answers and v.eos is not None else [])]
-        ids += part
-        learned += [answers] * len(part)
-    return np.array(ids, dtype=np.int64), np.array(learned, dtype=bool)
 
 
 def _answers(template: ChatTemplate, messages: Any, extra: Mapping[str, Any]) -> tuple[str, list[tuple[int, int]]]:

@@ -59,13 +59,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
         for name in _NO_FILTERS:
             self.filters.pop(name)
         self.filters["tojson"] = _tojson
-        bounded = {"replace": _replaced, "join": _joined, "indent": _indented}
+        bounded = {"replace": _replaced, "join": _joined, "indent": _indented, "sum": _summed}
         self.filters |= {name: self._counted_filter(do, bounded.get(name)) for name, do in self.filters.items()}
         hidden = {"counted": self._counted, "joined": self._together, "built": self._built}  # after a space: no template can write them
         self.filters |= {f" {name}": do for name, do in hidden.items()}
         for name in ("lipsum", "cycler", "joiner"):
             self.globals.pop(name)
-        self.globals |= {"namespace": _Space, "raise_exception": _raise, "strftime_now": lambda form: datetime.now().strftime(form)}
+        self.globals |= {"namespace": _Space, "raise_exception": _raise, "strftime_now": _now}
 
     # -- counting -----------------------------------------------------------------------------------------------------
 
@@ -208,6 +208,13 @@ def _raise(message: object) -> None:
     raise Raised(str(message))
 
 
+def _now(form: object) -> str:
+    text = str(form)
+    if len(text) > 128:  # each letter of it can become a whole date
+        raise Limit("strftime_now: a form of more than 128 characters")
+    return datetime.now().strftime(text)
+
+
 def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None, sort_keys: bool = False) -> str:
     if isinstance(indent, int | str) and (len(indent) if isinstance(indent, str) else indent) > 64:
         raise Limit(f"tojson: an indent of {indent!r}"[:80])
@@ -223,6 +230,13 @@ def _joined(_: Any, values: Any = (), d: Any = "", *__: Any, **___: Any) -> int:
     """How long the separators of `join(values, d)` are together, and the values."""
     own = sum(len(value) for value in values if isinstance(value, str)) if isinstance(values, list | tuple) else 0
     return own + (len(values) * len(str(d)) if isinstance(values, _SIZED) else 0)
+
+
+def _summed(_: Any, values: Any = (), attribute: Any = None, start: Any = 0) -> int:
+    """`sum` makes a number; of lists, which it copies at each step, it makes none here."""
+    if not isinstance(start, int | float):
+        raise Limit("sum: of numbers alone")
+    return 0
 
 
 def _indented(text: Any, width: Any = 4, *_: Any, **__: Any) -> int:

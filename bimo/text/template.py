@@ -15,6 +15,8 @@ from bimo.text.vocabularies.added import written
 Message = Mapping[str, Any]  # role and content; what else it holds the template may read
 _MOST_SOURCE = 1 << 18  # characters of a template
 DEFAULT = "default"
+# What a model without a template is taught to read: the texts as they are, an end behind each (as DialoGPT does, Zhang et al. 2019).
+PLAIN = "{% for message in messages %}{{ message['content'] }}{{ eos_token }}{% endfor %}"
 
 
 class ChatTemplate:
@@ -105,7 +107,9 @@ class ChatTemplate:
         except TemplateSyntaxError as wrong:
             raise ModelError(f"chat template, line {wrong.lineno}: {wrong.message}") from None
         except RecursionError:
-            raise ModelError("chat template: it calls itself without end") from None
+            raise ModelError("chat template: it calls itself without end, or is nested too deep") from None
+        except SyntaxError as wrong:  # Python's own parser, whose depth is bounded
+            raise ModelError(f"chat template: it is nested too deep ({wrong.msg})") from None
         except (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, MemoryError) as wrong:
             raise ModelError(f"chat template{_line(wrong)}: {str(wrong) or type(wrong).__name__}") from None
         return "".join(parts)

@@ -13,10 +13,11 @@ from typing import Any, Self
 import numpy as np
 
 from bimo.core import store
+from bimo.core.errors import UserError
 from bimo.text import trainers
 from bimo.text.runners import UNK, BpeRunner, ByteRunner, CharRunner, HubRunner, Ids, Runner, WordRunner
 from bimo.text.streaming import StreamDecoder
-from bimo.text.template import ChatTemplate, find_template, put_template
+from bimo.text.template import PLAIN, ChatTemplate, find_template, put_template
 from bimo.text.vocabularies.added import written
 from bimo.text.vocabularies.extending import extended
 from bimo.text.vocabularies.opening import open_tokenizer
@@ -287,6 +288,25 @@ class Tokenizer:
     def template(self) -> ChatTemplate | None:
         """The chat template, ready to render, with the special tokens that it may write; None where there is none."""
         return ChatTemplate.find(self.settings)
+
+    def talking(self) -> Self:
+        """This tokenizer where it has a chat template; where it has none, one like it with a plain one: each text, an end behind it.
+
+        Raises `UserError` where it has no token that ends a text.
+
+        >>> t = Tokenizer.train("char", ["ab"]).talking()
+        >>> t.template.render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+        '<s>a</s>b</s>'
+        """
+        if self.chat_template is not None:
+            return self
+        v = self.vocabulary
+        if v.eos is None:
+            raise UserError("chat template: there is none, and no token that ends a text, of which a plain one could be made; add one")
+        begin = "{{ bos_token }}" if v.bos is not None and self.adds_bos else ""
+        names = {"bos_token": v.bos, "eos_token": v.eos}
+        named = {name: self._hub.id_to_token(i) for name, i in names.items() if i is not None}
+        return type(self)(self._hub, self.kind, {**self.settings, **named, "chat_template": begin + PLAIN}, self._json)
 
     # -- more tokens --------------------------------------------------------------------------------------------------
 

@@ -34,6 +34,9 @@ class Progress:
     best_step: int = 0
     stale: int = 0  # looks at the validation text without improvement
     ended: Literal["", "capped", "stopped"] = ""  # why it is over before its last step
+    steps: int = 0  # as many as are planned now; 0: as many as the recipe says
+    plans: list[float] = field(default_factory=list)  # seconds at which they are planned again
+    planned_at: list[float] = field(default_factory=lambda: [0, 0.0])  # step and seconds of the last plan
     metrics_bytes: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)  # running sums that the next line of metrics.jsonl needs
 

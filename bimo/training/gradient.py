@@ -22,6 +22,7 @@ from bimo.training.loop import Hooks, Loop
 from bimo.training.making import Fitted, begin_weights, build, make_objective
 from bimo.training.plan import Plan, make_plan
 from bimo.training.progress import Reporter
+from bimo.training.starting import tokens_added
 from bimo.training.tagging import tags_told
 
 ADAPTER = "adapter"  # the folder of a run's adapters, in its own
@@ -48,6 +49,7 @@ def fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, res
     tags = tags or {"names": list(model.vocabulary.tags), "told": tags_told(model.vocabulary, corpus)}
     notices = [*source.notes, *tags["told"]]
     _check_room(model, training.optimizer, folder, standing=saved is not None)
+    plan_again = training.steps is None and len(objective.moments()) == 1  # of steps of several kinds none tells the others' speed
     if saved is None:
         used = time.perf_counter() - clock
         timed = Budget.parse(training.budget).seconds is not None
@@ -63,18 +65,19 @@ def fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, res
         store.write_json(folder / RUN, {**read_run(folder), "plan": plan.to_dict(), **({"tags": tags} if tags["names"] else {})})
     rate = (read_run(folder).get("plan") or {}).get("matrix_rate", 0.0)
     if training.compile:
-        notices += _compile(model)
+        notices += _compile(model, alike=corpus.splits["train"].answers is None)
     assert training.steps is not None
     reporter = Reporter(recipe.name, training.steps, saved.progress.step if saved else 0, quiet)
     loop = Loop(model, objective, training, folder, hooks, reporter, rate)
     if saved is not None:
         loop.restore(saved)
         reporter.say(f"{folder}: going on from step {saved.progress.step} of {training.steps}")
-    outcome = loop.run(time.perf_counter() - clock, resumed=saved is not None)
+    outcome = loop.run(time.perf_counter() - clock, resumed=saved is not None, plan_again=plan_again)
+    recipe.save(folder / RECIPE)  # with as many steps as were planned at last
     if loop.best is not None and training.keep == "best":
         model.load_state_dict(loop.best, strict=False)
     if recipe.adapter is not None:
-        _keep_adapter(model, recipe, folder)
+        notices += _keep_adapter(model, recipe, corpus, folder)
     progress = outcome.progress
     if loop.metrics.lost:
         notices.append("metrics.jsonl was cut short or taken away before the run was resumed; the curve lacks what stood there")
@@ -87,11 +90,17 @@ def fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, res
     )  # fmt: skip
 
 
-def _keep_adapter(model: NeuralLanguageModel, recipe: Recipe, folder: Path) -> None:
-    """Write the adapters, then add them into the weights: the run's model is a whole one, and needs no other."""
-    write_adapter(model, folder / ADAPTER, str(recipe.start))
+def _keep_adapter(model: NeuralLanguageModel, recipe: Recipe, corpus: Corpus, folder: Path) -> list[str]:
+    """Write the adapters, then add them into the weights: the run's model is a whole one, and needs no other.
+
+    Where rows of added tokens were learned too, adapters are not all that was learned, and none are written; a notice says so.
+    """
+    old, new = tokens_added(str(recipe.start), corpus.tokenizer)
+    if new == old:
+        write_adapter(model, folder / ADAPTER, str(recipe.start))
     merge(model)
     strip(model)
+    return [] if new == old else [f"{new - old:,} tokens were added, and their rows learned too: only the whole model holds them"]
 
 
 def _check_room(model: NeuralLanguageModel, optimizer: str, folder: Path, standing: bool) -> None:
@@ -128,11 +137,14 @@ def _decide_compilation(recipe: Recipe, device: torch.device) -> bool:
     return device.type == "cuda" and seconds is not None and seconds >= 300
 
 
-def _compile(model: NeuralLanguageModel) -> list[str]:
-    """Compile the hidden states' computation; where no compiler works, say so and go on without."""
+def _compile(model: NeuralLanguageModel, alike: bool) -> list[str]:
+    """Compile the hidden states' computation; where no compiler works, say so and go on without.
+
+    alike: batches are of one width, or of few; rows of packed conversations are not, and each width would be compiled anew.
+    """
     plain = model.hidden
     try:
-        compiled = torch.compile(plain, dynamic=False)
+        compiled = torch.compile(plain, dynamic=False if alike else None)
         tokens = torch.zeros(1, 2, dtype=torch.int64, device=model.device)
         compiled(tokens)
     except Exception as cause:  # torch raises whatever its compiler raises

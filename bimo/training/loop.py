@@ -26,7 +26,10 @@ from bimo.training.optimizers import schedule_factor, set_learning_rate
 from bimo.training.plan import flops_per_token
 from bimo.training.progress import Metrics, Reporter
 
-_COUNTED = ("nats", "tokens", "since")  # in the running sums; what else is there an objective tells
+_COUNTED = ("nats", "tokens", "read", "since")  # in the running sums; what else is there an objective tells
+_AGAIN = (0.1, 0.3, 0.6, 0.8)  # of a budget of time: where the steps are planned again, at the speed that they were made at
+_FEWEST = 8  # steps that a speed is told by
+_SHARE = 0.97  # of the time that they are then planned for
 Look = Callable[[NeuralLanguageModel], float]  # nats per token on validation text
 
 
@@ -94,6 +97,8 @@ class Loop:
         except (ValueError, KeyError) as cause:
             raise CheckpointError(f"{self.folder}: the checkpoint's optimizer does not fit the run's recipe ({cause})") from None
         self.progress, self.best = saved.progress, saved.best
+        if saved.progress.steps:
+            self._set_steps(saved.progress.steps)
         self.carry = tree_map_only(Tensor, lambda t: t.to(self.model.device), saved.carry)
         set_generator_states(saved.generators)
 
@@ -102,8 +107,12 @@ class Loop:
 
     # -- the run --------------------------------------------------------------------------------------------------------
 
-    def run(self, seconds_used: float = 0.0, resumed: bool = False) -> Outcome:
-        """Learn until the last step, the cap, or the end of patience; `seconds_used` went before step 0."""
+    def run(self, seconds_used: float = 0.0, resumed: bool = False, plan_again: bool = False) -> Outcome:
+        """Learn until the last step, the cap, or the end of patience; `seconds_used` went before step 0.
+
+        plan_again: of a budget of time, the steps are planned anew four times, for a machine is not always as fast as in the seconds of
+        its probe. What is planned stands in the checkpoint.
+        """
         training, progress = self.training, self.progress
         self.metrics = Metrics(self.folder, progress.metrics_bytes)
         self._begin = time.perf_counter() - (progress.seconds if resumed else seconds_used)
@@ -114,9 +123,12 @@ class Loop:
             with self._interruptible():
                 if not resumed:
                     progress.metrics = {"since": seconds_used}
+                    progress.plans = [share * cap for share in _AGAIN] if plan_again and math.isfinite(cap) else []
+                    progress.planned_at = [0, seconds_used]
                     self.save()
                 while progress.step < self.steps and not progress.ended:
                     self._step()
+                    self._plan_again(cap)
                     if self._seconds() >= cap and progress.step < self.steps:
                         progress.ended = "capped"
                     if self._due(training.evaluations or 0) or (progress.ended and training.evaluations):
@@ -151,12 +163,31 @@ class Loop:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         progress.step += 1
-        progress.tokens += made.targets
+        read = sum(batch.read for batch in batches)
+        progress.tokens += read
         sums = progress.metrics
-        for name, value in {"nats": nats, "tokens": made.targets, **made.told}.items():
+        for name, value in {"nats": nats, "tokens": made.targets, "read": read, **made.told}.items():
             sums[name] = sums.get(name, 0.0) + value
         if self._due(max(20, min(200, self.steps))):
             self._log(norm)
+
+    def _plan_again(self, cap: float) -> None:
+        """Where that is due: as many steps as the time that is left pays for, at the speed since the last plan."""
+        progress, now = self.progress, self._seconds()
+        step, then = progress.planned_at
+        if not progress.plans or now < progress.plans[0] or progress.step - step < _FEWEST:
+            return
+        left = int((_SHARE * cap - now) / (now - then) * (progress.step - step))
+        progress.plans, progress.planned_at = progress.plans[1:], [progress.step, now]
+        steps = progress.step + max(1, left)
+        if abs(steps - self.steps) > 0.1 * self.steps:
+            self.reporter.say(f"{steps:,} steps instead of {self.steps:,}: as many as there is time for at the speed so far")
+        self._set_steps(steps)
+        self.metrics.write({"step": progress.step, "steps": steps})
+
+    def _set_steps(self, steps: int) -> None:
+        self.steps = self.training.steps = self.progress.steps = steps
+        self.reporter.expect(steps)
 
     def _loss(self, model: NeuralLanguageModel, batch: Any, carry: Any) -> Loss:
         return self.objective.loss(model, batch, carry, self.progress.step / self.steps)
@@ -177,7 +208,7 @@ class Loop:
     def _log(self, norm: float) -> None:
         progress, sums = self.progress, self.progress.metrics
         seconds, loss = self._seconds(), sums["nats"] / max(1, sums["tokens"])
-        speed = sums["tokens"] / max(1e-9, seconds - sums.get("since", 0.0))
+        speed = sums["read"] / max(1e-9, seconds - sums.get("since", 0.0))
         use = flops_per_token(self.model) * speed / self.matrix_rate if self.matrix_rate else None
         record = {"step": progress.step, "tokens": progress.tokens, "seconds": round(seconds, 3), "loss": loss,
                   "learning_rate": self.optimizers[-1].param_groups[0]["lr"], "gradient_norm": norm,

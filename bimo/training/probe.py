@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ def bf16_is_native(device: torch.device) -> bool:
 
 
 _LONG = 2.0  # seconds of a step with all threads from which one alone is not tried: it is no small model
+_STRIDE = 7919  # a prime: steps through an epoch that meet each of its batches
 _ROUNDS = 6  # of steps that the choice made is timed for; the first counts for nothing
 
 
@@ -53,11 +55,9 @@ def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSe
     native = bf16_is_native(model.device)
     choices: list[Precision] = [training.precision] if training.precision else ["fp32", "bf16"] if native else ["fp32"]
     generators = checkpoint.generator_states()
-    source = objective.source
-    batches = [source.batch(0, i % source.steps_per_epoch).to(model.device) for i in range(training.accumulation)]
     open_ = training.threads is None and model.device.type == "cpu"
     threads = sorted({1, runtime.cores()}, reverse=True) if open_ else [runtime.set_threads(training.threads)]
-    timer = _Timer(model, objective, batches, training, time.perf_counter() + most)
+    timer = _Timer(model, objective, training, time.perf_counter() + most)
     best: Probe | None = None
     for precision, number in itertools.product(choices, threads):
         if best is not None and (timer.late() or (number == 1 < threads[0] and best.seconds_per_step > _LONG)):
@@ -82,12 +82,17 @@ class _Timer:
 
     model: NeuralLanguageModel
     objective: Objective
-    batches: list[Any]
     training: TrainingSection
     end: float
 
     def late(self) -> bool:
         return time.perf_counter() > self.end
+
+    def _batches(self, number: int) -> list[Any]:
+        """Those of round `number`: from all over the epoch, since rows may be of many lengths."""
+        source, count = self.objective.source, self.training.accumulation
+        places = ((number * count + i) * _STRIDE % source.steps_per_epoch for i in range(count))
+        return [source.batch(0, place).to(self.model.device) for place in places]
 
     def time(self, precision: Precision, seconds: float, *, least: int = 2, limit: float = math.inf) -> Probe:
         """Rounds of a step of each kind for about `seconds`, at least `least`, or one where its mean step took longer than `limit`."""
@@ -99,7 +104,8 @@ class _Timer:
             rounds.append([])
             for done, _ in moments:
                 begin = time.perf_counter()
-                carry = training_step(partial(self.objective.loss, done=done), model, self.batches, carry, precision).carry
+                batches = self._batches(len(rounds))
+                carry = training_step(partial(self.objective.loss, done=done), model, batches, carry, precision).carry
                 torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip or math.inf)
                 for optimizer in optimizers:
                     optimizer.step()
@@ -116,10 +122,10 @@ class _Timer:
 
 
 def _steady(times: Sequence[float]) -> float:
-    """The mean of `times` without their slowest quarter, which is somebody else's work.
+    """The mean of `times` without those beyond three times their median, which are somebody else's work, or done once.
 
     >>> _steady([1.0, 3.0, 2.0, 90.0])
     2.0
     """
-    kept = sorted(times)[: max(1, (len(times) * 3 + 3) // 4)]
-    return sum(kept) / len(kept)
+    most = 3 * statistics.median(times)
+    return statistics.fmean(t for t in times if t <= most)

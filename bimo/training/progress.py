@@ -108,6 +108,12 @@ class Reporter:
             self._tenth = 10 * done // self._total
             print(f"{self._label}: {100 * done // self._total:3d}%  {text}", file=sys.stderr, flush=True)
 
+    def expect(self, total: int) -> None:
+        """What is to be done is more or less than was thought."""
+        self._total = max(1, total)
+        if self._bar is not None:
+            self._bar.update(self._task, total=self._total)
+
     def say(self, text: str) -> None:
         """Tell a line that stays."""
         if not self._quiet:

@@ -120,6 +120,11 @@ def _grown(rows: Tensor, size: int, added: dict[int, list[int]]) -> Tensor:
     return grown
 
 
+def tokens_added(reference: str, tokenizer: Tokenizer) -> tuple[int, int]:
+    """The ids from … to that `tokenizer` has beside those of the model that a run starts from."""
+    return started(reference).tokenizer.vocabulary.size, tokenizer.vocabulary.size
+
+
 def make_ready(model: NeuralLanguageModel, recipe: Recipe, tokenizer: Tokenizer) -> None:
     """Weights from the model that the run starts from, and adapters beside them where the recipe asks for them.
 
@@ -130,7 +135,7 @@ def make_ready(model: NeuralLanguageModel, recipe: Recipe, tokenizer: Tokenizer)
     if recipe.adapter is None:
         return
     adapt(model, recipe.adapter)
-    old, new = started(reference).tokenizer.vocabulary.size, tokenizer.vocabulary.size
+    old, new = tokens_added(reference, tokenizer)
     if new == old:
         return
     if recipe.training.weight_decay:
@@ -138,4 +143,11 @@ def make_ready(model: NeuralLanguageModel, recipe: Recipe, tokenizer: Tokenizer)
     named = dict(model.named_parameters())
     for parameter in {id(named[name]): named[name] for name in _rows_of_tokens(model)}.values():
         parameter.requires_grad_(True)
-        parameter.register_hook(lambda gradient: torch.cat((torch.zeros_like(gradient[:old]), gradient[old:])))
+        parameter.register_hook(lambda gradient: _only(gradient, old, new))
+
+
+def _only(gradient: Tensor, start: int, stop: int) -> Tensor:
+    """The gradient of rows, but for rows start to stop nothing: makers pad matrices with rows that no token has."""
+    kept = torch.zeros_like(gradient)
+    kept[start:stop] = gradient[start:stop]
+    return kept

@@ -202,9 +202,9 @@ def _anew(model: LanguageModel, state: State, begins: Tensor, given: Any) -> Sta
 
 
 def fingerprint_of(folder: Path) -> str:
-    """SHA-256, in hexadecimal, of the files that make a model folder's distributions."""
+    """SHA-256, in hexadecimal, of the files that make a model's distributions: those of its folder, or the one that it is."""
     whole = hashlib.sha256()
-    told = [folder / name for name in ("config.json", "tokenizer.json")]
+    told = [folder, *(folder / name for name in ("config.json", "tokenizer.json"))]
     for path in [*filter(Path.is_file, told), *sorted(folder.glob("model*.safetensors"))]:
         with open(path, "rb") as file:
             whole.update(hashlib.file_digest(file, "sha256").digest())

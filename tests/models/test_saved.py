@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from bimo.core import store
-from bimo.core.errors import ModelError
+from bimo.core.errors import ModelError, UserError
 from bimo.models.base import load_model
 from bimo.models.decoder import Decoder, DecoderConfig
+from bimo.models.ngram import NGram, NGramConfig
 from bimo.models.saved import INDEX, WEIGHTS, holds_weights, read_weights, write_weights
 from bimo.text.vocabulary import Vocabulary
 
@@ -27,6 +28,21 @@ def test_what_is_written_reads_back(tmp_path: Path, most: int | None, files: int
     found = read_weights(tmp_path)
     assert all(torch.equal(found[name], tensor) for name, tensor in TENSORS.items())
     assert set(found) == set(TENSORS)
+
+
+def test_files_of_an_earlier_model_go(tmp_path: Path) -> None:
+    other = {name: tensor + 1 for name, tensor in TENSORS.items()}
+    for most, tensors, files in ((None, TENSORS, 1), (24, other, 3), (44, TENSORS, 2), (None, other, 1), (1, TENSORS, 4)):
+        write_weights(tmp_path, tensors, most)
+        assert len(list(tmp_path.glob("*.safetensors"))) == files
+        assert (tmp_path / INDEX).exists() == (files > 1)
+        assert all(torch.equal(read_weights(tmp_path)[name], tensor) for name, tensor in tensors.items())
+
+
+def test_counts_are_not_rounded(tmp_path: Path) -> None:
+    model = NGram.build(NGramConfig(order=2), Vocabulary(9))
+    with pytest.raises(UserError, match="leave dtype out"):
+        model.save(tmp_path, "bf16")
 
 
 def test_transformers_opens_several_files(tmp_path: Path) -> None:

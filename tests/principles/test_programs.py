@@ -36,7 +36,7 @@ def about(said: str, value: float, tolerance: float) -> None:
 
 def test_the_commands_parse(tmp_path: Path) -> None:
     found = [words for words in commands(FOLDER / "programs.md") if words[0] == "bimo"]
-    assert [words[1] for words in found] == ["generate", "train", "generate"]
+    assert [words[1] for words in found] == ["generate", "evaluate", "finetune", "evaluate", "generate", "train", "generate"]
     for words in found:
         check_bimo(words, tmp_path)
 

@@ -186,12 +186,15 @@ def test_a_template_that_rewrites_the_past_is_refused(minimind: Tokenizer) -> No
         encode_example(minimind, template, [USER])
 
 
-def test_without_a_template_an_answer_is_ended() -> None:
-    tokenizer = Tokenizer.train("char", ["abc"])
+def test_a_plain_template_ends_each_text() -> None:
+    tokenizer = Tokenizer.train("char", ["abc"]).talking()
+    assert tokenizer.talking() is tokenizer
+    assert tokenizer.template is not None
     talk = [{"role": role, "content": text} for role, text in (("user", "a"), ("assistant", "bc"), ("user", "c"), ("assistant", "a"))]
-    ids, learned = encode_example(tokenizer, None, talk)
-    assert ids.tolist() == [0, *tokenizer.encode("abc"), 1, *tokenizer.encode("ca"), 1]
-    assert learned.astype(int).tolist() == [0, 0, 1, 1, 1, 0, 1, 1]
+    ids, learned = encode_example(tokenizer, tokenizer.template, talk)
+    a, bc, c = (tokenizer.encode(text) for text in ("a", "bc", "c"))
+    assert ids.tolist() == [0, *a, 1, *bc, 1, *c, 1, *a, 1]
+    assert learned.astype(int).tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -254,6 +257,10 @@ LONG = "{% set x = 'a' * 1000000 %}"
         ("{{ 'a' | center(1000000000) }}", "No filter named 'center'"),
         ("{{ 'a' | indent(1000000000) }}", "characters made"),
         ("{{ [1] | tojson(indent=1000000000) }}", "an indent of"),
+        (DOUBLING.replace("DOUBLE", "[ns.x, ns.x] | sum(start=[])"), "sum: of numbers alone"),
+        ("{{ strftime_now('%c' * 100000) }}", "a form of more than 128"),
+        ("{{ " + "(" * 400 + "1" + ")" * 400 + " }}", "nested too deep"),
+        ("{% if true %}" * 120 + "{% endif %}" * 120, "nested too deep"),
         ("{% set ns = namespace(n=2) %}{% for i in range(90) %}{% set ns.n = ns.n * ns.n %}{% endfor %}", "1,024 bits"),
     ],
 )  # fmt: skip

@@ -199,6 +199,66 @@ def test_a_run_that_meets_its_time_is_capped(tmp_path: Path) -> None:
     assert outcome.progress.seconds == pytest.approx(0.3, abs=0.5)
 
 
+class Clock:
+    """Time that passes by steps alone: `times[i]` seconds in step i."""
+
+    def __init__(self, times: list[float]) -> None:
+        self.now, self.times = 0.0, times
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("planned", "times", "least", "capped"),
+    [
+        (20, [1.0] * 200, 92, False),  # the probe met other programs: the rest of the time is used, too
+        (500, [1.0] * 200, 92, False),  # it met none: the learning rate comes down all the same
+        (95, [1.0] * 30 + [2.0] * 50, 60, False),  # a program came
+        (95, [1.0] * 30 + [0.5] * 200, 160, False),  # and went
+        (95, [1.0] * 85 + [9.0] * 50, 85, True),  # later than the last plan
+    ],
+)
+def test_steps_are_planned_again_at_the_speed_that_is(
+    planned: int, times: list[float], least: int, capped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, step = Clock(times), Loop._step
+
+    def stepping(self: Loop) -> None:
+        step(self)
+        clock.now += clock.times[self.progress.step - 1]
+
+    monkeypatch.setattr("bimo.training.loop.time", clock)
+    monkeypatch.setattr(Loop, "_step", stepping)
+    loop = make(tmp_path, steps=planned, budget="100s", checkpoint_every=1000, schedule="linear", final=0.0)
+    outcome = loop.run(plan_again=True)
+    assert outcome.capped == capped
+    assert outcome.progress.step >= least
+    assert clock.now >= 92
+    rates = [line["learning_rate"] for line in lines(tmp_path) if "learning_rate" in line]
+    assert capped or rates[-1] < 0.1 * max(rates), "it has come down"
+    assert loop.training.steps == loop.progress.steps == loop.steps
+
+
+def test_what_is_planned_again_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(self: Loop) -> None:
+        step(self)
+        clock.now += 1.0
+        self._stop_asked = self.progress.step == 30
+
+    clock, step = Clock([]), Loop._step
+    monkeypatch.setattr("bimo.training.loop.time", clock)
+    monkeypatch.setattr(Loop, "_step", stopped)
+    with pytest.raises(Interrupted):
+        make(tmp_path, steps=500, budget="100s").run(plan_again=True)
+    again = make(tmp_path, steps=500, budget="100s")
+    again.restore(Checkpoint.load(tmp_path))
+    assert again.steps == again.training.steps == 10 + 87
+    assert again.run(resumed=True).progress.step >= 92
+    fixed, _ = run(tmp_path / "fixed", steps=12, budget="100s")
+    assert fixed.progress.step == 12, "steps that were asked for stay"
+
+
 def test_time_that_went_before_counts_and_speed_does_not_know_it(tmp_path: Path) -> None:
     loop = make(tmp_path, steps=4)
     outcome = loop.run(seconds_used=50.0)

@@ -138,6 +138,13 @@ def _names(config: EncoderConfig) -> dict[str, tuple[str, ...]]:
     return names | _HEAD
 
 
+def linear_names(config: EncoderConfig, vocabulary: Vocabulary) -> dict[str, tuple[str, ...]]:
+    """The linear maps of the blocks and of the head, by our name: BERT's names of them, or ours where the shape is ours alone."""
+    maps = {name: theirs for name, theirs in _names(config).items() if name.startswith("blocks.") and not name.endswith("norm")}
+    maps |= {"filler.dense": _HEAD["filler.dense"]} if config.fills else {}
+    return maps if model_type(config, vocabulary) != OURS else {}
+
+
 def write_tensors(config: EncoderConfig, vocabulary: Vocabulary, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our state dictionary under the names of the model type."""
     if model_type(config, vocabulary) == OURS:

@@ -14,23 +14,21 @@ from torch import Tensor
 from bimo.core import store
 from bimo.core.errors import ModelError, RecipeError
 from bimo.core.recipe import AdapterSection, validated
+from bimo.core.registry import Kind
 from bimo.models.adapters import adapt, adapted, short
 from bimo.models.base import NeuralLanguageModel
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-_ONLY: Mapping[str, tuple[Any, ...]] = {  # what the library can do beside, and what each must be here
+_READ = ("r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules")
+_TOLD = (  # of how the adapters were made or are kept, not of what they do
+    "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "task_type", "peft_version", "fan_in_fan_out",
+    "ensure_weight_tying", "runtime_config", "megatron_core", "qalora_group_size",
+)  # fmt: skip
+_ONLY: Mapping[str, tuple[Any, ...]] = {  # what is not nothing where it is left alone; the others must be nothing
     "peft_type": ("LORA",),
     "bias": ("none", None),
-    "use_dora": (False, None),
-    "rank_pattern": ({}, None),
-    "alpha_pattern": ({}, None),
-    "modules_to_save": (None, []),
-    "layers_to_transform": (None, []),
-    "trainable_token_indices": (None, []),
-    "target_parameters": (None, []),
-    "lora_bias": (False, None),
-    "exclude_modules": (None, []),
+    "init_lora_weights": (True, False, None, "gaussian", "orthogonal", "eva"),  # the other ways change the base's own weights
 }
 
 
@@ -47,7 +45,8 @@ def write_adapter(model: NeuralLanguageModel, folder: Path, base: str = "") -> N
     rank = len(next(iter(first.down.values())))
     targets = sorted({part for layer in layers.values() for part in layer.rows})
     store.write_json(Path(folder) / CONFIG, {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": True, "bias": "none",
+        "peft_type": "LORA", "task_type": "CAUSAL_LM" if model.kind is Kind.EXACT else None,
+        "base_model_name_or_path": base, "inference_mode": True, "bias": "none",
         "r": rank, "lora_alpha": first.scale * rank, "lora_dropout": first.dropout, "use_rslora": False,
         "target_modules": targets, "fan_in_fan_out": _lies_across(model),
     })  # fmt: skip
@@ -88,9 +87,13 @@ def read_adapter(model: NeuralLanguageModel, folder: Path) -> None:
 
 
 def _section(config: Mapping[str, Any], path: Path) -> AdapterSection:
-    for key, allowed in _ONLY.items():
-        if key in config and config[key] not in allowed:
-            raise ModelError(f"{path}: {key} = {config[key]!r} is not supported; it must be {allowed[0]!r}")
+    for key, value in config.items():
+        if key in _READ or key in _TOLD:
+            continue
+        allowed = _ONLY.get(key)
+        if (value not in allowed) if allowed else bool(value):
+            must = repr(allowed[0]) if allowed else "left out"
+            raise ModelError(f"{path}: {key} = {value!r} is not supported and could change what the adapter does; it must be {must}")
     targets = config.get("target_modules")
     fields = {
         "rank": config.get("r", 8), "alpha": config.get("lora_alpha", 8), "dropout": config.get("lora_dropout", 0.0),

@@ -5,6 +5,7 @@ Shapes: T steps, B rows, I inputs, H units, G gates (1, 4 or 3). Gates stand in 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, Literal
@@ -99,6 +100,10 @@ def layer(
     bias_hidden = None if bias_candidate is None else torch.cat([bias_candidate.new_zeros(2 * h.shape[1]), bias_candidate])
     run = _vendor_layer if vendor else partial(plain_layer, keep=keep)
     return run(cell, x, h, c, weight_input, weight_hidden, bias_input, bias_hidden)
+
+
+# cuDNN packs the weights anew at each call, which is a copy of them beside all products of the call; torch says so every time.
+warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk of memory")
 
 
 @lru_cache(maxsize=1)

@@ -30,6 +30,7 @@ _SPECIAL: dict[int, tuple[str, dict[int, str], dict[str, str]]] = {
     199998: ("o200k", {199999: _END, 200018: "<|endofprompt|>"}, {"eos_token": _END}),
 }
 _LONGEST = 512  # bytes of a token, whose pairs are looked for
+_MOST_WORK = 100_000_000  # squares of all tokens' bytes together; of those that are known the largest has some 20 million
 
 
 def is_tiktoken(data: bytes) -> bool:
@@ -89,6 +90,8 @@ def _ranks(data: bytes, where: str) -> dict[bytes, int]:
         seen.add(rank)
     if not ranks:
         raise ModelError(f"{where}: no token in it; expected lines of a token in base64 and its rank")
+    if sum(len(token) ** 2 for token in ranks) > _MOST_WORK:
+        raise ModelError(f"{where}: its {len(ranks):,} tokens are longer than any vocabulary's, and would take hours to open")
     return ranks
 
 

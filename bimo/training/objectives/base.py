@@ -52,7 +52,7 @@ class Batches(Protocol):
         ...
 
     def batch(self, epoch: int, index: int) -> Any:
-        """A batch with `count` (targets, int), `fresh` (bool: nothing is carried into it), `tokens`, and `to(device)`."""
+        """A batch with `count` (targets, int), `read` (tokens fed, int), `fresh` (bool: nothing is carried), `tokens`, and `to(device)`."""
         ...
 
 

@@ -11,7 +11,10 @@ import torch
 
 from bimo.core import store
 from bimo.core.errors import CapabilityError, ModelError
+from bimo.core.recipe import AdapterSection
+from bimo.models.adapters import adapt, adapted
 from bimo.models.encoder import Encoder, EncoderConfig
+from bimo.models.interop.peft import read_adapter, write_adapter
 from bimo.text.vocabulary import Vocabulary
 
 transformers = pytest.importorskip("transformers")
@@ -160,3 +163,24 @@ def test_shapes_of_no_other_program_are_written_as_our_own():
         assert torch.equal(opened.fill(tokens), model.fill(tokens))
         with pytest.raises(ModelError, match=r"blocks\.0\.attention\.qkv\.weight is missing"):
             Encoder.from_tensors(model.config_dict(), {n: t for n, t in model.tensors().items() if n != "blocks.0.attention.qkv.weight"})
+
+
+@pytest.mark.parametrize("name", ["bert", "without a head"])
+def test_adapters_open_in_peft_and_its_own_open_here(name: str, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    plain = shaken(Encoder.build(EncoderConfig(**OURS[name]), VOCABULARY))
+    plain.save(tmp_path / "base")
+    model = copy.deepcopy(plain)
+    adapt(model, AdapterSection(rank=3))
+    for _, layer in adapted(model):
+        for parameter in layer.up.values():
+            torch.nn.init.uniform_(parameter, -0.2, 0.2)
+    write_adapter(model, tmp_path / "adapter")
+    other = peft.PeftModel.from_pretrained(theirs(tmp_path / "base", torch.float32, model.filler is not None), tmp_path / "adapter").eval()
+    assert_same(model, other, 1e-4)
+    config = peft.LoraConfig(r=2, target_modules=["query", "value"], init_lora_weights=False)
+    own = peft.get_peft_model(theirs(tmp_path / "base", torch.float32, model.filler is not None), config).eval()
+    own.save_pretrained(tmp_path / "own")
+    again = copy.deepcopy(plain)
+    read_adapter(again, tmp_path / "own")
+    assert_same(again, own, 1e-4)

@@ -261,7 +261,8 @@ def test_slices_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("llama", {"model_type": "bimo-decoder"}, "bimo-decoder's.*norm=rms"),
         ("llama", {"model_type": "bimo-rnn"}, "'bimo-rnn'.*it can hold llama, qwen2, qwen3, gpt2, bert"),
         ("llama", {"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
-        ("llama", {"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "'llama3'"),
+        ("llama", {"rope_parameters": {"rope_type": "longrope", "factor": 8.0}}, "'longrope'"),
+        ("llama", {"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "must tell low_freq_factor"),
         ("llama", {"rope_parameters": {"rope_type": "linear"}}, "must tell a factor"),
         ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "beta_fast": 16}}, "beta_fast"),
         ("llama", {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
@@ -367,3 +368,23 @@ def test_scaled_rotary_angles_go_there_and_back(rope: dict[str, Any], facts: dic
     found = stored(tmp_path / "m.gguf")[0]
     assert {key: found[f"llama.rope.scaling.{key}"] for key in facts} == facts
     assert read_gguf(tmp_path / "m.gguf").config["rope_parameters"] == rope
+
+
+def test_llama_3_1s_rotary_angles_go_there_and_back(tmp_path: Path) -> None:
+    _, config, tensors = made("llama")
+    rope = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    rope |= {"original_max_position_embeddings": 8192}
+    write_gguf(tmp_path / "m.gguf", {**config, "rope_parameters": rope}, tensors, TOKENS)
+    assert read_gguf(tmp_path / "m.gguf").config["rope_parameters"] == rope
+    stored = {t.name: t.data for t in gguf.GGUFReader(tmp_path / "m.gguf").tensors}["rope_freqs.weight"]
+    width = config["head_dim"] or config["hidden_size"] // config["num_attention_heads"]
+    assert stored.shape == (width // 2,)
+    theirs, _ = transformers.modeling_rope_utils.ROPE_INIT_FUNCTIONS["llama3"](
+        transformers.LlamaConfig(**{**config, "rope_parameters": rope, "head_dim": width}), "cpu"
+    )
+    plain = 500000.0 ** -(np.arange(0, width, 2) / width)
+    assert np.allclose(plain / stored, theirs.numpy(), rtol=1e-5)
+    other = {**rope, "low_freq_factor": 2.0}
+    write_gguf(tmp_path / "other.gguf", {**config, "rope_parameters": {**other, "original_max_position_embeddings": 64}}, tensors, TOKENS)
+    with pytest.raises(ModelError, match="otherwise than in Llama 3"):
+        read_gguf(tmp_path / "other.gguf")

@@ -98,7 +98,7 @@ def test_fields_reach_the_batches(corpus: Corpus) -> None:
 def test_nothing_to_tell_is_no_loss(corpus: Corpus) -> None:
     model = Encoder.build(EncoderConfig(layers=1, heads=2, width=8), corpus.tokenizer.vocabulary)
     batch = objective(corpus, model).source.batch(0, 0)
-    none = type(batch)(batch.tokens, batch.boundaries, batch.places[:0], batch.targets[:0])
+    none = type(batch)(batch.tokens, batch.boundaries, batch.places[:0], batch.targets[:0], batch.read)
     loss = masked_likelihood(model, none)
     loss.nats.backward()
     assert float(loss.nats.detach()) == 0

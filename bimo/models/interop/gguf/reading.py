@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from bimo.core.errors import ModelError
+from bimo.models.interop.gguf import angles
 from bimo.models.interop.gguf.header import Header, Stored, library, opened, shown
 from bimo.models.interop.gguf.names import from_gguf, tensor_names
 from bimo.models.interop.gguf.settings import read_settings
 
 OF_THE_FILE = ("general.architecture", "general.file_type", "general.quantization_version", "general.alignment")
 _SLICE = 1 << 20  # values that are dequantised at a time
-_FACTORS = "rope_freqs.weight"
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ def read_gguf(path: Path | str) -> GgufModel:
     Raises `ModelError` that names the file and the fact or tensor that is damaged, missing or not supported.
     """
     with opened(Path(path)) as (header, data):
-        config = read_settings(header)
-        names = _names(header, config, data)
+        config = _slowed(header, read_settings(header), data)
+        names = _names(header, config)
         try:
             tensors = {theirs: from_gguf(ours, dequantised(data, header.tensors[ours]), config) for ours, theirs in names.items()}
         except ModelError as cause:
@@ -59,7 +59,7 @@ def read_gguf(path: Path | str) -> GgufModel:
     return GgufModel(config, tensors, {key: _plain(value) for key, value in facts.items() if key not in OF_THE_FILE})
 
 
-def _names(header: Header, config: Mapping[str, Any], data: mmap.mmap) -> dict[str, str]:
+def _names(header: Header, config: Mapping[str, Any]) -> dict[str, str]:
     """Hugging Face's name of each tensor of the file, by its own; none is missing and none is left."""
     names, stored = tensor_names(config), header.tensors
     for ours in names:
@@ -67,12 +67,23 @@ def _names(header: Header, config: Mapping[str, Any], data: mmap.mmap) -> dict[s
             header.fail(f"tensor {ours} is missing, which a {config['model_type']} model has")
         if len(stored[ours].shape) > 2:
             header.fail(f"tensor {ours} has the shape {list(stored[ours].shape)}; at most two dimensions are expected")
-    left = [name for name in stored if name not in names and name != _FACTORS]
+    left = [name for name in stored if name not in names and name != angles.TENSOR]
     if left:
         header.fail(f"unknown tensors {', '.join(shown(name) for name in left[:5])} for a {config['model_type']} model")
-    if _FACTORS in stored and not bool((dequantised(data, stored[_FACTORS]) == 1).all()):
-        header.fail(f"{_FACTORS} changes the rotary angles (rope type llama3), which is not supported; its factors must all be 1")
     return names
+
+
+def _slowed(header: Header, config: dict[str, Any], data: mmap.mmap) -> dict[str, Any]:
+    """The config, whose rotary angles are slowed as the file's divisors have it, if it has any that are not 1."""
+    if angles.TENSOR not in header.tensors:
+        return config
+    found = dequantised(data, header.tensors[angles.TENSOR]).flatten()
+    if bool((found == 1).all()):
+        return config
+    rope = angles.numbers(found, config.get("rope_theta", 10000.0)) if 2 * len(found) == config.get("head_dim") else None
+    if rope is None or config["rope_parameters"]["rope_type"] != "default":
+        header.fail(f"{angles.TENSOR} changes the rotary angles otherwise than in Llama 3.1 and those after it, which is not supported")
+    return {**config, "rope_parameters": rope}
 
 
 def dequantised(data: mmap.mmap, stored: Stored) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from bimo.core.errors import UserError
+from bimo.models.interop.gguf import angles
 from bimo.models.interop.gguf.header import Header, shown
 from bimo.models.interop.gguf.names import ARCHITECTURES
 
@@ -273,9 +274,11 @@ def _write_rope(config: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"rope.freq_base": float(rope.pop("rope_theta", config.get("rope_theta", 10000.0)))}
     if rope.pop("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) != 1.0:
         raise UserError("config.json: partial_rotary_factor has no place in GGUF; it must be 1.0")
-    if kind not in ("default", "linear", "yarn"):
-        raise UserError(f"config.json: rope type {kind!r} is not written to GGUF; default, linear and yarn are")
-    if kind != "default":
+    if kind not in ("default", "linear", "yarn", "llama3"):
+        raise UserError(f"config.json: rope type {kind!r} is not written to GGUF; default, linear, yarn and llama3 are")
+    if kind == "llama3":  # a tensor says it
+        rope = angles.without_numbers(rope)
+    elif kind != "default":
         if not isinstance(factor := rope.pop("factor", None), int | float):
             raise UserError(f"config.json: rope_parameters of type {kind!r} must tell a factor, found {factor!r}")
         found |= {"rope.scaling.type": kind, "rope.scaling.factor": float(factor)}

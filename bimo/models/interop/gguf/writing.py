@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bimo.core import store
 from bimo.core.errors import UserError, did_you_mean
+from bimo.models.interop.gguf import angles
 from bimo.models.interop.gguf.header import library
 from bimo.models.interop.gguf.names import tensor_names, to_gguf
 from bimo.models.interop.gguf.reading import OF_THE_FILE
@@ -87,6 +88,9 @@ def _held(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dic
         if tensor.dim() not in (1, 2):
             raise UserError(f"tensor {theirs} has the shape {list(tensor.shape)}; one or two dimensions are expected")
         held[ours] = tensor.detach()
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if kind not in ("gpt2", "bert") and rope.get("rope_type", rope.get("type")) == "llama3":
+        held[angles.TENSOR] = angles.divisors({"rope_theta": config.get("rope_theta", 10000.0), **rope}, config["head_dim"])
     notes = []
     for start, what in _HEADS.items() if kind == "bert" else ():
         if heads := [name for name in found if name.startswith(start)]:
