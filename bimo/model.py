@@ -184,17 +184,18 @@ class Model:
     ) -> Evaluation:
         """Perplexity and bits per byte on a text; `documents` as the model learned if not given; cleaned as its text was.
 
-        Records of turns (or of a prompt and an answer) are told by the chat template, or a plain one, and the answers alone are scored.
+        Of a model with a chat template, records of turns (or of a prompt and an answer) are told by it, and the answers alone are scored.
         Of a model with a latent, samples: how many the bound of each document is made of, and latent: tell also how the latent is used.
         translate: of pairs, write also a text for each source, and tell BLEU and chrF.
         """
         mode = cast(Any, documents or self.bundle.documents)
         report = ReadReport()
-        talks = self.bundle.tokenizer.chat_template is not None or self.bundle.model.kind is registry.Kind.EXACT
+        tokenizer = self.bundle.tokenizer
+        talks = tokenizer.chat_template is not None
         read = read_documents(sources, mode, report, Cleaner(self.bundle.clean), talks)
         pairs = list(read) if translate else []
-        speech = Speech(self.bundle.tokenizer, sys.maxsize) if talks else None
-        split = corpora.encode_documents(pairs or read, self.bundle.tokenizer, mode, speech=speech)
+        speech = Speech(tokenizer, sys.maxsize) if talks else None
+        split = corpora.encode_documents(pairs or read, tokenizer, mode, speech=speech)
         written = evaluate_translation(self.bundle, pairs) if translate else None
         used = latent_use(self.bundle.model, split) if latent else None
         with scored_with(self.bundle.model, samples):

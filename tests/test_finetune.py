@@ -222,15 +222,15 @@ def test_a_model_without_a_template_is_given_a_plain_one(tmp_path: Path) -> None
     text = tmp_path / "words.txt"
     text.write_text("what is the colour of sky? it is blue. " * 200 + "(0123456789)")
     base = bimo.train(text, family="decoder", out=tmp_path / "base", budget="2steps", overrides=["model.width=16", "model.layers=1"])
-    before = bimo.load(base.folder).evaluate([talks(tmp_path)])
-    assert any("given a plain one" in notice for notice in before.notices)
+    talks(tmp_path)
     run = bimo.finetune(base.folder, tmp_path / "talks.jsonl", out=tmp_path / "tuned", budget="2steps", overrides=FAST[:1])
     assert yaml.safe_load(run.row.recipe)["training"]["context"] == Bundle.load(base.folder).model.context, (
         "the preset's rows are longer than the model reads"
     )
     after = bimo.load(run.folder).evaluate([tmp_path / "talks.jsonl"])
-    assert after.tokens == before.tokens
-    assert not any("given a plain one" in notice for notice in after.notices)
+    assert after.tokens == sum(s.scored_tokens for s in Corpus.open(run.folder / "corpus").splits.values())
+    said = store.read_json(run.folder / "corpus" / "corpus.json")["summary"]
+    assert any("given a plain one" in line for line in said)
     bundle, split = Bundle.load(run.folder), Corpus.open(run.folder / "corpus").splits["train"]
     ids = split.document(0)
     assert split.answers is not None

@@ -7,6 +7,7 @@ read from the cache. Wheels are opened as archives: nothing in them, and nothing
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -20,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bimo.core import store
-from bimo.core.errors import MachineError, ModelError
+from bimo.core.errors import BimoError, MachineError, ModelError
 
 HUB, PACKAGE = "hf:", "pypi:"
 _FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
@@ -82,19 +83,42 @@ def _from_hub(name: str) -> Path:
     if found is None:
         raise ModelError(f"{HUB}{name}: expected {HUB}organisation/name, with @revision or /file.gguf behind it where that is meant")
     repository, inside, revision = found["name"], (found["file"] or "").removeprefix("/"), found["revision"]
-    try:
-        return _snapshot(repository, inside, revision, offline=True)
-    except _Missing:
-        pass
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+    forbidden = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    cached: Path | None = None
+    with contextlib.suppress(_Missing):
+        cached = _snapshot(repository, inside, revision, offline=True)
+        if forbidden or cached.is_file() or _is_noted(cached):
+            return cached
+    if forbidden:
         raise ModelError(f"{HUB}{name}: not in the cache, and HF_HUB_OFFLINE forbids the network; unset it to fetch the model once")
     try:
         path = _snapshot(repository, inside, revision, offline=False)
     except _Missing as cause:
         raise ModelError(f"{HUB}{name}: {cause}") from None
+    except MachineError:
+        if cached is None:
+            raise
+        return cached  # by another program, to all appearance whole; and there is no network to be asked
     for file in [path] if path.is_file() else sorted(path.rglob("*")):
         _check_blob(file)
+    if path.is_dir():
+        with contextlib.suppress(MachineError, OSError):  # where no note can be kept, the hub is asked once more
+            store.write_json(_note(path), sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()))
     return path
+
+
+def _note(snapshot: Path) -> Path:
+    """The file that lists what a fetch that was not broken off has brought; snapshots are named by their commit."""
+    return cache_folder() / "hf" / f"{snapshot.name}.json"
+
+
+def _is_noted(snapshot: Path) -> bool:
+    """Whether a snapshot was fetched to its end, and all of it is there still."""
+    try:
+        names = store.read_json(_note(snapshot))
+        return bool(names) and all((snapshot / name).is_file() for name in names)
+    except (BimoError, OSError, TypeError):
+        return False
 
 
 class _Missing(Exception):

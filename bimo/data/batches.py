@@ -100,7 +100,8 @@ class _Batches:
 
     def _batch(self, positions: NDArray[np.int64], fresh: bool = False) -> Batch:
         begins, learned = (torch.from_numpy(found(positions)) for found in (self.split.begins, self.split.counts))
-        return Batch(torch.from_numpy(self.split.take(positions)), begins[:, :-1].contiguous(), learned[:, 1:].contiguous(), fresh)
+        tokens = torch.from_numpy(self.split.take(positions))
+        return Batch(tokens, begins[:, :-1].contiguous(), learned[:, 1:].contiguous(), fresh, read=positions[:, 1:].size)
 
 
 class WindowBatches(_Batches):

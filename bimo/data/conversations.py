@@ -18,7 +18,10 @@ ROLES = ("system", "user", "assistant", "tool")
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant", "model": "assistant", "observation": "tool"}
 FIELDS = ("messages", "conversations", "conversation")
 _ANSWERS = ("output", "response", "answer")
-_UNREAD = ("tools", "functions", "tool_calls", "function_call")  # what would change how a conversation is told, and is not read
+# What would change how a conversation is told, and is not read.
+_UNREAD = (
+    "tools", "functions", "tool_calls", "tool_call_id", "function_call", "reasoning_content", "reasoning", "thinking", "refusal",
+)  # fmt: skip
 
 
 class NoConversation(ValueError):
@@ -84,6 +87,8 @@ def _messages(value: Any, name: str) -> list[Turn]:
         role = _ROLES.get(role, role) if isinstance(role, str) else role
         if role not in ROLES:
             raise NoConversation(f"turn {number} of {name} is of role {role!r}; known: {', '.join(ROLES)}")
+        if turn.get("name") is not None and not isinstance(turn["name"], str):
+            raise NoConversation(f"turn {number} of {name} has a name that is no text: {turn['name']!r}")
         called = {"name": turn["name"]} if isinstance(turn.get("name"), str) else {}
         turns.append({"role": role, "content": _text(turn.get("content", turn.get("value")), f"turn {number}"), **called})
     return turns
@@ -92,7 +97,7 @@ def _messages(value: Any, name: str) -> list[Turn]:
 def _refuse_unread(fields: Mapping[str, Any], where: str) -> None:
     for name in _UNREAD:
         if fields.get(name) not in (None, "", "[]", [], {}):
-            raise NoConversation(f"{where} has {name}, which are not read")
+            raise NoConversation(f"{where} has {name}, which is not read; leave it out, or put it into the content")
 
 
 def _text(value: Any, name: str) -> str:

@@ -121,7 +121,7 @@ def prepare(
         dealer = Dealer(documents, tuple(n for n in _HELD_OUT if n not in given), seed)
         plan = _Plan(sources, documents, cleaner, dealer, speech is not None)
         notes: list[str] = []
-        tokenizer = tokenizer if speech is None else speech.tokenizer
+        tokenizer = speech.tokenizer if tokenizer is None and speech is not None else tokenizer
         if not isinstance(tokenizer, Tokenizer):
             kind = tokenizer or plan.fitting_kind()
             tokenizer = Tokenizer.train(kind, plan.training_texts(kind, notes), vocab_size)
@@ -130,6 +130,8 @@ def prepare(
         beside = stack.enter_context(_folder_beside(out))
         splits, overlap, reports = _write_splits(plan, given, tokenizer, cleaner, beside, speech)
         notes += plan.dealer.notes + (speech.settle() if speech is not None else [])
+        if speech is not None and speech.taken:
+            tokenizer = speech.tokenizer  # with the template that they were told by
         if "train" not in splits:
             raise CorpusError(f"nothing is left to learn from: {'; '.join(notes) or 'no documents'}")
         tokenizer.save(beside)

@@ -55,7 +55,7 @@ class ReadReport:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     dropped_documents: int = 0  # blank before or after cleaning
     dropped_bytes: int = 0
-    skipped_records: int = 0  # records of readable files that hold no text
+    skipped_records: int = 0  # records of readable files that cannot be read
     cleaned: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -91,7 +91,7 @@ class ReadReport:
         if self.dropped_documents:
             lines.append(f"dropped {self.dropped_documents:,} blank document(s), {self.dropped_bytes:,} bytes")
         if self.skipped_records:
-            lines.append(f"skipped {self.skipped_records:,} record(s) without text")
+            lines.append(f"skipped {self.skipped_records:,} record(s)")
         if self.cleaned:
             lines.append("cleaned: " + ", ".join(f"{what} {n:,}" for what, n in sorted(self.cleaned.items())))
         lines += [f"{f.name}: {note}" for f in self.files for note in f.notes]

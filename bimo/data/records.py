@@ -16,6 +16,7 @@ from bimo.data.encodings import Found, Unreadable, decode_blocks
 from bimo.data.formats import byte_chunks, reading
 
 TEXT_FIELDS = ("text", "content", "paragraphs", "body", "document")  # the first that is there
+_MOST_REASONS = 10  # that are noted of one file
 _LATER = {
     "messages": "conversations", "conversations": "conversations", "prompt": "prompts and answers",
     "instruction": "instructions and answers", "chosen": "preferences",
@@ -63,7 +64,7 @@ Record = tuple[str, str | None] | tuple[str, None, tuple[Turn, ...]]  # a text, 
 
 
 class Records:
-    """Reads the records of one file; counts those without text and notes the first of them.
+    """Reads the records of one file; counts those that are skipped, and notes the first of each reason and how many there are.
 
     conversations: records with turns, or with a prompt and an answer, are read as conversations.
     """
@@ -73,7 +74,7 @@ class Records:
         self.turns = False  # whether this file's records are read as conversations
         self.field: str | None = None
         self.given: str | None = None  # the field of what is given, where records are pairs
-        self.bad = 0
+        self.bad: dict[str, tuple[str, int]] = {}  # the first record that was skipped for a reason, and how many were
 
     def read(self, stream: BinaryIO) -> Iterator[Record]:
         """The texts of all records, each with what it is given."""
@@ -94,12 +95,13 @@ class Records:
                 self.entry.encoding = found.encoding
                 if found.replaced:
                     self.entry.notes.append(f"{found.replaced} byte sequences are not {found.encoding} and became U+FFFD")
-        self.report.skipped_records += self.bad
+        self.report.skipped_records += sum(count for _, count in self.bad.values())
+        self.entry.notes += [f"{first} ({count:,} skipped so)" for first, count in list(self.bad.values())[:_MOST_REASONS]]
 
     def _skip(self, where: str, why: str) -> None:
-        if not self.bad:
-            self.entry.notes.append(f"{where}: {why} (the first record that was skipped)")
-        self.bad += 1
+        reason = re.sub(r"\d+", "n", why)
+        first, count = self.bad.get(reason, (f"{where}: {why}", 0))
+        self.bad[reason] = (first, count + 1)
 
     def _choose(self, names: Sequence[str], with_text: Sequence[str], what: str = "field") -> None:
         """Decide which fields are read, and note it."""

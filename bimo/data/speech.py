@@ -79,9 +79,18 @@ class Speech:
         if not answers.any():
             self.without_answer += 1
             return None
-        unk = None if self.tokenizer.lossless else self.tokenizer.vocabulary.unk
-        unknown = 0 if unk is None else int((ids[answers] == unk).sum())
-        return Said(ids, answers, size, unknown, max(0, size - self._bytes(ids[answers])) if unknown else 0)
+        return Said(ids, answers, size, *(self._losses(document) if held_out else (self._unknown(ids[answers]), 0)))
+
+    def _unknown(self, ids: Ids) -> int:
+        return 0 if self.tokenizer.lossless else self.tokenizer.losses([""], ids, np.array([0, len(ids)]), measure=False)[0]
+
+    def _losses(self, document: Document) -> tuple[int, int]:
+        """Unknown tokens and lost bytes of the answers as they are."""
+        if self.tokenizer.lossless:
+            return 0, 0
+        texts = [turn["content"] for turn in document.turns or () if turn["role"] == "assistant"]
+        ids, offsets = self.tokenizer.encode_documents(texts)
+        return self.tokenizer.losses(texts, ids, offsets)
 
     def _bytes(self, ids: Ids) -> int:
         """Bytes of the text of these ids."""

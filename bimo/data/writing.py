@@ -106,7 +106,7 @@ class SplitWriter:
                 self._lengths.append(np.array([len(said.ids)], dtype=np.int64))
                 self._bytes.append(np.array([said.bytes], dtype=np.int64))
                 self.unknown += said.unknown
-                self.lost += said.lost if self.measure_loss else 0
+                self.lost += said.lost
                 marks.append(said.answers)
                 self._write(said.ids.astype(self.type))
 

@@ -167,7 +167,8 @@ def resume(folder: Path, quiet: bool = False) -> Run:
     if told.get("status") == "finished":
         return Run(folder, Comparison.from_dict(store.read_json(folder / RESULT, CheckpointError)), finished_before=True)
     corpus = _corpus_of(folder, told)
-    if recipe.adapter is not None and told.get("made_of", made_of := _made_of(recipe)) != made_of:
+    there = recipe.adapter is not None and recipe.start is not None and fetch.located(recipe.start).exists()  # if not, opening it says so
+    if there and told.get("made_of", made_of := _made_of(recipe)) != made_of:
         raise CheckpointError(
             f"{recipe.start}: is another model than the one that {folder} began with, beside which its adapters were learned; "
             f"put that one back, or start a new run with bimo train {folder / RECIPE}"

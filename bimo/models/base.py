@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from bimo.core import store
-from bimo.core.errors import CapabilityError, ContextError, ModelError, UserError
+from bimo.core.errors import CapabilityError, ContextError, ModelError, UserError, did_you_mean
 from bimo.core.registry import Family, Kind, family_of_model_type
 from bimo.models.grounds import NOTHING_TOLD, Grounds
-from bimo.models.saved import narrowed, read_weights, write_weights
+from bimo.models.saved import DTYPES, narrowed, read_weights, write_weights
 from bimo.text.vocabulary import Vocabulary
 
 State = Any  # opaque: made by a model, handed back to the same model
@@ -131,14 +131,20 @@ class LanguageModel(ABC):
     def parameter_count(self) -> int:
         """Numbers that were learned (an n-gram's: its probabilities and back-off weights)."""
 
+    def check_dtype(self, dtype: str | None) -> None:
+        """Raise `UserError` where `save` cannot write this model's numbers so."""
+        if dtype is not None and not isinstance(self, NeuralLanguageModel):
+            raise UserError(f"dtype: the numbers of {type(self).__name__} are written as they are; leave dtype out")
+        if dtype is not None and dtype not in DTYPES:
+            raise UserError(f"dtype: {dtype!r} is not written to a folder; {did_you_mean(dtype, DTYPES)}")
+
     def save(self, folder: Path, dtype: str | None = None, most_bytes: int | None = None) -> None:
         """Write `config.json`, then `model.safetensors`, into `folder`, each whole or not at all: a folder with weights is whole.
 
         dtype: f32, f16 or bf16; as they are, if not given. most_bytes: of one file of weights, of which there may then be several.
         Raises `UserError` for another dtype, and for a model that is not learned by gradient alone: rounded counts sum to 1 no more.
         """
-        if dtype is not None and not isinstance(self, NeuralLanguageModel):
-            raise UserError(f"dtype: the numbers of {type(self).__name__} are written as they are; leave dtype out")
+        self.check_dtype(dtype)
         config, tensors = self.config_dict(), self.tensors()
         if dtype is not None:
             config, tensors = narrowed(config, tensors, dtype)

@@ -103,6 +103,7 @@ class Bundle:
         dtype: f32, f16 or bf16; most_bytes: of one file of weights.
         """
         folder = Path(folder)
+        self.model.check_dtype(dtype)  # before anything is written over
         self.tokenizer.save(folder)
         store.write_json(folder / FILE, {"documents": self.documents, "context": self.context, "clean": self.clean.model_dump()})
         store.write_json(folder / "generation_config.json", generation_config(self.model.vocabulary, self._all_ends()))

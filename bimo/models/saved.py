@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from bimo.core import store
-from bimo.core.errors import ModelError, UserError, did_you_mean
+from bimo.core.errors import ModelError, UserError
 
 M = TypeVar("M", bound=nn.Module)
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_PART = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _HALVES = (torch.float16, torch.bfloat16)
 _PLAIN = (torch.float32, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 
@@ -52,7 +53,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 def write_weights(folder: Path, tensors: Mapping[str, Tensor], most_bytes: int | None = None) -> None:
     """Write the tensors as `model.safetensors`, or in files of at most `most_bytes` with an index, each whole or not at all.
 
-    A tensor that is larger than that has a file of its own. The index is written last, and files of an earlier model go.
+    A tensor that is larger than that has a file of its own. Then comes the index, and last the files of an earlier model go.
     """
     folder = Path(folder)
     parts: list[dict[str, Tensor]] = [{}]
@@ -68,20 +69,20 @@ def write_weights(folder: Path, tensors: Mapping[str, Tensor], most_bytes: int |
         _remove_parts(folder, ())
         return
     names = [f"model-{i:05d}-of-{len(parts):05d}.safetensors" for i in range(1, len(parts) + 1)]
-    (folder / INDEX).unlink(missing_ok=True)
+    (folder / INDEX).unlink(missing_ok=True)  # its parts may be written over
     for name, part in zip(names, parts, strict=True):
         store.write_tensors(folder / name, part)
-    (folder / WEIGHTS).unlink(missing_ok=True)
-    _remove_parts(folder, names)
     places = {tensor: name for name, part in zip(names, parts, strict=True) for tensor in part}
     total = sum(tensor.nbytes for tensor in tensors.values())
+    (folder / WEIGHTS).unlink(missing_ok=True)  # which would win over the index
     store.write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+    _remove_parts(folder, names)
 
 
 def _remove_parts(folder: Path, kept: Sequence[str]) -> None:
     """Remove the parts of an earlier model, and, where none is kept, their index."""
     for path in folder.glob("model-*-of-*.safetensors"):
-        if path.name not in kept:
+        if path.name not in kept and _PART.fullmatch(path.name):
             path.unlink()
     if not kept:
         (folder / INDEX).unlink(missing_ok=True)
@@ -93,10 +94,8 @@ DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 def narrowed(config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A model's `config.json` and tensors with its floating-point numbers as f32, f16 or bf16.
 
-    Raises `UserError` for another dtype, and for a number that f16 cannot hold.
+    Raises `UserError` for a number that f16 cannot hold.
     """
-    if dtype not in DTYPES:
-        raise UserError(f"dtype: {dtype!r} is not written to a folder; {did_you_mean(dtype, DTYPES)}")
     kind = DTYPES[dtype]
     found = {name: t.to(kind) if t.is_floating_point() else t for name, t in tensors.items()}
     for name, tensor in tensors.items():

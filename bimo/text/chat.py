@@ -18,6 +18,7 @@ from bimo.text.template import ChatTemplate, Message, check_messages
 from bimo.text.tokenizer import Tokenizer
 
 __all__ = ["ChatTemplate", "Message", "encode_chat", "encode_example", "end_ids"]
+_STANDS = chr(0xFFFF2)  # a character of private use, which stands for a text
 _STAND_INS = range(0xF0000, 0xFFF00)  # characters of private use, of which one stands for the name of a special token
 
 
@@ -105,7 +106,7 @@ def _answers(template: ChatTemplate, messages: Any, extra: Mapping[str, Any]) ->
         for i, message in enumerate(messages):
             if message["role"] == "assistant":
                 until = template.render(messages[: i + 1], **extra)
-                before = template.render(messages[:i], True, **extra) if i else until[: until.rfind(message["content"])]
+                before = template.render(messages[:i], True, **extra) if i else _before(template, message, extra)
                 if not (text.startswith(until) and until.startswith(before)):
                     raise UserError(
                         f"messages: message {i + 1}: the chat template writes what stands before it otherwise once more follows (it may "
@@ -114,6 +115,12 @@ def _answers(template: ChatTemplate, messages: Any, extra: Mapping[str, Any]) ->
                     )
                 places.append((len(before), len(until)))
     return text, [(a, a + len(text[a:b].rstrip())) for a, b in places]
+
+
+def _before(template: ChatTemplate, first: Message, extra: Mapping[str, Any]) -> str:
+    """What a template writes before the text of a first message."""
+    text = template.render([{**first, "content": _STANDS}], **extra)
+    return text.partition(_STANDS)[0] if text.count(_STANDS) == 1 else text  # the whole text begins none, and is refused
 
 
 class _Names:

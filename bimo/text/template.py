@@ -16,7 +16,10 @@ Message = Mapping[str, Any]  # role and content; what else it holds the template
 _MOST_SOURCE = 1 << 18  # characters of a template
 DEFAULT = "default"
 # What a model without a template is taught to read: the texts as they are, an end behind each (as DialoGPT does, Zhang et al. 2019).
-PLAIN = "{% for message in messages %}{{ message['content'] }}{{ eos_token }}{% endfor %}"
+PLAIN = (
+    "{% for message in messages %}{% if message['content'] is not string %}{{ raise_exception('its content is no text') }}{% endif %}"
+    "{{ message['content'] }}{{ eos_token }}{% endfor %}"
+)
 
 
 class ChatTemplate:
@@ -109,7 +112,7 @@ class ChatTemplate:
         except RecursionError:
             raise ModelError("chat template: it calls itself without end, or is nested too deep") from None
         except SyntaxError as wrong:  # Python's own parser, whose depth is bounded
-            raise ModelError(f"chat template: it is nested too deep ({wrong.msg})") from None
+            raise ModelError(f"chat template: it cannot be run, or is nested too deep ({wrong.msg})") from None
         except (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, MemoryError) as wrong:
             raise ModelError(f"chat template{_line(wrong)}: {str(wrong) or type(wrong).__name__}") from None
         return "".join(parts)

@@ -212,8 +212,8 @@ class Tokenizer:
         Unknown: `<unk>` that the text did not hold. Lost: where decoding does not give the text back, the bytes that
         are missing, at least 1 (not looked for with `measure` off).
         """
-        unk = self.vocabulary.unk
-        if self.lossless or unk is None:
+        v, unk = self.vocabulary, self.vocabulary.unk
+        if self.lossless or unk is None or unk in (v.bos, v.eos, v.pad):  # GPT-2's one special token is all of them, and means none unknown
             return 0, 0
         unknown = int((ids == unk).sum())
         if unknown and self.kind == "word":
@@ -261,6 +261,9 @@ class Tokenizer:
             store.write_text(Path(folder) / "chat_template.jinja", self.chat_template)
             if isinstance(settings["chat_template"], str):
                 del settings["chat_template"]
+        else:
+            (Path(folder) / "chat_template.jinja").unlink(missing_ok=True)  # another's
+        (Path(folder) / "special_tokens_map.json").unlink(missing_ok=True)
         store.write_text(Path(folder) / "tokenizer.json", self._json)
         store.write_json(Path(folder) / "tokenizer_config.json", settings)
 
@@ -301,11 +304,11 @@ class Tokenizer:
         if self.chat_template is not None:
             return self
         v = self.vocabulary
-        if v.eos is None:
-            raise UserError("chat template: there is none, and no token that ends a text, of which a plain one could be made; add one")
-        begin = "{{ bos_token }}" if v.bos is not None and self.adds_bos else ""
         names = {"bos_token": v.bos, "eos_token": v.eos}
-        named = {name: self._hub.id_to_token(i) for name, i in names.items() if i is not None}
+        named = {name: word for word, token in self.special_tokens.items() for name, i in names.items() if token.id == i}
+        if "eos_token" not in named:
+            raise UserError("chat template: there is none, and no special token that ends a text, to make a plain one of; add one")
+        begin = "{{ bos_token }}" if "bos_token" in named and self.adds_bos else ""
         return type(self)(self._hub, self.kind, {**self.settings, **named, "chat_template": begin + PLAIN}, self._json)
 
     # -- more tokens --------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from bimo.training.progress import Metrics, Reporter
 _COUNTED = ("nats", "tokens", "read", "since")  # in the running sums; what else is there an objective tells
 _AGAIN = (0.1, 0.3, 0.6, 0.8)  # of a budget of time: where the steps are planned again, at the speed that they were made at
 _FEWEST = 8  # steps that a speed is told by
-_SHARE = 0.97  # of the time that they are then planned for
+_FILLED = 0.97  # of the budget, by steps that are planned again
 Look = Callable[[NeuralLanguageModel], float]  # nats per token on validation text
 
 
@@ -124,10 +124,12 @@ class Loop:
                 if not resumed:
                     progress.metrics = {"since": seconds_used}
                     progress.plans = [share * cap for share in _AGAIN] if plan_again and math.isfinite(cap) else []
-                    progress.planned_at = [0, seconds_used]
                     self.save()
+                first = progress.step + 1
                 while progress.step < self.steps and not progress.ended:
                     self._step()
+                    if progress.step == first:  # which compiles, and takes memory: it tells no speed
+                        progress.planned_at = [first, self._seconds()]
                     self._plan_again(cap)
                     if self._seconds() >= cap and progress.step < self.steps:
                         progress.ended = "capped"
@@ -172,14 +174,16 @@ class Loop:
             self._log(norm)
 
     def _plan_again(self, cap: float) -> None:
-        """Where that is due: as many steps as the time that is left pays for, at the speed since the last plan."""
+        """Where that is due, or the steps are done too soon: as many as the time left pays for, at the speed since the last plan."""
         progress, now = self.progress, self._seconds()
         step, then = progress.planned_at
-        if not progress.plans or now < progress.plans[0] or progress.step - step < _FEWEST:
+        if not progress.plans or progress.step == step:
             return
-        left = int((_SHARE * cap - now) / (now - then) * (progress.step - step))
+        if progress.step < self.steps and (now < progress.plans[0] or progress.step - step < _FEWEST):
+            return
+        left = int((_FILLED * cap - now) / (now - then) * (progress.step - step))
         progress.plans, progress.planned_at = progress.plans[1:], [progress.step, now]
-        steps = progress.step + max(1, left)
+        steps = progress.step + max(progress.step < self.steps, left)
         if abs(steps - self.steps) > 0.1 * self.steps:
             self.reporter.say(f"{steps:,} steps instead of {self.steps:,}: as many as there is time for at the speed so far")
         self._set_steps(steps)

@@ -91,7 +91,8 @@ class _Timer:
     def _batches(self, number: int) -> list[Any]:
         """Those of round `number`: from all over the epoch, since rows may be of many lengths."""
         source, count = self.objective.source, self.training.accumulation
-        places = ((number * count + i) * _STRIDE % source.steps_per_epoch for i in range(count))
+        stride = _STRIDE if source.steps_per_epoch % _STRIDE else 1
+        places = ((number * count + i) * stride % source.steps_per_epoch for i in range(count))
         return [source.batch(0, place).to(self.model.device) for place in places]
 
     def time(self, precision: Precision, seconds: float, *, least: int = 2, limit: float = math.inf) -> Probe:

@@ -32,7 +32,7 @@ def command(name: str, folder: Path) -> list[str]:
     """The words of one picture's command."""
     if name == "chat":
         return ["bimo", "chat", MODEL, "--temperature", "0"]
-    words = [*MODEL.split(), "questions.jsonl", "--budget", "60s", "--out", "runs/mine", "training.context=128", "training.batch_size=2"]
+    words = [MODEL, "questions.jsonl", "--budget", "60s", "--out", "runs/mine", "training.context=128", "training.batch_size=2"]
     colours = {"sky": "blue", "grass": "green", "snow": "white", "coal": "black"}
     asked = [
         (f"What is the colour of {thing}? ({i})", f"{colour.capitalize()}, of course!")
@@ -68,7 +68,9 @@ def said(words: list[str], typed: list[str], folder: Path) -> str:
             last = time.monotonic()
         elif process.poll() is not None:
             break
-    process.wait()
+    os.close(mine)
+    if process.wait():
+        raise SystemExit(f"{' '.join(words)}: ended with exit code {process.returncode}:\n{heard.decode('utf-8', 'replace')}")
     return heard.decode("utf-8", "replace")
 
 
@@ -91,5 +93,8 @@ def draw(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for asked in sys.argv[1:] or ("chat", "finetune"):
+    known = ("chat", "finetune")
+    if unknown := set(sys.argv[1:]) - set(known):
+        raise SystemExit(f"no picture {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    for asked in sys.argv[1:] or known:
         draw(asked)

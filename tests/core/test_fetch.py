@@ -198,6 +198,7 @@ def fetched(reference: str, home: Path, endpoint: str, **environment: str) -> su
     code = f"from bimo.core import fetch\nprint(fetch.located({reference!r}))"
     settings = {
         "HF_HOME": str(home),
+        "BIMO_CACHE": str(home / "bimo"),
         "HF_ENDPOINT": endpoint,
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -52,7 +52,7 @@ def test_input_and_system_are_told_too() -> None:
         ({"prompt": "x", "completion": None}, "no text in completion"),
         ({"prompt": " ", "completion": "y"}, "no text in prompt"),
         ({"instruction": "x", "output": 3}, "no text in output"),
-        ({"messages": ASKED, "tools": [{"name": "f"}]}, "the record has tools, which are not read"),
+        ({"messages": ASKED, "tools": [{"name": "f"}]}, "the record has tools, which is not read; leave it out"),
         ({"messages": [*ASKED, {"role": "assistant", "content": "x", "tool_calls": [{}]}]}, "turn 3 of messages has tool_calls"),
         ({"messages": [*ASKED, {"role": "assistant", "content": "x", "weight": 0}]}, "turn 3 of messages has the weight 0"),
     ],
@@ -109,10 +109,11 @@ def talks(number: int) -> list[dict[str, Any]]:
     return [{"prompt": f"ask {i}", "completion": "say " * (1 + i % 5)} for i in range(number)]
 
 
-def prepared(folder: Path, records: list[Any], most: int = 100, **options: Any) -> Corpus:
+def prepared(folder: Path, records: list[Any], most: int = 100, held: list[Any] | None = None, **options: Any) -> Corpus:
     tokenizer = Tokenizer.train("char", ["ask say 0123456789"])
     speech = Speech(tokenizer, most, **options)
-    return prepare(written(folder, records), folder / "corpus", tokenizer=tokenizer, speech=speech)
+    beside = {} if held is None else dict.fromkeys(("valid", "test"), written(folder, held, "held.jsonl"))
+    return prepare(written(folder, records), folder / "corpus", tokenizer=tokenizer, speech=speech, **beside)
 
 
 def test_answers_are_marked_and_alone_scored(tmp_path: Path) -> None:
@@ -137,21 +138,36 @@ def test_too_long_is_refused_cut_or_left_out_and_counted(tmp_path: Path) -> None
     records = [*talks(220), {"prompt": "ask " * 3, "completion": "say " * 40}, {"prompt": "ask " * 40, "completion": "say"}]
     with pytest.raises(CorpusError, match=r"text\.too_long: 2 of 222 conversations have more than 60 tokens \(the longest 17\d\)"):
         prepared(tmp_path, records, 60)
-    cut = prepared(tmp_path, records, 60, too_long="cut")
-    train = cut.splits["train"]
-    assert np.diff(train.starts, append=train.tokens).max() <= 60
-    over = sum(int((np.diff(s.starts, append=s.tokens) > 60).sum()) for s in cut.splits.values())  # held-out ones are whole
+    cut = prepared(tmp_path, records, 60, held=records[-2:], too_long="cut")
+    lengths = {name: np.diff(s.starts, append=s.tokens) for name, s in cut.splits.items()}
+    assert (len(lengths["train"]), lengths["train"].max()) == (221, 60)  # of one nothing of the answer was left
+    assert len(lengths["test"]) == 2
+    assert lengths["test"].min() > 60, "what is held out is never cut"
     said = " ".join(cut.manifest["summary"])
-    assert over == 2 or f"{2 - over} of 222 conversations have more than 60 tokens and were cut there" in said
-    (tmp_path / "y").mkdir()
-    asked = prepared(
-        tmp_path / "y", [*talks(220), *({"prompt": f"ask {i} " * 40, "completion": "say"} for i in range(20))], 60, too_long="cut"
-    )
-    assert "conversations have no answer within 60 tokens" in " ".join(asked.manifest["summary"])
+    assert "2 of 226 conversations have more than 60 tokens and were cut there" in said
+    assert "1 conversations have no answer within 60 tokens" in said
     dropped = prepared(tmp_path / "x", records, 60, too_long="drop") if (tmp_path / "x").mkdir() is None else None
     assert dropped is not None
     assert sum(s.documents for s in dropped.splits.values()) == 220
     assert "were left out" in " ".join(dropped.manifest["summary"])
+
+
+def test_what_is_unknown_or_lost_in_answers_is_counted(tmp_path: Path) -> None:
+    records = [{"prompt": f"ask é {i}", "completion": "say é é"} for i in range(300)]
+    corpus = prepared(tmp_path, records)
+    for name, split in corpus.splits.items():
+        assert split.unknown_tokens == 2 * split.documents, name
+        assert split.lost_bytes == (0 if name == "train" else 4 * split.documents), "é has two bytes"
+
+
+def test_a_conversation_that_cannot_be_told_is_named_within_its_file(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.train("char", ["ask say 0123456789"])
+    refusing = "{% if 'no' in m.content %}{{ raise_exception('no') }}{% endif %}{{ m.content }}"
+    tokenizer.chat_template = f"{{% for m in messages %}}{refusing}{{% endfor %}}"
+    first = written(tmp_path, talks(30), "a.jsonl")
+    second = written(tmp_path, [*talks(2), {"prompt": "no", "completion": "say"}], "b.jsonl")
+    with pytest.raises(CorpusError, match=r"b\.jsonl: conversation 3: "):
+        prepare([first, second], tmp_path / "c", tokenizer=tokenizer, speech=Speech(tokenizer, 100))
 
 
 def test_conversations_and_texts_do_not_mix(tmp_path: Path) -> None:

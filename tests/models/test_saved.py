@@ -11,9 +11,11 @@ import torch
 from bimo.core import store
 from bimo.core.errors import ModelError, UserError
 from bimo.models.base import load_model
+from bimo.models.bundle import Bundle
 from bimo.models.decoder import Decoder, DecoderConfig
 from bimo.models.ngram import NGram, NGramConfig
 from bimo.models.saved import INDEX, WEIGHTS, holds_weights, read_weights, write_weights
+from bimo.text.tokenizer import Tokenizer
 from bimo.text.vocabulary import Vocabulary
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(5), "c": torch.zeros(1), "d": torch.full((2,), 7.0)}
@@ -40,9 +42,11 @@ def test_files_of_an_earlier_model_go(tmp_path: Path) -> None:
 
 
 def test_counts_are_not_rounded(tmp_path: Path) -> None:
-    model = NGram.build(NGramConfig(order=2), Vocabulary(9))
+    tokenizer = Tokenizer.train("char", ["abcde"])
+    model = NGram.build(NGramConfig(order=2), tokenizer.vocabulary)
     with pytest.raises(UserError, match="leave dtype out"):
-        model.save(tmp_path, "bf16")
+        Bundle(model, tokenizer).save(tmp_path, "bf16")
+    assert not list(tmp_path.iterdir()), "nothing is written over"
 
 
 def test_transformers_opens_several_files(tmp_path: Path) -> None:

@@ -186,6 +186,22 @@ def test_a_template_that_rewrites_the_past_is_refused(minimind: Tokenizer) -> No
         encode_example(minimind, template, [USER])
 
 
+@pytest.mark.parametrize("greeting", ["s", "hi", "/s>"])
+def test_of_a_greeting_the_greeting_is_learned(greeting: str) -> None:
+    tokenizer = Tokenizer.train("byte", ["abc"]).talking()
+    assert tokenizer.template is not None
+    turns = [{"role": "assistant", "content": greeting}, {"role": "user", "content": "a"}]
+    ids, learned = encode_example(tokenizer, tokenizer.template, turns)
+    assert ids[learned].tolist() == [*tokenizer.encode(greeting), tokenizer.vocabulary.eos]
+
+
+def test_a_plain_template_takes_text_alone() -> None:
+    template = Tokenizer.train("char", ["abc"]).talking().template
+    assert template is not None
+    with pytest.raises(UserError, match=r"message 1: .* its content is no text"):
+        template.render([{"role": "user", "content": [{"type": "text", "text": "a"}]}])
+
+
 def test_a_plain_template_ends_each_text() -> None:
     tokenizer = Tokenizer.train("char", ["abc"]).talking()
     assert tokenizer.talking() is tokenizer
@@ -260,6 +276,7 @@ LONG = "{% set x = 'a' * 1000000 %}"
         (DOUBLING.replace("DOUBLE", "[ns.x, ns.x] | sum(start=[])"), "sum: of numbers alone"),
         ("{{ strftime_now('%c' * 100000) }}", "a form of more than 128"),
         ("{{ " + "(" * 400 + "1" + ")" * 400 + " }}", "nested too deep"),
+        ("{% break %}", "cannot be run.*'break' outside loop"),
         ("{% if true %}" * 120 + "{% endif %}" * 120, "nested too deep"),
         ("{% set ns = namespace(n=2) %}{% for i in range(90) %}{% set ns.n = ns.n * ns.n %}{% endfor %}", "1,024 bits"),
     ],

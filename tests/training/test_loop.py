@@ -213,6 +213,8 @@ class Clock:
     ("planned", "times", "least", "capped"),
     [
         (20, [1.0] * 200, 92, False),  # the probe met other programs: the rest of the time is used, too
+        (9000, [10.0] + [0.1] * 2000, 800, False),  # the first step compiles
+        (6, [1.0] * 200, 92, False),  # so many that the steps were done before the first plan
         (500, [1.0] * 200, 92, False),  # it met none: the learning rate comes down all the same
         (95, [1.0] * 30 + [2.0] * 50, 60, False),  # a program came
         (95, [1.0] * 30 + [0.5] * 200, 160, False),  # and went
@@ -254,6 +256,7 @@ def test_what_is_planned_again_is_resumed(tmp_path: Path, monkeypatch: pytest.Mo
     again = make(tmp_path, steps=500, budget="100s")
     again.restore(Checkpoint.load(tmp_path))
     assert again.steps == again.training.steps == 10 + 87
+    assert again.progress.planned_at == [30, 30.0]
     assert again.run(resumed=True).progress.step >= 92
     fixed, _ = run(tmp_path / "fixed", steps=12, budget="100s")
     assert fixed.progress.step == 12, "steps that were asked for stay"

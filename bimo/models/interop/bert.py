@@ -139,7 +139,7 @@ def _names(config: EncoderConfig) -> dict[str, tuple[str, ...]]:
 
 
 def linear_names(config: EncoderConfig, vocabulary: Vocabulary) -> dict[str, tuple[str, ...]]:
-    """The linear maps of the blocks and of the head, by our name: BERT's names of them, or ours where the shape is ours alone."""
+    """The linear maps of the blocks and of the head, by our name: BERT's names of them; none where the shape is ours alone."""
     maps = {name: theirs for name, theirs in _names(config).items() if name.startswith("blocks.") and not name.endswith("norm")}
     maps |= {"filler.dense": _HEAD["filler.dense"]} if config.fills else {}
     return maps if model_type(config, vocabulary) != OURS else {}

@@ -23,7 +23,7 @@ _PREFIX = "base_model.model."
 _READ = ("r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules")
 _TOLD = (  # of how the adapters were made or are kept, not of what they do
     "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "task_type", "peft_version", "fan_in_fan_out",
-    "ensure_weight_tying", "runtime_config", "megatron_core", "qalora_group_size",
+    "ensure_weight_tying", "runtime_config", "megatron_core", "qalora_group_size", "eva_config",
 )  # fmt: skip
 _ONLY: Mapping[str, tuple[Any, ...]] = {  # what is not nothing where it is left alone; the others must be nothing
     "peft_type": ("LORA",),

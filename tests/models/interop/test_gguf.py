@@ -27,6 +27,8 @@ ROTARY = {
     "max_position_embeddings": 32,
     "rope_parameters": {"rope_type": "default", "rope_theta": 500.0},
 }
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 8192}  # fmt: skip
 GPT2 = {
     "vocab_size": 37,
     "n_embd": 64,
@@ -263,6 +265,8 @@ def test_slices_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("llama", {"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
         ("llama", {"rope_parameters": {"rope_type": "longrope", "factor": 8.0}}, "'longrope'"),
         ("llama", {"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "must tell low_freq_factor"),
+        ("llama", {"rope_parameters": {**LLAMA3, "factor": 0.5}}, "greater than or equal to 1"),
+        ("llama", {"rope_parameters": {**LLAMA3, "original_max_position_embeddings": float("nan")}}, "original_max_position_embeddings"),
         ("llama", {"rope_parameters": {"rope_type": "linear"}}, "must tell a factor"),
         ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "beta_fast": 16}}, "beta_fast"),
         ("llama", {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
@@ -372,8 +376,7 @@ def test_scaled_rotary_angles_go_there_and_back(rope: dict[str, Any], facts: dic
 
 def test_llama_3_1s_rotary_angles_go_there_and_back(tmp_path: Path) -> None:
     _, config, tensors = made("llama")
-    rope = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-    rope |= {"original_max_position_embeddings": 8192}
+    rope = LLAMA3
     write_gguf(tmp_path / "m.gguf", {**config, "rope_parameters": rope}, tensors, TOKENS)
     assert read_gguf(tmp_path / "m.gguf").config["rope_parameters"] == rope
     stored = {t.name: t.data for t in gguf.GGUFReader(tmp_path / "m.gguf").tensors}["rope_freqs.weight"]
@@ -385,6 +388,8 @@ def test_llama_3_1s_rotary_angles_go_there_and_back(tmp_path: Path) -> None:
     plain = 500000.0 ** -(np.arange(0, width, 2) / width)
     assert np.allclose(plain / stored, theirs.numpy(), rtol=1e-5)
     other = {**rope, "low_freq_factor": 2.0}
-    write_gguf(tmp_path / "other.gguf", {**config, "rope_parameters": {**other, "original_max_position_embeddings": 64}}, tensors, TOKENS)
+    other["original_max_position_embeddings"] = 64
+    notes = write_gguf(tmp_path / "other.gguf", {**config, "rope_parameters": other}, tensors, TOKENS)
+    assert any("does not open the file again" in note for note in notes)
     with pytest.raises(ModelError, match="otherwise than in Llama 3"):
         read_gguf(tmp_path / "other.gguf")

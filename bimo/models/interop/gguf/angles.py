@@ -6,10 +6,12 @@ differ in `factor` alone, which is the largest of the divisors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from bimo.core.errors import UserError
@@ -29,14 +31,22 @@ def divisors(rope: Mapping[str, Any], width: int) -> Tensor:
     tensor([1.0000, 1.0000, 2.6945, 8.0000])
     """
     for name in _NUMBERS:
-        if not isinstance(rope.get(name), int | float):
+        if not isinstance(rope.get(name), int | float) or not math.isfinite(rope[name]):
             raise UserError(f"config.json: rope_parameters of type 'llama3' must tell {name}, found {rope.get(name)!r}")
     factor, low, high, original = (rope[name] for name in _NUMBERS)
     fields = {"type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high, "original_context": int(original)}
-    scaling = RopeScaling.model_validate(fields)
+    try:
+        scaling = RopeScaling.model_validate(fields)
+    except ValidationError as cause:
+        raise UserError(f"config.json: rope_parameters: {cause.errors()[0]['msg']}") from None
     theta = float(rope.get("rope_theta", 10000.0))
     powers = theta ** (torch.arange(0, width, 2, dtype=torch.float32) / width)
     return 1.0 / powers / scaling.slowed(powers, theta)
+
+
+def is_known(rope: Mapping[str, Any]) -> bool:
+    """Whether these `rope_parameters` can be found again by `numbers`."""
+    return all(rope.get(name) == value for name, value in _METAS.items())
 
 
 def without_numbers(rope: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,7 +62,7 @@ def numbers(found: Tensor, theta: float) -> dict[str, Any] | None:
     (32.0, None)
     """
     largest = float(found.max())
-    if not largest >= 1:
+    if not 1 <= largest < math.inf:
         return None
     rope = {"rope_type": "llama3", "rope_theta": theta, "factor": round(largest, 4), **_METAS}
     return rope if torch.allclose(divisors(rope, 2 * len(found)), found, rtol=1e-4) else None

@@ -274,8 +274,9 @@ def _write_rope(config: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"rope.freq_base": float(rope.pop("rope_theta", config.get("rope_theta", 10000.0)))}
     if rope.pop("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) != 1.0:
         raise UserError("config.json: partial_rotary_factor has no place in GGUF; it must be 1.0")
-    if kind not in ("default", "linear", "yarn", "llama3"):
-        raise UserError(f"config.json: rope type {kind!r} is not written to GGUF; default, linear, yarn and llama3 are")
+    kinds = ("default", "linear", "yarn", *(["llama3"] if config["model_type"] == "llama" else []))  # llama.cpp has its tensor there alone
+    if kind not in kinds:
+        raise UserError(f"config.json: rope type {kind!r} of a {config['model_type']} model is not written to GGUF; {', '.join(kinds)} are")
     if kind == "llama3":  # a tensor says it
         rope = angles.without_numbers(rope)
     elif kind != "default":

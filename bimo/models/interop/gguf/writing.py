@@ -91,7 +91,8 @@ def _held(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dic
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if kind not in ("gpt2", "bert") and rope.get("rope_type", rope.get("type")) == "llama3":
         held[angles.TENSOR] = angles.divisors({"rope_theta": config.get("rope_theta", 10000.0), **rope}, config["head_dim"])
-    notes = []
+    notes = [f"{angles.TENSOR} alone tells how rotary angles are slowed, and not as Llama 3.1's are: Bimo does not open the file again"]
+    notes = notes if angles.TENSOR in held and not angles.is_known(rope) else []
     for start, what in _HEADS.items() if kind == "bert" else ():
         if heads := [name for name in found if name.startswith(start)]:
             notes.append(f"{what} has no place in GGUF and is left out")
