@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
 from rich.console import Console
 
 from bimo.data.corpus import Corpus
@@ -35,7 +36,10 @@ def show_run(run: Run) -> None:
         console.print(f"{run.folder}: already finished", markup=False, highlight=False, soft_wrap=True)
     show_comparison(run.result)
     console.print(f"model and report: {run.folder}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f'next: bimo generate {shlex.quote(str(run.folder))} "…"', markup=False, highlight=False, soft_wrap=True)
+    talks = (yaml.safe_load(run.row.recipe) or {}).get("text", {}).get("conversations", False)
+    folder = shlex.quote(str(run.folder))
+    following = f"bimo chat {folder}" if talks else f'bimo generate {folder} "…"'
+    console.print(f"next: {following}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_comparison(comparison: Comparison) -> None:

@@ -261,3 +261,10 @@ def test_a_run_of_adapters_goes_on_beside_the_model_that_it_began_with(
     bundle.save(base)
     with pytest.raises(CheckpointError, match=r"is another model than the one that .* began with"):
         bimo.resume(tmp_path / "run")
+
+
+def test_what_comes_next_is_a_conversation(tuned: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    from bimo.console import show_run
+
+    show_run(tuned)
+    assert f"next: bimo chat {tuned.folder}" in capsys.readouterr().out
