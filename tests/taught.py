@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import sys
 from collections.abc import Iterator
@@ -31,8 +32,9 @@ def taught(page: Path = GUIDE / "en" / CHAPTER) -> Iterator[str]:
         yield ""
         return
     file, row, table = written(page)
-    added: tuple[registry.Family, ...] = eval(f"({row})", {"Family": registry.Family})
-    own: dict[str, Any] = eval(f"{{{table}}}")
+    calls = [node for node in ast.walk(ast.parse(f"({row})")) if isinstance(node, ast.Call)]
+    added = tuple(_family(call) for call in calls)
+    own: dict[str, Any] = ast.literal_eval(f"{{{table}}}")
     module = _module(added[0].target.partition(":")[0], file)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, module.__name__, module)
@@ -40,6 +42,12 @@ def taught(page: Path = GUIDE / "en" / CHAPTER) -> Iterator[str]:
         for name, its in own.items():
             patch.setitem(variants.VARIANTS, name, its)
         yield added[0].name
+
+
+def _family(call: ast.Call) -> registry.Family:
+    """The row that `Family(…)` with plain values says."""
+    named = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+    return registry.Family(*map(ast.literal_eval, call.args), **named)
 
 
 @functools.cache

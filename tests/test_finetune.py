@@ -51,6 +51,17 @@ def tuned(place: Path) -> Any:
     )
 
 
+def stop_after(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Runs are asked to stop in that step, until `monkeypatch.undo()`."""
+    step = loop.Loop._step
+
+    def stopping(self: Any) -> None:
+        step(self)
+        self._stop_asked = self.progress.step == number
+
+    monkeypatch.setattr(loop.Loop, "_step", stopping)
+
+
 def test_answers_are_learned_and_the_rest_is_as_it_was(place: Path, tuned: Any) -> None:
     base, model = Bundle.load(place / "base"), Bundle.load(place / "tuned")
     held = [place / "talks.jsonl"]
@@ -113,13 +124,7 @@ def test_all_weights_are_learned_where_that_is_asked(place: Path) -> None:
 def test_a_run_that_was_stopped_goes_on_to_the_bit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = [*FAST, "training.checkpoint_every=3", "adapter.dropout=0.1", "training.precision=fp32"]
     whole = bimo.finetune(place / "base", place / "talks.jsonl", out=place / "whole", budget="8steps", overrides=words)
-    step = loop.Loop._step
-
-    def stopping(self: Any) -> None:
-        step(self)
-        self._stop_asked = self.progress.step == 5
-
-    monkeypatch.setattr(loop.Loop, "_step", stopping)
+    stop_after(monkeypatch, 5)
     with pytest.raises(Interrupted):
         bimo.finetune(place / "base", place / "talks.jsonl", out=place / "part", budget="8steps", overrides=words)
     monkeypatch.undo()
@@ -135,15 +140,9 @@ def test_more_rows_than_tokens_are_resumed_too(place: Path, monkeypatch: pytest.
     old = bundle.model
     wide = type(old).build(old.config, replace(old.vocabulary, size=old.vocab_size + 9))  # type: ignore[attr-defined]
     Bundle(wide, bundle.tokenizer).save(place / "padded")
-    step = loop.Loop._step
-
-    def stopping(self: Any) -> None:
-        step(self)
-        self._stop_asked = self.progress.step == 2
-
     for full in (False, True):
         out = place / f"padded-{full}"
-        monkeypatch.setattr(loop.Loop, "_step", stopping)
+        stop_after(monkeypatch, 2)
         with pytest.raises(Interrupted):
             bimo.finetune(place / "padded", place / "talks.jsonl", full=full, out=out, budget="4steps", overrides=FAST)
         monkeypatch.undo()
@@ -245,13 +244,7 @@ def test_a_run_of_adapters_goes_on_beside_the_model_that_it_began_with(
 ) -> None:
     base = tmp_path / "base"
     Bundle.load(place / "base").save(base)
-    step = loop.Loop._step
-
-    def stopping(self: Any) -> None:
-        step(self)
-        self._stop_asked = self.progress.step == 2
-
-    monkeypatch.setattr(loop.Loop, "_step", stopping)
+    stop_after(monkeypatch, 2)
     with pytest.raises(Interrupted):
         bimo.finetune(base, place / "talks.jsonl", out=tmp_path / "run", budget="4steps", overrides=FAST)
     monkeypatch.undo()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bimo.core.errors import CorpusError, UserError
 from bimo.data.documents import Document
-from bimo.text.chat import encode_example
+from bimo.text.chat import ChatTemplate, encode_example
 from bimo.text.runners import Ids
 from bimo.text.tokenizer import Tokenizer
 
@@ -47,20 +47,14 @@ class Speech:
     without_answer: int = 0  # left out, since nothing of an answer was left to learn
     plain: bool = False  # whether the tokenizer had no template
     _of_source: Counter[str] = field(default_factory=Counter)
-
-    def __post_init__(self) -> None:
-        self.plain = self.tokenizer.chat_template is None
-        self.tokenizer = self.tokenizer.talking()
-        template = self.tokenizer.template
-        assert template is not None
-        self.template = template
+    _template: ChatTemplate | None = None  # made at the first conversation: texts need none, nor a token that ends them
 
     def said(self, document: Document, held_out: bool = False) -> Said | None:
         """A conversation as it is told to the model; None where it is left out."""
         assert document.turns is not None
         self._of_source[document.source] += 1
         try:
-            ids, answers = encode_example(self.tokenizer, self.template, document.turns)
+            ids, answers = encode_example(self.tokenizer, self._by(), document.turns)
         except UserError as cause:
             raise CorpusError(f"{document.source}: conversation {self._of_source[document.source]}: {cause}") from None
         self.taken += 1
@@ -80,6 +74,14 @@ class Speech:
             self.without_answer += 1
             return None
         return Said(ids, answers, size, *(self._losses(document) if held_out else (self._unknown(ids[answers]), 0)))
+
+    def _by(self) -> ChatTemplate:
+        if self._template is None:
+            self.plain = self.tokenizer.chat_template is None
+            self.tokenizer = self.tokenizer.talking()
+            self._template = self.tokenizer.template
+            assert self._template is not None
+        return self._template
 
     def _unknown(self, ids: Ids) -> int:
         return 0 if self.tokenizer.lossless else self.tokenizer.losses([""], ids, np.array([0, len(ids)]), measure=False)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from bimo.core.errors import CorpusError, SourceError
 from bimo.data.conversations import NoConversation, turns_of
 from bimo.data.corpus import Corpus, prepare
-from bimo.data.documents import ReadReport
+from bimo.data.documents import Document, ReadReport
 from bimo.data.packing import PackedBatches, pack
 from bimo.data.sources import read_documents
 from bimo.data.speech import Speech
@@ -150,6 +151,15 @@ def test_too_long_is_refused_cut_or_left_out_and_counted(tmp_path: Path) -> None
     assert dropped is not None
     assert sum(s.documents for s in dropped.splits.values()) == 220
     assert "were left out" in " ".join(dropped.manifest["summary"])
+
+
+def test_texts_ask_for_no_template(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.train("char", ["ask say"])
+    tokenizer.vocabulary = replace(tokenizer.vocabulary, eos=None)
+    speech = Speech(tokenizer, 10)  # fine-tuning on a text makes one, too
+    with pytest.raises(CorpusError, match="no special token that ends a text"):
+        speech.said(Document("ask say", "a.jsonl", 3, turns=({"role": "user", "content": "ask"}, {"role": "assistant", "content": "say"})))
+    assert speech.taken == 0
 
 
 def test_what_is_unknown_or_lost_in_answers_is_counted(tmp_path: Path) -> None:
