@@ -1,7 +1,8 @@
 """The dial's rule and the dial itself: which size is best at which budget, and whether what it picks beats the presets.
 
-`scaling`: decoders of several widths, learned for one time each; of each text and time the best size by a parabola through the logarithm
-of the sizes. `dial_en`, `dial_zh`: the dial's pick beside the small and the middle preset, each the same time, three seeds.
+`scaling`: decoders of several widths, each as many operations 6 N D as the others; of each text and number of operations the best size by a
+parabola through the logarithm of the sizes (Hoffmann et al. 2022, approach 2). No time is measured: any machine gives it.
+`dial_en`, `dial_zh`: the dial's pick beside the small and the middle preset, each the same time, three seeds.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from benchmarks.quality import CHINESE, picked, text_of
 from benchmarks.record import Desk
 from bimo.core import registry, store
-from bimo.core.budget import Budget
+from bimo.data.corpus import Corpus
 from bimo.evaluation import display
 from bimo.evaluation.metrics import paired_bootstrap
 from bimo.evaluation.runs import RESULT
@@ -25,8 +26,8 @@ TEXTS = {
     "tinyshakespeare": (("lm-tinyshakespeare/input.txt",), ("--tokenizer", "char")),
     "lm-zh-wiki": (tuple(f"lm-zh-wiki/{file}" for file in CHINESE["lm-zh-wiki"][0]), ("--documents", "line")),
 }
-SHAPES = (64, 96, 128, 192, 256)
-TIMES = ("1m", "4m")
+OPERATIONS = (1e12, 6e12, 3.6e13)  # about half a minute, three and twenty on two cores
+LADDER = (32, 48, 64, 96, 128, 192, 256)  # widths: five of them for each number of operations, larger ones for more
 BUDGET = "5m"
 SEEDS = (0, 1, 2)
 PRESETS = ("decoder-small", "decoder-middle")
@@ -42,27 +43,51 @@ def _prepared(desk: Desk, name: str) -> Any:
 
 
 def scaling(desk: Desk) -> dict[str, Any]:
-    """A row a text, time and width; the best size of each text and time; the rule's scale where the power is the dial's."""
-    rows, best = [], []
+    """A row a text, number of operations and width; the best size of each text and number; the rule's scale where the power is the dial's.
+
+    power_found: the power by least squares through the best sizes, a line of its own scale for each text.
+    """
+    corpora = {name: Corpus.open(_prepared(desk, name)) for name in TEXTS}
+
+    def learned(desk: Desk, of: tuple[str, int, int]) -> dict[str, Any]:
+        name, level, width = of
+        corpus = corpora[name]
+        size = dial.multiplying(dial.shape_of(width, 1e6), corpus.tokenizer.vocabulary.size)
+        tokens = OPERATIONS[level] / (6.0 * size)
+        shape = dial.shape_of(width, tokens)
+        epochs = tokens / corpus.splits["train"].tokens
+        words = (*_words(dial.settings(shape, epochs)), "training.evaluations=2", "training.keep=last")
+        row = desk.bimo("train", corpus.folder, "--family", registry.DEFAULT, "--budget", f"{tokens:.0f}tokens", "--seed", desk.seed,
+                        "--out", desk.folder / name / f"{level}-{width}", *words)  # fmt: skip
+        return {**picked(row), "text": name, "asked": OPERATIONS[level], "width": width, "multiplying": size,
+                "operations": 6.0 * size * row["training_tokens"]}  # fmt: skip
+
+    levels = range(len(OPERATIONS))
+    rows = desk.each(learned, [(name, level, width) for name in TEXTS for level in reversed(levels) for width in LADDER[level : level + 5]])
+    best = []
     for name in TEXTS:
-        corpus = _prepared(desk, name)
-        vocabulary = desk.bimo("info", corpus)["tokenizer"]["vocab_size"]
-        for time in TIMES:
-            found = []
-            for width in SHAPES:
-                seconds = Budget.parse(time).seconds or 0.0
-                rate = found[-1]["training_tokens_per_second"] if found else 20_000.0
-                shape = dial.shape_of(width, dial.LEARNING * seconds * rate)
-                words = [*_words(dial.settings(shape, 1.0)), "training.evaluations=2", "training.keep=last"]
-                row = desk.bimo("train", corpus, "--family", registry.DEFAULT, "--budget", time, "--seed", desk.seed,
-                                "--out", desk.folder / name / f"{time}-{width}", *words)  # fmt: skip
-                size = dial.multiplying(shape, vocabulary)
-                found.append({**picked(row), "text": name, "time": time, "width": width, "multiplying": size,
-                              "operations": 6.0 * size * row["training_tokens"]})  # fmt: skip
-            rows += found
-            best.append({"text": name, "time": time, **best_size(found)})
+        for asked in OPERATIONS:
+            found = [row for row in rows if (row["text"], row["asked"]) == (name, asked)]
+            best.append({"text": name, "asked": asked, **best_size(found)})
     scales = [b["parameters"] / b["operations"] ** dial.POWER for b in best]
-    return {"rows": rows, "best": best, "scale": math.exp(sum(map(math.log, scales)) / len(scales)), "power": dial.POWER}
+    return {"rows": rows, "best": best, "scale": math.exp(sum(map(math.log, scales)) / len(scales)), "power": dial.POWER,
+            "power_found": power(best)}  # fmt: skip
+
+
+def power(best: Sequence[Mapping[str, Any]]) -> float:
+    """The slope of log parameters over log operations, texts apart from one another.
+
+    >>> best = [{"text": t, "operations": c, "parameters": s * c**0.4} for t, s in (("a", 1.0), ("b", 3.0)) for c in (1e3, 1e4, 1e6)]
+    >>> round(power(best), 6)
+    0.4
+    """
+    names = [b["text"] for b in best]
+    x, y = (np.log([b[field] for b in best]) for field in ("operations", "parameters"))
+    for values in (x, y):
+        for name in set(names):
+            of = [n == name for n in names]
+            values[of] -= values[of].mean()
+    return float(x @ y / (x @ x))
 
 
 def _words(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
