@@ -17,6 +17,9 @@ BENCHES = (
 
 CHINESE = {
     "what": "内容", "asked": "要求", "measured": "实测", "measured on": "测于", "given again by": "重做命令", "model": "模型",
+    "{} runs side by side, {} CPU each": "{} 个运行并行，各 {} 个 CPU",
+    "best size": "最佳规模", "operations": "运算次数", "over C^0.5": "与 C^0.5 之比",
+    "width: bits per byte": "宽度：每字节比特",
     "timed while the machine was at other work": "计时时机器另有工作",
     "bits per byte": "每字节比特",
     "perplexity": "困惑度", "parameters": "参数量", "time used": "所用时间", "training tokens/s": "训练词元/秒", "text": "文本",
@@ -96,6 +99,22 @@ def explained(made: str, say: Say) -> str:
 
 
 def dated(made: str, found: Records, names: Sequence[str], say: Say) -> str:
-    """A table, and below it on which day each of its records was made, and how to make it again."""
-    told = [f"{say('measured on')} {found[name]['date']}: {again(name)}" for name in names if name in found]
+    """A table, and below it when each of its records was made, how to make it again, and on what where its runs stood side by side."""
+    told = [
+        f"{say('measured on')} {found[name]['date']}: {again(name)}{_beside(found[name]['machine'], say)}"
+        for name in names
+        if name in found
+    ]
     return f"{made}\n\n<sub>{'; '.join(told)}</sub>" if told else made
+
+
+def _beside(machine: Mapping[str, Any], say: Say) -> str:
+    if "at_once" not in machine:
+        return ""
+    said = say("{} runs side by side, {} CPU each").format(machine["at_once"], each(machine))
+    return f" ({', '.join([said, *machine['cuda']])})"
+
+
+def each(machine: Mapping[str, Any]) -> int:
+    """Processors that a run had."""
+    return machine["cores"] // machine.get("at_once", 1)

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks import dial, features, hybrids
 from benchmarks.quality import budget_of
 from benchmarks.record import ROOT, read_all
-from benchmarks.shown import CHINESE, Records, Say, again, dated, day, explained, missing, table
+from benchmarks.shown import CHINESE, Records, Say, again, dated, day, each, explained, missing, table
 from benchmarks.speeds import speed
 from bimo.core import store
 from bimo.core.budget import Budget
@@ -191,31 +191,30 @@ def latents(found: Records, say: Say) -> str:
     return dated(table(heads, rows), found, ["ptb-vae"], say)
 
 
-def further_input(found: Records, say: Say) -> str:
-    """What tags and positions save."""
-    if "features" not in found:
-        return missing("features", say)
-    return dated(table(*features.shown(found["features"]["figures"], say)), found, ["features"], say)
+def scaling(found: Records, say: Say) -> str:
+    """Bits per byte of each width, the best size, and what that is of the power of the operations."""
+    if "scaling" not in found:
+        return missing("scaling", say)
+    figures, rows = found["scaling"]["figures"], []
+    for best in figures["best"]:
+        runs = [row for row in figures["rows"] if (row["text"], row["asked"]) == (best["text"], best["asked"])]
+        widths = ", ".join(f"{row['width']}: {display.bits(row['bits_per_byte'], 3)}" for row in runs)
+        share = best["parameters"] / best["operations"] ** figures["power"]
+        rows.append([best["text"], f"{best['asked']:.1e}", widths, display.count(round(best["parameters"])), f"{share:.2f}"])
+    heads = ("text", "operations", "width: bits per byte", "best size", f"over C^{figures['power']:g}")
+    return dated(table([say(head) for head in heads], rows), found, ["scaling"], say)
 
 
-def _mixtures(name: str) -> Callable[[Records, Say], str]:
-    """The table of mixtures beside their parts."""
+Show = Callable[[Mapping[str, Any], Say], tuple[list[str], list[list[str]]]]  # heads and rows of a record's figures
+
+
+def _shown(name: str, show: Show) -> Callable[[Records, Say], str]:
+    """The table of one record."""
 
     def make(found: Records, say: Say) -> str:
         if name not in found:
             return missing(name, say)
-        return dated(table(*hybrids.shown(found[name]["figures"], say)), found, [name], say)
-
-    return make
-
-
-def _dialled(name: str) -> Callable[[Records, Say], str]:
-    """The table of the dial beside the presets."""
-
-    def make(found: Records, say: Say) -> str:
-        if name not in found:
-            return missing(name, say)
-        return dated(table(*dial.shown(found[name]["figures"], say)), found, [name], say)
+        return dated(table(*show(found[name]["figures"], say)), found, [name], say)
 
     return make
 
@@ -223,7 +222,7 @@ def _dialled(name: str) -> Callable[[Records, Say], str]:
 def machine(found: Records, say: Say) -> str:
     """Where and when the figures were made."""
     told = {
-        f"{m['processor']}, {m['cores']} × CPU, {display.size(m['memory_bytes'])}, torch {m['torch']}, Python {m['python']}"
+        f"{m['processor']}, {each(m)} × CPU, {display.size(m['memory_bytes'])}, torch {m['torch']}, Python {m['python']}"
         for m in (record["machine"] for record in found.values())
     }
     dates = sorted(record["date"] for record in found.values())
@@ -239,11 +238,12 @@ TABLES: dict[str, Callable[[Records, Say], str]] = {
     "chinese": chinese,
     "ptb": ptb,
     "latents": latents,
-    "features": further_input,
-    "dial-en": _dialled("dial-en"),
-    "dial-zh": _dialled("dial-zh"),
-    "ptb-hybrids": _mixtures("ptb-hybrids"),
-    "wikitext2-hybrids": _mixtures("wikitext2-hybrids"),
+    "features": _shown("features", features.shown),
+    "scaling": scaling,
+    "dial-en": _shown("dial-en", dial.shown),
+    "dial-zh": _shown("dial-zh", dial.shown),
+    "ptb-hybrids": _shown("ptb-hybrids", hybrids.shown),
+    "wikitext2-hybrids": _shown("wikitext2-hybrids", hybrids.shown),
     "machine": machine,
 }
 
