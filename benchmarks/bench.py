@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,14 @@ def ngram_kenlm(desk: Desk) -> dict[str, Any]:
     same = abs(found["perplexity"] / 141.19 - 1) <= 0.001
     beside = found.get("ratio_1", 0) >= 1 and found.get("ratio_N", 0) >= 2 and found.get("largest_log10_difference", 1) <= 0.001
     return {**found, "kenlm_installed": "kenlm_words_per_s" in found, "reached": small and same and beside}
+
+
+def conformance(desk: Desk) -> dict[str, Any]:
+    """Wall time of the conformance test over all families and variants, and of its mutants, from the command to its end."""
+    begin = time.perf_counter()
+    told = desk.run("python", "-m", "pytest", "tests/conformance", "-n", 2)
+    seconds = time.perf_counter() - begin
+    return {"seconds": seconds, "target": 180, "reached": seconds < 180, "told": told.strip().splitlines()[-1]}
 
 
 ENTRIES = (
@@ -98,6 +107,14 @@ ENTRIES = (
         ("bimo/text/*.py", "benchmarks/tokenizer_speed.py", "benchmarks/interleave.py"),
         budget="5 rounds",
         minutes=0.5,
+    ),
+    Entry(
+        "conformance",
+        "the conformance test and its mutants, in two processes",
+        conformance,
+        ("bimo/models/**/*.py", "tests/conformance/*.py"),
+        budget="1 run",
+        minutes=3,
     ),
     Entry(
         "cli-start",

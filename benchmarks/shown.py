@@ -12,12 +12,14 @@ Records = Mapping[str, Record]
 Say = Callable[[str], str]
 BENCHES = (
     "ngram-kenlm", "nanogpt-cpu", "training-speed", "recurrent-speed", "encoder-speed", "adapter-speed", "translation-speed",
-    "tokenizer-speed", "cli-start",
+    "tokenizer-speed", "conformance", "cli-start",
 )  # fmt: skip
 
 CHINESE = {
     "what": "内容", "asked": "要求", "measured": "实测", "measured on": "测于", "given again by": "重做命令", "model": "模型",
     "{} runs side by side, {} CPU each": "{} 个运行并行，各 {} 个 CPU",
+    "names": "人名", "lines of Tang poems": "唐诗句", "nats a token that the GAN is better by, each run": "GAN 每词元好出的奈特，各次运行",
+    "mean ± standard error": "均值 ± 标准误", "winner": "胜者", "the GAN": "GAN", "likelihood": "似然", "neither": "不分胜负",
     "best size": "最佳规模", "operations": "运算次数", "over C^0.5": "与 C^0.5 之比",
     "width: bits per byte": "宽度：每字节比特",
     "timed while the machine was at other work": "计时时机器另有工作",
@@ -40,9 +42,11 @@ CHINESE = {
     "ended by its cap": "到时截止", "one seed": "一个种子",
     "Multi30k, English to German, {} min: BLEU": "Multi30k，英译德，{} 分钟：BLEU",
     "STS-B, English: Spearman by contrast over mean pooling": "STS-B 英文：对比学习较均值池化的 Spearman 增益",
+    "supervised": "有监督", "unsupervised": "无监督", "missed": "未达到",
     "STS-B, Chinese: Spearman by contrast over mean pooling": "STS-B 中文：对比学习较均值池化的 Spearman 增益",
     "the same, text tokens/s with each side's own loader": "同上，各用自己的装载器，文本词元/秒",
     "killed runs that end with the same bits": "被杀后恢复、权重逐位相同的运行", "of which inside a save": "其中在保存途中被杀",
+    "the conformance test of all families, with its mutants, two processes": "所有家族的一致性测试，连同变异体，两个进程",
     "the main job, from command to report": "主要任务：从命令到报告",
     "lines in memory to estimated 5-gram": "从内存中的文本行到 5-gram 模型",
     "memory for it above the imports": "所需内存（导入之外）", "scored words/s, one thread": "评分词/秒，单线程",
@@ -53,7 +57,7 @@ CHINESE = {
     "byte-level BPE, lines": "字节级 BPE，逐行",
     "CPU recipe of nanoGPT": "nanoGPT 的 CPU 配方", "documents": "文档",
     "test perplexity (95 %)": "测试困惑度（95 %）", "of each seed": "各种子",
-    "bound": "上界", "samples": "个样本", "seed": "种子", "negative ELBO": "负 ELBO", "latents exchanged": "交换潜变量",
+    "bound": "上界", "samples": "个样本", "seed": "种子", "negative ELBO": "负 ELBO", "latents exchanged": "交换隐变量",
     "active units": "活跃维数",
     "over the LSTM's nats": "与 LSTM 奈特之比",
     "input": "输入", "plain": "只有词元", "tags": "加词性标记", "positions": "加位置", "another seed": "换随机种子",

@@ -42,7 +42,7 @@ def _kenlm(f: Mapping[str, Any], say: Say) -> list[list[str]]:
 def _nanogpt(f: Mapping[str, Any], say: Say) -> list[list[str]]:
     peer = f"{say('CPU recipe of nanoGPT')}: {display.seconds(f['theirs_seconds'])}"
     sign = "≥ " if f["at_least"] else ""
-    return [[say("time to 1.88 nats a character"), display.seconds(f["ours_seconds"]), peer, sign + _ratio(f["ratio"]), _asked(f)]]
+    return [[say("time to 1.88 nats a character"), display.seconds(f["ours_seconds"]), peer, sign + _ratio(f["ratio"]), _asked(f, say)]]
 
 
 def _training(what: str, peer: str) -> Callable[[Mapping[str, Any], Say], list[list[str]]]:
@@ -54,7 +54,7 @@ def _training(what: str, peer: str) -> Callable[[Mapping[str, Any], Say], list[l
                 ours,
                 f"{peer}: {theirs}",
                 f"{_ratio(f['ratio'])} ({_ratio(f['ratio_of_fastest'])})",
-                _asked(f),
+                _asked(f, say),
             ]
         ]
         if "ours_share_of_matrix_rate" in f:
@@ -81,8 +81,10 @@ def _tokenizers(f: Mapping[str, Any], say: Say) -> list[list[str]]:
     ]
 
 
-def _asked(f: Mapping[str, Any]) -> str:
-    return f"≥ {f['target']:g}×" if "target" in f else ""
+def _asked(f: Mapping[str, Any], say: Say) -> str:
+    if "target" not in f:
+        return ""
+    return f"≥ {f['target']:g}×" + (f" ({say('missed')})" if f.get("reached") is False else "")
 
 
 def _ratio(value: float | None) -> str:
@@ -92,7 +94,7 @@ def _ratio(value: float | None) -> str:
 def _adapters(f: Mapping[str, Any], say: Say) -> list[list[str]]:
     ours, theirs = (display.count(f[f"{side}_tokens_per_second"]) for side in ("ours", "theirs"))
     what = f"{say('LoRA fine-tuning of SmolLM2, tokens/s')} ({f['precision']})"
-    return [[what, ours, f"transformers + peft: {theirs}", _ratio(f["ratio"]), _asked(f)]]
+    return [[what, ours, f"transformers + peft: {theirs}", _ratio(f["ratio"]), _asked(f, say)]]
 
 
 SPEEDS: dict[str, Callable[[Mapping[str, Any], Say], list[list[str]]]] = {

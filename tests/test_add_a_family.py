@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +21,7 @@ from bimo.core.errors import CapabilityError, ModelError, RecipeError
 from bimo.models.base import NeuralLanguageModel
 from tests.conformance.properties import PROPERTIES
 from tests.conformance.variants import VARIANTS, make
-from tests.shown import GUIDE, ROOT
+from tests.shown import GUIDE, ROOT, commands
 from tests.taught import CHAPTER, taught, written
 
 
@@ -55,6 +60,28 @@ def test_five_steps(family: str, tmp_path: Path) -> None:
     assert model.info()["model_type"] == "bimo-bag"
     known, strange = model.score(["the cat sat on the mat.", "eht tac tas no eht tam."])
     assert known < strange < math.inf
+
+
+def test_its_commands_run_where_its_file_and_row_stand(tmp_path: Path) -> None:
+    """In a copy of the package with the page's file and row, so that processes of a comparison know the family too; 30 s become 2."""
+    page = GUIDE / "en" / CHAPTER
+    file, row, _ = written(page)
+    shutil.copytree(ROOT / "bimo", tmp_path / "bimo", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "bimo" / "models" / "bag.py").write_text(file, encoding="utf-8")
+    registered = tmp_path / "bimo" / "core" / "registry.py"
+    registered.write_text(
+        re.sub(r"^_FAMILIES: .*? = ", f"\\g<0>{row.strip()} + ", registered.read_text(encoding="utf-8"), count=1, flags=re.M),
+        encoding="utf-8",
+    )
+    (tmp_path / "my.txt").write_text("The with statement is read. The for statement is not.\n" * 300, encoding="utf-8")
+    (tmp_path / "README.md").write_text("The with statement is not read.\n", encoding="utf-8")
+    shown = [words for words in commands(page) if "bag" in " ".join(words)]
+    assert [words[1] for words in shown] == ["train", "generate", "evaluate", "compare"]
+    for words in shown:
+        command = [sys.executable, "-m", *("2s" if word == "30s" else word for word in words)]
+        found = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, check=False)
+        assert found.returncode == 0, found.stderr.decode("utf-8")
+    assert "fading bag" in found.stdout.decode("utf-8")
 
 
 def test_its_errors_say_what_is_wrong(family: str) -> None:

@@ -29,6 +29,7 @@ from bimo.models.layers import (
     Norm,
     Sight,
     document_positions,
+    inner_width,
     make_norm,
     text_pieces,
 )
@@ -49,7 +50,9 @@ class DecoderConfig(ModelConfig):
     head_width: int | None = Field(None, ge=1, description="width of a head; width / heads, if not said")
     width: int = Field(128, ge=1, description="width of the hidden states")
     feed_forward: int | None = Field(
-        None, ge=1, description="inner width of the feed-forward layer; 4 × width, or 8/3 × width (in steps of 64) with swiglu, if not said"
+        None,
+        ge=1,
+        description="inner width of the feed-forward layer; 4 × width, or 8/3 × width (in steps of 64) with swiglu and geglu, if not said",
     )
     context: int = Field(256, ge=1, description="most tokens in sight")
     norm: Norm = Field("rms", description="layer (GPT-2) or rms (Llama, Qwen3)")
@@ -57,7 +60,7 @@ class DecoderConfig(ModelConfig):
     positions: Literal["learned", "rotary"] = Field("rotary", description="learned (GPT-2) or rotary (Llama, Qwen3)")
     rope_theta: float = Field(10000.0, gt=0, description="base of the rotary angles")
     rope_scaling: RopeScaling | None = Field(None, description="angles slowed for longer texts than the model first learned from")
-    activation: Activation = Field("swiglu", description="gelu_tanh (GPT-2), gelu, relu, relu2 (squared) or swiglu (Llama, Qwen3)")
+    activation: Activation = Field("swiglu", description="gelu_tanh (GPT-2), gelu, relu, relu2 (squared), swiglu (Llama, Qwen3) or geglu")
     qk_norm: bool = Field(True, description="normalise queries and keys (Qwen3)")
     bias: bool | Literal["attention", "qkv", "feed_forward"] = Field(
         False, description="biases: everywhere (GPT-2), nowhere, or in one place (qkv: Qwen2's, on queries, keys and values)"
@@ -95,9 +98,7 @@ class DecoderConfig(ModelConfig):
     @property
     def inner(self) -> int:
         """Inner width of the feed-forward layer."""
-        if self.feed_forward is not None:
-            return self.feed_forward
-        return -(-self.width * 8 // 3 // 64) * 64 if self.activation == "swiglu" else 4 * self.width
+        return inner_width(self.width, self.activation, self.feed_forward)
 
 
 class Decoder(NeuralLanguageModel):

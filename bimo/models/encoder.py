@@ -18,6 +18,7 @@ from bimo.models.base import ModelConfig, length_mask
 from bimo.models.embedding import TokenEmbedding
 from bimo.models.interop import bert
 from bimo.models.layers import (
+    GATED,
     Activation,
     Attention,
     Block,
@@ -27,6 +28,7 @@ from bimo.models.layers import (
     Sight,
     activate,
     document_positions,
+    inner_width,
     make_norm,
     pool,
 )
@@ -46,7 +48,9 @@ class EncoderConfig(ModelConfig):
     heads: int = Field(4, ge=1, description="attention heads")
     width: int = Field(128, ge=1, description="width of the hidden states")
     feed_forward: int | None = Field(
-        None, ge=1, description="inner width of the feed-forward layer; 4 × width, or 8/3 × width (in steps of 64) with swiglu, if not said"
+        None,
+        ge=1,
+        description="inner width of the feed-forward layer; 4 × width, or 8/3 × width (in steps of 64) with swiglu and geglu, if not said",
     )
     context: int = Field(128, ge=2, description="most tokens in sight")
     norm: Norm = Field("rms", description="layer (BERT) or rms")
@@ -56,7 +60,7 @@ class EncoderConfig(ModelConfig):
     positions: Literal["learned", "rotary"] = Field("rotary", description="learned (BERT) or rotary")
     rope_theta: float = Field(10000.0, gt=0, description="base of the rotary angles")
     token_types: int = Field(0, ge=0, description="kinds of segment that have an embedding (BERT: 2); texts are of the first")
-    activation: Activation = Field("swiglu", description="gelu (BERT), gelu_tanh, relu, relu2 (squared) or swiglu")
+    activation: Activation = Field("swiglu", description="gelu (BERT), gelu_tanh, relu, relu2 (squared), swiglu or geglu")
     qk_norm: bool = Field(False, description="normalise queries and keys")
     bias: bool = Field(False, description="biases (BERT)")
     fills: bool = Field(True, description="a head that tells hidden tokens; without it (sentence encoders) features alone")
@@ -81,9 +85,7 @@ class EncoderConfig(ModelConfig):
     @property
     def inner(self) -> int:
         """Inner width of the feed-forward layer."""
-        if self.feed_forward is not None:
-            return self.feed_forward
-        return -(-self.width * 8 // 3 // 64) * 64 if self.activation == "swiglu" else 4 * self.width
+        return inner_width(self.width, self.activation, self.feed_forward)
 
 
 class Head(nn.Module):
@@ -96,7 +98,7 @@ class Head(nn.Module):
         super().__init__()
         c = config
         self.dense = nn.Linear(c.width, c.width, bias=c.bias)
-        self.activation: Activation = "gelu" if c.activation == "swiglu" else c.activation
+        self.activation: Activation = "gelu" if c.activation in GATED else c.activation
         self.norm = make_norm(c.norm, c.width, c.norm_epsilon, c.bias)
         self.output = None if c.tied else nn.Linear(c.width, vocab_size, bias=False)
         self.bias = nn.Parameter(torch.zeros(vocab_size))

@@ -222,7 +222,7 @@ class GAN(NeuralLanguageModel):
         writing = torch.ones_like(last, dtype=torch.bool)
         while len(ids) <= limit and bool(writing.any()):
             with torch.autocast(self.device.type, enabled=False):
-                hidden, state = self._read_relaxed(weights[-1], state)
+                hidden, state = self._read_relaxed(weights[-1], last, state)
                 logits = self.logits(hidden)
             noise = -torch.empty_like(logits).exponential_().clamp(min=torch.finfo(logits.dtype).tiny).log()
             soft = ((logits + noise) / temperature).softmax(1)
@@ -233,11 +233,17 @@ class GAN(NeuralLanguageModel):
             writing = writing if eos is None else writing & (last != eos)
         return torch.stack(weights, 1), torch.stack(ids, 1), lengths
 
-    def _read_relaxed(self, weights: Tensor, state: States) -> tuple[Tensor, States]:
-        """The generator reads one token of each row, weights [B, V]: hidden states [B, D] and the new state, gradients kept."""
+    def _read_relaxed(self, weights: Tensor, ids: Tensor, state: States) -> tuple[Tensor, States]:
+        """The generator reads one token of each row, weights [B, V]: hidden states [B, D] and the new state, gradients kept.
+
+        ids [B]: the tokens themselves. The rows of n-grams are those of the ids; no gradient flows through which rows they are.
+        """
         own = self.generator
-        memory, read, _ = own.parted(state)
+        memory, read, recent = own.parted(state)
         x, values = own.at(weights @ own.embedding.every(), None if read is None else read[0]), []
+        last = None if recent is None else own.last_read(ids[:, None], recent, None)[:, 0]
+        if own.ngrams is not None and last is not None:
+            x = x + own.ngrams(last)
         for number, part in enumerate(own.layers):
             assert isinstance(part, RecurrentLayer)
             h, c = memory[0][number], memory[1][number] if len(memory) == 2 else None
@@ -245,7 +251,8 @@ class GAN(NeuralLanguageModel):
             found = plain_layer(own.config.cell, x[None], h, c, part.weight_input, part.weight_hidden, part.bias_input, bias, None)
             x = found[0][0]
             values.append([v[0] for v in found if v is not None])
-        states = (*(torch.stack(part) for part in zip(*values, strict=True)), *(() if read is None else (read + 1,)))
+        beside = (() if read is None else (read + 1,)) + (() if last is None else (last[:, 1:].t(),))
+        states = (*(torch.stack(part) for part in zip(*values, strict=True)), *beside)
         return (x if own.projection is None else own.projection(x)), states
 
 

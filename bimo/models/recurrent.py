@@ -140,7 +140,7 @@ class Recurrent(NeuralLanguageModel):
         memory, read, recent = self.parted(self.start(len(tokens)) if carry is None else carry)
         boundaries = None if boundaries is None or not bool(boundaries.any()) else boundaries
         positions = None if read is None else _positions(read[0], tokens.shape[1], boundaries)
-        last = None if recent is None else self._last(tokens, recent, boundaries)
+        last = None if recent is None else self.last_read(tokens, recent, boundaries)
         keep = None if boundaries is None else ~boundaries.t()  # [T, B]
         output, finals = self._run(tokens, positions, last, memory, keep, self.training, every=False)
         beside = (() if positions is None else (positions[None, :, -1] + 1,)) + (() if last is None else (last[:, -1, 1:].t(),))
@@ -158,7 +158,7 @@ class Recurrent(NeuralLanguageModel):
         read = rest.pop() if self.places is not None else None
         return tuple(rest), read, recent
 
-    def _last(self, tokens: Tensor, recent: Tensor, boundaries: Tensor | None) -> Tensor:
+    def last_read(self, tokens: Tensor, recent: Tensor, boundaries: Tensor | None) -> Tensor:
         """The last tokens at each place, int64 [B, T, order], of rows whose tokens before are `recent` [order − 1, B]."""
         assert self.ngrams is not None
         far = torch.full((len(tokens), tokens.shape[1]), self.ngrams.order, device=tokens.device)
@@ -244,7 +244,7 @@ class Recurrent(NeuralLanguageModel):
         """Hidden states [B, T, D] and the states at each row's end; never drops out."""
         memory, read, recent = self.parted(state)
         positions = None if read is None else _positions(read[0], tokens.shape[1])
-        last = None if recent is None else self._last(tokens, recent, None)
+        last = None if recent is None else self.last_read(tokens, recent, None)
         output, found = self._run(tokens, positions, last, memory, None, training=False, every=True)
         rows, ends = torch.arange(len(lengths), device=lengths.device), lengths - 1
         beside = (() if read is None else (read + lengths,)) + (() if last is None else (last[rows, ends, 1:].t(),))

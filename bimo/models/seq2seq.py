@@ -6,7 +6,7 @@ Shapes: B rows, S tokens of a source, T tokens of a text, D width, H heads, E wi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
@@ -18,6 +18,7 @@ from bimo.core.errors import ContextError, UserError
 from bimo.data.batches import Given
 from bimo.models import cache
 from bimo.models.base import Kind, ModelConfig, NeuralLanguageModel, length_mask
+from bimo.models.distances import Distances
 from bimo.models.embedding import TokenEmbedding
 from bimo.models.layers import (
     Activation,
@@ -26,9 +27,12 @@ from bimo.models.layers import (
     CrossAttention,
     CrossBlock,
     FeedForward,
+    Filled,
+    KeyValueStore,
     Norm,
     Sight,
     document_positions,
+    inner_width,
     make_norm,
     sinusoids,
 )
@@ -51,7 +55,7 @@ class Seq2SeqConfig(ModelConfig):
     feed_forward: int | None = Field(
         None,
         ge=1,
-        description="inner width of the feed-forward layers; 4 × width, or 8/3 × width (in steps of 64) with swiglu, if not said",
+        description="inner width of the feed-forward layers; 4 × width, or 8/3 × width (in steps of 64) with swiglu and geglu, if not said",
     )
     context: int = Field(256, ge=2, description="most tokens of a source, and of a text")
     norm_first: bool = Field(
@@ -60,8 +64,12 @@ class Seq2SeqConfig(ModelConfig):
     final_norm: bool | None = Field(None, description="one more norm after the last block; with norm_first alone, if not said")
     norm: Norm = Field("layer", description="layer or rms")
     norm_epsilon: float = Field(1e-5, gt=0, description="ε of the norms")
-    positions: Literal["sinusoidal", "learned"] = Field("sinusoidal", description="sinusoidal, or learned (beginning there)")
-    activation: Activation = Field("relu", description="relu (Vaswani), gelu_tanh, gelu, relu2 (squared) or swiglu")
+    positions: Literal["sinusoidal", "learned", "relative"] = Field(
+        "sinusoidal", description="sinusoidal, learned (beginning there), or relative: scores that are learned by distance (T5)"
+    )
+    distances: int = Field(32, ge=4, description="ranges of distances that relative positions tell apart")
+    farthest: int = Field(128, ge=2, description="distance from which on relative positions are all alike")
+    activation: Activation = Field("relu", description="relu (Vaswani), gelu_tanh, gelu, relu2 (squared), swiglu or geglu (T5)")
     bias: bool = Field(True, description="biases in the layers")
     shared: bool = Field(True, description="source and text have one embedding matrix")
     tied: bool = Field(True, description="the output matrix is the text's embedding matrix")
@@ -75,6 +83,10 @@ class Seq2SeqConfig(ModelConfig):
     def _fits(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is no multiple of heads {self.heads}; change one of them")
+        if self.positions == "relative" and (self.distances % 4 or self.farthest <= self.distances // 2):
+            raise ValueError(
+                f"distances {self.distances} must be a multiple of 4 and less than twice farthest {self.farthest}; change one of them"
+            )
         if self.width % 2:
             raise ValueError(f"positions need an even width, found {self.width}")
         return self
@@ -82,9 +94,7 @@ class Seq2SeqConfig(ModelConfig):
     @property
     def inner(self) -> int:
         """Inner width of the feed-forward layers."""
-        if self.feed_forward is not None:
-            return self.feed_forward
-        return -(-self.width * 8 // 3 // 64) * 64 if self.activation == "swiglu" else 4 * self.width
+        return inner_width(self.width, self.activation, self.feed_forward)
 
     @property
     def last_norm(self) -> bool:
@@ -119,6 +129,9 @@ class Seq2Seq(NeuralLanguageModel):
         self.source_embedding = None if c.shared else TokenEmbedding(vocabulary, c.width)
         if c.positions == "learned":
             self.places, self.source_places = nn.Embedding(c.context, c.width), nn.Embedding(c.context, c.width)
+        elif c.positions == "relative":
+            self.distances = Distances(c.distances, c.heads, c.farthest, both_ways=False)
+            self.source_distances = Distances(c.distances, c.heads, c.farthest, both_ways=True)
         else:
             self.register_buffer("waves", sinusoids(c.context, c.width), persistent=False)
         self.encoder = nn.ModuleList(
@@ -154,12 +167,14 @@ class Seq2Seq(NeuralLanguageModel):
 
     @classmethod
     def build(cls, config: Seq2SeqConfig, vocabulary: Vocabulary) -> Self:
-        """Random weights: U(±√(6/(inputs + outputs))) (Glorot 2010), embeddings and output N(0, 1/D), biases 0, sinusoids."""
+        """Random weights: U(±√(6/(inputs + outputs))) (Glorot 2010), embeddings and output N(0, 1/D), biases and distances 0, sinusoids."""
         model = cls(config, vocabulary)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name.endswith("places.weight"):
                     parameter.copy_(sinusoids(config.context, config.width))
+                elif name.endswith("distances.table.weight"):
+                    parameter.zero_()
                 elif "embedding" in name or name == "output.weight":
                     parameter.normal_(0.0, config.width**-0.5)
                 elif parameter.dim() == 2:
@@ -199,13 +214,14 @@ class Seq2Seq(NeuralLanguageModel):
         T = tokens.shape[1]
         self.check_context(T)
         given = self._or_nothing(given, len(tokens))
-        memory, mask = self.encode(given)
-        positions, sight = torch.arange(T, device=tokens.device)[None, :], Sight()
+        memory, mask, filled = self._read(given)
+        places = positions = torch.arange(T, device=tokens.device)[None, :]
+        own = None
         if boundaries is not None and T > 1 and bool(boundaries[:, 1:].any()):
             positions, documents = document_positions(boundaries)
-            same = documents[:, :, None] == documents[:, None, :]
-            sight = Sight(mask=same.tril()[:, None], causal=False)
-        layers = [cast(CrossBlock, block).cross.read(memory) for block in self.decoder]
+            own = (documents[:, :, None] == documents[:, None, :]).tril()[:, None]
+        sight = self._sight(places, T, own)
+        layers = [cast(CrossBlock, block).cross.read(memory, filled) for block in self.decoder]
         return self._decode(tokens, positions, sight, layers, Sight(mask=mask, causal=False)), None
 
     def head(self) -> tuple[Tensor, None]:
@@ -214,6 +230,11 @@ class Seq2Seq(NeuralLanguageModel):
 
     def encode(self, given: Given, still: bool = False) -> tuple[Tensor, Tensor | None]:
         """What the encoder makes of sources, [B, S, D], and which of it counts, bool [B, 1, 1, S] (None: all)."""
+        memory, mask, filled = self._read(given, still)
+        return (memory if filled is None else filled.lay(memory)), mask
+
+    def _read(self, given: Given, still: bool = False) -> tuple[Tensor, Tensor | None, Filled | None]:
+        """As `encode`, but of the filled places alone, [N, D], where that pays; which they are."""
         longest = int(given.lengths.max())
         if longest > self.config.context:
             raise ContextError(
@@ -223,26 +244,46 @@ class Seq2Seq(NeuralLanguageModel):
         tokens = given.tokens[:, :longest]
         mask = None if int(given.lengths.min()) == longest else length_mask(given.lengths, longest)[:, None, None]
         places = torch.arange(longest, device=tokens.device)[None, :]
-        table = self.waves if self.config.positions == "sinusoidal" else self.source_places.weight
-        sight = Sight(mask=mask, causal=False, still=still)
-        x = self._embed(self.source_embedding or self.embedding, table, tokens, places, sight)
+        filled = Filled.of(given.lengths, longest)
+        sight = Sight(mask=mask, causal=False, still=still, filled=filled)
+        if self.config.positions == "relative":
+            nearness = self.source_distances(places, places[0])
+            sight = replace(sight, mask=nearness if mask is None else nearness.masked_fill(~mask, float("-inf")))
+        x = self._embed(self.source_embedding or self.embedding, "source_places", tokens, places, sight)
+        x = x if filled is None else filled.take(x)
         for block in self.encoder:
             x = block(x, sight)
-        return self.encoder_norm(x), mask
+        return self.encoder_norm(x), mask, filled
 
     def _decode(
         self, tokens: Tensor, positions: Tensor, sight: Sight, sources: Sequence[tuple[Tensor, Tensor]], source_sight: Sight
     ) -> Tensor:
         """Hidden states [B, T, D]; sources: each block's keys and values [B, H, S, E]."""
-        table = self.waves if self.config.positions == "sinusoidal" else self.places.weight
-        x = self._embed(self.embedding, table, tokens, positions, sight)
+        x = self._embed(self.embedding, "places", tokens, positions, sight)
         for layer, block in enumerate(self.decoder):
             x = block(x, sight, sources[layer], source_sight, layer)
         return self.decoder_norm(x)
 
-    def _embed(self, embedding: nn.Embedding, table: Tensor, tokens: Tensor, positions: Tensor, sight: Sight) -> Tensor:
-        """√D times the embeddings, and the positions (Vaswani 2017, §3.4 and 3.5): [B, T, D]."""
-        x = torch.add(F.embedding(positions, table), embedding(tokens), alpha=self.config.width**0.5)
+    def _sight(self, places: Tensor, keys: int, mask: Tensor | None, cache: KeyValueStore | None = None) -> Sight:
+        """What the text's tokens at `places` int64 [B or 1, T] see of so many keys.
+
+        mask: bool [B, 1, T, S], or None where each sees all before it and, in a single step, all.
+        """
+        if self.config.positions != "relative":
+            return Sight(mask=mask, causal=mask is None, cache=cache)
+        at = torch.arange(keys, device=places.device)
+        seen = (at <= places[:, :, None])[:, None] if mask is None else mask
+        nearness = self.distances(places, at).masked_fill(~seen, float("-inf"))
+        return Sight(mask=nearness, causal=False, cache=cache)
+
+    def _embed(self, embedding: nn.Embedding, places: str, tokens: Tensor, positions: Tensor, sight: Sight) -> Tensor:
+        """√D times the embeddings, and the positions (Vaswani 2017, §3.4 and 3.5), learned ones of that name: [B, T, D]."""
+        x, scale = embedding(tokens), self.config.width**0.5
+        if self.config.positions == "relative":
+            x = x * scale
+        else:
+            table = self.waves if self.config.positions == "sinusoidal" else self.get_submodule(places).weight
+            x = torch.add(F.embedding(positions, cast(Tensor, table)), x, alpha=scale)
         return F.dropout(x, self.config.dropout) if self.config.dropout and self.training and sight.drops else x
 
     # -- the interface ------------------------------------------------------------------------------------------------
@@ -286,12 +327,14 @@ class Seq2Seq(NeuralLanguageModel):
     def extend(self, state: Seq2SeqState, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Seq2SeqState]:
         """Hidden states [B, T, D] of tokens read into the state; never drops out."""
         source, text = state.source, state.text
+        fresh = text.longest == 0
         positions, mask = text.open(tokens.shape[1], lengths, self.check_context)
+        sight = self._sight(positions, tokens.shape[1] if fresh else text.sight, mask, text)
         even = source.shortest == source.longest
         source_sight = Sight(mask=None if even else length_mask(source.lengths, source.longest)[:, None, None], causal=False, still=True)
         S = source.longest
         layers = [(source.keys[n, :, :, :S], source.values[n, :, :, :S]) for n in range(len(self.decoder))]
-        hidden = self._decode(tokens, positions, Sight(mask=mask, causal=mask is None, cache=text), layers, source_sight)
+        hidden = self._decode(tokens, positions, sight, layers, source_sight)
         text.close(lengths)
         return hidden, state
 

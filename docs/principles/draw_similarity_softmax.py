@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bimo.models.layers import Sight, attend
-from bimo.training.cross_entropy import chunked_cross_entropy
+from bimo.training.objectives.contrastive import info_nce
 
 PICTURE = Path(__file__).with_name("similarity-softmax.svg")
 NAMES = ("cat", "dog", "bank")
@@ -53,8 +53,8 @@ def row_gradient() -> float:
 def contrast(temperature: float) -> tuple[Tensor, float]:
     """Row softmax [N, N] of the cosines of E with OTHER over the temperature, and InfoNCE, the mean nats of the diagonal."""
     a, b = F.normalize(E, dim=1), F.normalize(OTHER, dim=1)
-    nats = chunked_cross_entropy(a / temperature, b, None, torch.arange(3)) / 3
-    return (a @ b.T / temperature).softmax(1), float(nats)
+    nats, _ = info_nce(E, OTHER, torch.zeros(3, 3, dtype=torch.bool), temperature)
+    return (a @ b.T / temperature).softmax(1), float(nats) / 3
 
 
 def draw() -> str:

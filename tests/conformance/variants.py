@@ -81,6 +81,15 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "dropout": {**_TWO_STACKS, "norm_first": False, "final_norm": True, "dropout": 0.5, "attention_dropout": 0.5},
         "tags": {**_TWO_STACKS, "shared": False},
+        "relative": {
+            **_TWO_STACKS,
+            "positions": "relative",
+            "distances": 8,
+            "farthest": 6,
+            "activation": "geglu",
+            "norm": "rms",
+            "bias": False,
+        },
     },
     "vae": {
         "lstm": {"width": 8, "latent": 4, "layers": 2, "encoder_layers": 2},
@@ -98,6 +107,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "recurrent": {**_JUDGED, "cell": "gru", "embedding": 6, "discriminator": "recurrent"},
         "dropout": {**_JUDGED, "tied": False, **{f"{place}_dropout": 0.5 for place in _DROPOUTS}, "discriminator_dropout": 0.5},
         "tags": {**_JUDGED, "positions": 4},
+        "ngrams": {**_JUDGED, "ngrams": 2, "ngram_buckets": 7},
     },
     "hybrid": {  # parts by variant; what is learned on text is set by hand
         "ngram+lstm": {"parts": ["ngram/kneser-ney-5", "lstm/tied"], "weights": [0.3, 0.7]},

@@ -94,7 +94,7 @@ def test_the_game_reads_weights_of_all_tokens_with_their_tags() -> None:
     _, state = own.advance(state, torch.tensor([[0, 3], [0, 5]]))
     tokens = torch.tensor([4, 7])
     hard = torch.nn.functional.one_hot(tokens, SIZE).float()
-    found, after = model._read_relaxed(hard, state)
+    found, after = model._read_relaxed(hard, tokens, state)
     wanted, expected = own.extend(state, tokens[:, None], torch.ones(2, dtype=torch.int64))
     torch.testing.assert_close(found, wanted[:, 0])
     for a, b in zip(after, expected, strict=True):

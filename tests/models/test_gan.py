@@ -109,20 +109,23 @@ def test_tensors_that_do_not_fit_are_told(kind):
         GAN.from_tensors(config, {**tensors, "judge.weight": torch.zeros(1)})
 
 
-@pytest.mark.parametrize("cell", get_args(Cell))
-def test_relaxed_reading_is_the_generators_own(cell):
-    model = make(cell=cell)
+RELAXED = [*({"cell": cell} for cell in get_args(Cell)), {"positions": 3, "ngrams": 3}, {"ngrams": 2, "cell": "gru"}]
+
+
+@pytest.mark.parametrize("fields", RELAXED)
+def test_relaxed_reading_is_the_generators_own(fields):
+    model = make(**fields)
     tokens = torch.randint(2, 9, (3, 4))
     state = model.start(3)
     for t in range(4):
-        hidden, state = model._read_relaxed(F.one_hot(tokens[:, t], 11).double(), state)
+        hidden, state = model._read_relaxed(F.one_hot(tokens[:, t], 11).double(), tokens[:, t], state)
     expected, after = model.extend(model.start(3), tokens, torch.full((3,), 4))
     torch.testing.assert_close(hidden, expected[:, -1])
     for one, other in zip(state, after, strict=True):
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("fields", [{}, {"tied": False, "layers": 1}, {"embedding": None}])
+@pytest.mark.parametrize("fields", [{}, {"tied": False, "layers": 1}, {"embedding": None}, {"ngrams": 3, "ngram_buckets": 5}])
 def test_relaxed_texts_are_texts_with_a_gradient(fields):
     model = make(**fields)
     torch.manual_seed(1)

@@ -70,7 +70,7 @@ def test_rotation_depends_on_distance_alone():
     assert product(7, 4) != pytest.approx(product(7, 5), abs=1e-3)
 
 
-@pytest.mark.parametrize("activation", ["gelu_tanh", "gelu", "relu", "relu2", "swiglu"])
+@pytest.mark.parametrize("activation", ["gelu_tanh", "gelu", "relu", "relu2", "swiglu", "geglu"])
 def test_feed_forward(activation):
     layer = FeedForward(3, 5, activation, bias=True)
     x = torch.randn(2, 4, 3)
@@ -80,6 +80,7 @@ def test_feed_forward(activation):
         "gelu": lambda z: 0.5 * z * (1 + torch.erf(z / math.sqrt(2))),
         "relu": lambda z: z.clamp(min=0),
         "relu2": lambda z: z.clamp(min=0) ** 2,
+        "geglu": lambda z: torch.nn.functional.gelu(z[..., :5], approximate="tanh") * z[..., 5:],
         "swiglu": lambda z: z[..., :5] * torch.sigmoid(z[..., :5]) * z[..., 5:],
     }[activation](inner)
     assert torch.allclose(layer(x), layer.outer(wanted), atol=1e-6)

@@ -13,6 +13,7 @@ from bimo.core import store
 from bimo.core.errors import ContextError, ModelError, UserError
 from bimo.data.batches import Given
 from bimo.models.base import load_model
+from bimo.models.layers import Filled
 from bimo.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from bimo.text.vocabulary import Vocabulary
 
@@ -21,6 +22,7 @@ SHAPES = {
     "pre-norm": {},
     "post-norm": {"norm_first": False, "activation": "gelu"},
     "post-norm, normed": {"norm_first": False, "final_norm": True},
+    "relative": {"positions": "relative", "distances": 8, "farthest": 6, "norm": "rms", "activation": "geglu", "bias": False},
     "untied": {"positions": "learned", "shared": False, "tied": False, "norm": "rms", "activation": "swiglu", "bias": False},
 }
 every_shape = pytest.mark.parametrize("name", SHAPES)
@@ -122,6 +124,101 @@ def test_every_row_reads_its_own_source(name):
     assert not torch.allclose(logits[0, 0, 1:12], logits[1, 0, 1:12], atol=1e-3)
     swapped, _ = model.advance(model.start(3, given[torch.tensor([1, 0, 2])]), tokens)
     assert near(swapped, logits[[1, 0, 2]])
+
+
+@torch.no_grad()
+def test_with_relative_positions_it_is_t5():
+    """T5 1.1 on random weights: queries take up its unscaled scores, embeddings its unscaled embeddings."""
+    transformers = pytest.importorskip("transformers")
+    ours = make("relative", tied=False, context=40).double()
+    c = ours.config
+    theirs = transformers.T5ForConditionalGeneration(
+        transformers.T5Config(
+            vocab_size=13, d_model=c.width, d_kv=c.width // c.heads, d_ff=c.inner, num_layers=2, num_heads=c.heads, num_decoder_layers=2,
+            relative_attention_num_buckets=c.distances, relative_attention_max_distance=c.farthest, dropout_rate=0.0,
+            layer_norm_epsilon=c.norm_epsilon, feed_forward_proj="gated-gelu", tie_word_embeddings=False, pad_token_id=12,
+            decoder_start_token_id=0,
+        )
+    ).double().eval()  # fmt: skip
+    per_head = (c.width // c.heads) ** 0.5
+    theirs.shared.weight.copy_(ours.embedding.weight * c.width**0.5)
+    theirs.lm_head.weight = torch.nn.Parameter(ours.output.weight.clone())  # some releases tie it whatever the config says …
+    theirs.config.scale_decoder_outputs = False  # … and then scale what it reads
+
+    def attention(layer, query, key, value, out) -> None:
+        for part, weight in zip((layer.q, layer.k, layer.v, layer.o), (query / per_head, key, value, out.weight), strict=True):
+            part.weight.copy_(weight)
+
+    stacks = [(ours.encoder, theirs.encoder, ours.source_distances, ours.encoder_norm)]
+    for blocks, stack, distances, last in [*stacks, (ours.decoder, theirs.decoder, ours.distances, ours.decoder_norm)]:
+        stack.block[0].layer[0].SelfAttention.relative_attention_bias.weight.copy_(distances.table.weight)
+        stack.final_layer_norm.weight.copy_(last.weight)
+        for block, layer in zip(blocks, stack.block, strict=True):
+            norms = [block.attention_norm, block.feed_forward_norm]
+            attention(layer.layer[0].SelfAttention, *block.attention.qkv.weight.chunk(3), block.attention.out)
+            if hasattr(block, "cross"):
+                norms.insert(1, block.cross_norm)
+                attention(layer.layer[1].EncDecAttention, block.cross.query.weight, *block.cross.key_value.weight.chunk(2), block.cross.out)
+            for part, norm in zip(layer.layer, norms, strict=True):
+                part.layer_norm.weight.copy_(norm.weight)
+            inner = layer.layer[-1].DenseReluDense
+            gate, value = block.feed_forward.inner.weight.chunk(2)
+            for part, weight in ((inner.wi_0, gate), (inner.wi_1, value), (inner.wo, block.feed_forward.outer.weight)):
+                part.weight.copy_(weight)
+    given, tokens = sources(3, width=20), torch.randint(0, 12, (3, 15))
+    inside = (torch.arange(20) < given.lengths[:, None]).long()
+    expected = theirs(input_ids=given.tokens, attention_mask=inside, decoder_input_ids=tokens).logits
+    hidden, _ = ours.hidden(tokens, given=given)
+    found = ours.logits(hidden)
+    assert torch.allclose(found[..., 1:12], expected[..., 1:12], rtol=0, atol=1e-5)  # RMSNorm rounds to float32 in both
+    state, parts = ours.start(3, given), []
+    for piece in tokens.split((4, 1, 10), dim=1):
+        logits, state = ours.advance(state, piece)
+        parts.append(logits)
+    assert near(torch.cat(parts, 1), found)
+
+
+def test_relative_positions_learn_in_bf16():
+    model = make("relative").float().train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden, _ = model.hidden(torch.randint(0, 13, (4, 6)), given=sources(4))
+    hidden.float().square().sum().backward()
+    for distances in (model.distances, model.source_distances):
+        assert distances.table.weight.grad is not None
+        assert bool(distances.table.weight.grad.isfinite().all())
+        assert bool((distances.table.weight.grad != 0).any())
+
+
+@pytest.mark.parametrize("fields", [{"distances": 6}, {"distances": 32, "farthest": 16}])
+def test_relative_positions_that_cannot_be_are_refused(fields):
+    with pytest.raises(ValueError, match="multiple of 4"):
+        Seq2SeqConfig(positions="relative", **fields)  # type: ignore[arg-type]
+
+
+@every_shape
+def test_leaving_the_padding_of_sources_out_changes_neither_states_nor_gradients(name, monkeypatch):
+    """The mutant: places that forget the last token of a row."""
+    model, given, tokens = make(name, dropout=0.0).train(), sources(4), torch.randint(0, 13, (4, 6))
+    weights = torch.randn(4, 6, 16, dtype=torch.float64)
+
+    def learned() -> list[Tensor]:
+        model.zero_grad(set_to_none=True)
+        hidden, _ = model.hidden(tokens, given=given)
+        (hidden * weights).sum().backward()
+        return [hidden.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
+
+    def same(a: list[Tensor], b: list[Tensor]) -> bool:
+        return len(a) == len(b) and all(torch.allclose(x, y, rtol=0, atol=1e-9) for x, y in zip(a, b, strict=True))
+
+    assert Filled.of(given.lengths, 7) is not None
+    packed = learned()
+    with monkeypatch.context() as patch:
+        patch.setattr(Filled, "of", lambda lengths, width: None)
+        plain = learned()
+    assert same(packed, plain)
+    shorter = Filled.of(given.lengths.clamp(max=6), 7)
+    monkeypatch.setattr(Filled, "of", lambda lengths, width: shorter)
+    assert not same(learned(), plain)
 
 
 @every_shape

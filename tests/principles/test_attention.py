@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from bimo.models.layers import Attention, Sight, attend
+from tests.principles.pages import script
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "principles"
+vector = script("drawing").vector
 PAGE = (FOLDER / "attention.md").read_text(encoding="utf-8")
 TOKENS = torch.tensor([[1.0, 0, 0, 1], [0, 2, 1, 0], [1, 1, 0, 2]], dtype=torch.float64)
 
@@ -50,6 +52,12 @@ def test_one_head():
 
 def test_two_heads():
     first, second = weights(TOKENS, 2)
+    assert f"twice as many scores: {weights(TOKENS, 2).numel()} here, instead of {weights(TOKENS, 1).numel()}." in PAGE
+    for head, half in enumerate((TOKENS[:, :2], TOKENS[:, 2:]), 1):
+        scores = half @ half.T / 2**0.5
+        told = PAGE.split(f"of head {head}: 落", 1)[1]
+        assert told[told.index("[") :].startswith(vector(scores[1, :2]))
+        assert told.split("纸", 1)[1].split("[", 1)[1].startswith(vector(scores[2]).removeprefix("["))
     found = torch.cat([first, second, outputs(2)], dim=1)
     assert torch.allclose(found, torch.tensor(rows("The same with two heads"), dtype=torch.float64), atol=5.1e-5)
     for heads in (1, 2):

@@ -33,6 +33,8 @@ def test_looking_at_a_source() -> None:
     assert (SOURCE.tolist(), turned.tolist()) == ([[2, 0, 0, 0], [0, 0, 2, 2]], [[0, 0, 0, 2], [2, 2, 0, 0]])
     said.append(f"墨 becomes {vector(numbers.decode(TEXT, SOURCE)[0])}; with the source turned")
     said.append(f"it becomes {vector(numbers.decode(TEXT, turned)[0])}.")
+    said.append(f"In the pre-norm block 墨 becomes {vector(numbers.decode(TEXT, SOURCE, norm_first=True)[0])}, and with the source turned")
+    said.append(f"{vector(numbers.decode(TEXT, turned, norm_first=True)[0])}: nothing norms")
     assert missing(PAGE, said) == []
     assert torch.allclose(weights.sum(1), torch.ones(3, dtype=torch.float64))
 

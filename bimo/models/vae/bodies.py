@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from bimo.models import cache
 from bimo.models.base import length_mask
 from bimo.models.kernels.recurrent import Cell, layer
-from bimo.models.layers import Attention, Block, FeedForward, RMSNorm, Sight, pool
+from bimo.models.layers import Attention, Block, FeedForward, RMSNorm, Sight, inner_width, pool
 from bimo.models.recurrent import RecurrentLayer
 from bimo.models.rotary import rotary_tables
 from bimo.models.vae.config import Pooling, VAEConfig
@@ -137,11 +137,10 @@ class Blocks(nn.Module):
     def __init__(self, config: VAEConfig, depth: int, dropout: float) -> None:
         super().__init__()
         width, per_head = config.width, config.width // config.heads
-        inner = -(-width * 8 // 3 // 64) * 64
         self.blocks = nn.ModuleList(
             Block(
                 Attention(width, config.heads, config.heads, per_head, qk_norm=True),
-                FeedForward(width, inner, "swiglu"),
+                FeedForward(width, inner_width(width, "swiglu"), "swiglu"),
                 (RMSNorm(width), RMSNorm(width)),
                 dropout,
             )
