@@ -23,7 +23,7 @@ from bimo.evaluation.runs import RESULT
 from bimo.training import dial
 
 TEXTS = {
-    "tinyshakespeare": (("lm-tinyshakespeare/input.txt",), ("--tokenizer", "char")),
+    "tinyshakespeare": (("lm-tinyshakespeare/input.txt",), ()),
     "lm-zh-wiki": (tuple(f"lm-zh-wiki/{file}" for file in CHINESE["lm-zh-wiki"][0]), ("--documents", "line")),
 }
 OPERATIONS = (1e12, 6e12, 3.6e13)  # about half a minute, three and twenty on two cores
@@ -34,11 +34,11 @@ PRESETS = ("decoder-small", "decoder-middle")
 Say = Callable[[str], str]
 
 
-def _prepared(desk: Desk, name: str) -> Any:
+def _prepared(desk: Desk, name: str, *more: str) -> Any:
     files, reading = TEXTS[name]
     corpus = desk.folder / name / "corpus"
     source = text_of(desk, *files) if len(files) == 3 else [desk.data(files[0])]
-    desk.bimo("prepare", *source, *reading, "--out", corpus)
+    desk.bimo("prepare", *source, *reading, *more, "--out", corpus)
     return corpus
 
 
@@ -47,7 +47,7 @@ def scaling(desk: Desk) -> dict[str, Any]:
 
     power_found: the power by least squares through the best sizes, a line of its own scale for each text.
     """
-    corpora = {name: Corpus.open(_prepared(desk, name)) for name in TEXTS}
+    corpora = {name: Corpus.open(_prepared(desk, name, "--tokenizer", "char")) for name in TEXTS}
 
     def learned(desk: Desk, of: tuple[str, int, int]) -> dict[str, Any]:
         name, level, width = of
@@ -148,7 +148,8 @@ def shown(figures: Mapping[str, Any], say: Say) -> tuple[list[str], list[list[st
         labels = ", ".join(sorted({row["label"] for row in runs}))
         saved = [row["saved"] for row in runs if "saved" in row]
         over = "; ".join(
-            f"{display.percent(min(s[preset]['estimate'] for s in saved))} {say('at least')}, {preset}" for preset in PRESETS
+            f"{display.percent(min(s[preset]['estimate'] for s in saved))} {say('at least')} ({say('interval from')} "
+            f"{display.percent(min(s[preset]['low'] for s in saved))}), {preset}" for preset in PRESETS
         ) if saved else ""  # fmt: skip
         rows.append([f"{say(who)} ({labels})", ", ".join(display.bits(row["bits_per_byte"], 3) for row in runs), over])
     return [say("model"), say("bits per byte, each seed"), say("saved, over")], rows

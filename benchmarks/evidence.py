@@ -189,7 +189,7 @@ ENTRIES = (
         long_writing.long_writing,
         run("ngram", "lstm", "decoder", "hybrid", also=["benchmarks.long_writing", *MEMORIES]),
         budget=long_writing.PART_BUDGET,
-        minutes=20,
+        minutes=40,
         recipes=PRESETS,
     ),
     Entry(

@@ -75,8 +75,10 @@ def shown(figures: Mapping[str, Any], say: Say) -> tuple[list[str], list[list[st
         gained = "" if gain is None else (
             f"{display.percent(gain['estimate'])} ({display.percent(gain['low'])} … {display.percent(gain['high'])})"
         )  # fmt: skip
-        gate = f" ({say('a gate')})" if row["name"].endswith(", gate") else ""
-        rows.append([row["label"] + gate, display.perplexity(row.get("perplexity")), weights if not gate else "", gained,
-                     "" if gain is None else f"{gain['over']}, {display.percent(gain['perplexity_share'])}"])  # fmt: skip
+        gated = row.get("mixture") == "gate"
+        gate = f" ({say('a gate' if gated else 'a gate, given up')})" if row["name"].endswith(", gate") else ""
+        asked = f" ({say('asked')}: {display.percent(figures['cache_asked'], 0)})" if row["name"] == "lstm+cache" else ""
+        rows.append([row["label"] + gate, display.perplexity(row.get("perplexity")), "" if gated else weights, gained,
+                     "" if gain is None else f"{gain['over']}, {display.percent(gain['perplexity_share'])}{asked}"])  # fmt: skip
     heads = ("model", "test perplexity", "weights", "nats saved (95 %)", "perplexity saved, over")
     return [say(head) for head in heads], rows

@@ -7,28 +7,41 @@
 from __future__ import annotations
 
 import argparse
+import gzip
+import itertools
 import json
 import statistics
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.quality import WIKITEXT, picked, text_of
+from benchmarks.quality import WIKITEXT
 from benchmarks.record import Desk
-from bimo.core import runtime
+from bimo.core import runtime, store
+from bimo.evaluation import display
 from bimo.generation.reader import Reader
 from bimo.models.base import LanguageModel
 from bimo.models.bundle import Bundle
 from bimo.models.hybrid import Hybrid
 
-HYBRIDS = ("ngram+lstm", "lstm+cache", "ngram+decoder", "decoder+cache", "decoder+knn", "ngram+lstm+decoder+cache")
+LINEAR = ("ngram+lstm", "lstm+cache", "ngram+decoder", "decoder+cache", "decoder+knn", "ngram+lstm+decoder+cache")
+HYBRIDS = {  # parts, and what is said beside them
+    **{words: (words.split("+"), ()) for words in LINEAR},
+    "ngram+lstm, gate": (["ngram", "lstm"], ("model.weights=gate",)),
+    "ngram+lstm, product": (["ngram", "lstm"], ("model.mixture=product",)),
+    "ngram+lstm, documents": (["ngram", "lstm"], ("model.mixture=documents",)),
+    "(ngram+lstm)+decoder": (["ngram-lstm", "decoder"], ()),  # a hybrid of a hybrid
+}
 TOKENS = 20_000
+TEST_LINES = 300  # of the test text: what is measured here is no perplexity, and a million entries are looked at for each token
 FLAT = 1.1  # most that memory may grow by from the tenth to the last of the tokens
 ENTRIES = 1_000_000
 ROUNDS = 5
+Say = Callable[[str], str]
 PART_BUDGET = "20s"
 
 
@@ -73,31 +86,52 @@ def reached(rows: list[dict[str, Any]], searches: dict[str, dict[str, Any]]) -> 
 
 def long_writing(desk: Desk) -> dict[str, Any]:
     """Each hybrid of parts that learned for seconds on WikiText-2, and a decoder with a million entries, exact and by faiss."""
-    corpus, rows = desk.folder / "corpus", []
-    desk.bimo("prepare", *text_of(desk, *WIKITEXT), "--documents", "stream", "--tokenizer", "bpe", "--vocab-size", 4096, "--out", corpus)
+    corpus, rows, test = desk.folder / "corpus", [], desk.folder / "test.txt"
+    with gzip.open(desk.data(WIKITEXT[2]), "rt", encoding="utf-8") as file:
+        store.write_text(test, "".join(itertools.islice(file, TEST_LINES)))
+    train, valid = (desk.data(name) for name in WIKITEXT[:2])
+    desk.bimo("prepare", train, "--valid", valid, "--test", test, "--documents", "stream", "--tokenizer", "bpe", "--vocab-size", 4096,
+              "--out", corpus)  # fmt: skip
     for family in ("ngram", "lstm", "decoder"):
         desk.bimo("train", corpus, "--family", family, "--budget", PART_BUDGET, "--out", desk.folder / family)
-    for words in HYBRIDS:
-        folder = _mixed(desk, corpus, words)
+    for words, (parts, options) in HYBRIDS.items():
+        folder = _mixed(desk, corpus, parts, options)
         told = desk.module("benchmarks.long_writing", folder, "--tokens", TOKENS)["written"]
         grown = told[-1]["bytes"] / told[0]["bytes"]
         rows.append({"name": words, "written": told, "grown": grown, "flat": grown <= FLAT})
     searches = {}
     for search in ("exact", "faiss"):
-        folder = _mixed(desk, corpus, "decoder+knn", search)
+        folder = _mixed(desk, corpus, ["decoder", "knn"], search=search)
         searches[search] = desk.module("benchmarks.long_writing", folder, "--beside", desk.folder / "decoder")["beside"]
     return {"rows": rows, "entries": ENTRIES, "neighbours": searches, "reached": reached(rows, searches), "tokens": TOKENS}
 
 
-def _mixed(desk: Desk, corpus: Path, words: str, search: str | None = None) -> Path:
-    """A hybrid of the parts in the desk's folder."""
-    parts = [{"memory": part} if part in ("cache", "knn") else {"folder": str(desk.folder / part)} for part in words.split("+")]
+def _mixed(desk: Desk, corpus: Path, words: Sequence[str], options: Sequence[str] = (), search: str | None = None) -> Path:
+    """A hybrid of the parts in the desk's folder, which is called after them."""
+    parts = [{"memory": part} if part in ("cache", "knn") else {"folder": str(desk.folder / part)} for part in words]
     for part in parts:
         if part.get("memory") == "knn":
             part["model"] = {"entries": ENTRIES, **({"search": search} if search else {})}  # type: ignore[assignment]
-    folder = desk.folder / "-".join([words, *([search] if search else [])])
-    picked(desk.bimo("train", corpus, "family=hybrid", f"model.parts={json.dumps(parts)}", "--budget", "10m", "--out", folder))
+    said = [option.partition("=")[2] for option in options]
+    folder = desk.folder / "-".join([*words, *said, *([search] if search else [])])
+    desk.bimo("train", corpus, "family=hybrid", f"model.parts={json.dumps(parts)}", *options, "--budget", "10m", "--out", folder)
     return folder
+
+
+def shown(figures: Mapping[str, Any], say: Say) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows: of each hybrid its memory along the way; of neighbours their time beside the decoder's own."""
+    rows = []
+    for row in figures["rows"]:
+        first, last = (display.size(row["written"][at]["bytes"]) for at in (0, -1))
+        each = display.seconds(row["written"][-1]["seconds_a_token"])
+        rows.append([row["name"], f"{first}, {last}", f"{row['grown'] - 1:+.1%}", "≤ 10 %", each])
+    for search, found in figures["neighbours"].items():
+        ours, alone = (display.seconds(found[f"{who}_seconds_a_token"]) for who in ("hybrid", "part"))
+        each = f"{ours} ({say('the decoder alone')}: {alone})"
+        what = f"{say('neighbours among a million entries')}, {search} ({display.count(found['entries'])})"
+        rows.append([what, "", f"{found['ratio']:.2f}×", "≤ 2×" if search == "faiss" else "", each])
+    heads = ("hybrid", "memory, first and last tenth", "grown", "asked", "a token")
+    return [say(head) for head in heads], rows
 
 
 def main() -> int:

@@ -15,9 +15,9 @@ from bimo.core.errors import RecipeError
 from bimo.core.recipe import read_recipe
 
 PICKED = (
-    "family", "label", "error", "bits_per_byte", "perplexity", "nats", "tokens", "bytes", "unknown_tokens", "lost_bytes", "parameters",
-    "disk_bytes", "peak_memory_bytes", "context", "precision", "batch", "threads", "steps", "training_tokens", "training_tokens_per_second",
-    "generation_tokens_per_second", "budget_seconds", "used_seconds", "capped",
+    "family", "label", "mixture", "error", "bits_per_byte", "perplexity", "nats", "tokens", "bytes", "unknown_tokens", "lost_bytes",
+    "parameters", "disk_bytes", "peak_memory_bytes", "context", "precision", "batch", "threads", "steps", "training_tokens",
+    "training_tokens_per_second", "generation_tokens_per_second", "budget_seconds", "used_seconds", "capped",
 )  # fmt: skip
 
 

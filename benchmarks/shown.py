@@ -63,7 +63,10 @@ CHINESE = {
     "input": "输入", "plain": "只有词元", "tags": "加词性标记", "positions": "加位置", "another seed": "换随机种子",
     "nats saved beside plain": "比只有词元省下的奈特", "Penn Treebank, stream": "Penn Treebank，连续",
     "bits per byte, each seed": "每字节比特，各种子", "saved, over": "省下，相对于", "at least": "以上", "dial": "旋钮",
-    "a gate": "门控", "weights": "权重", "test perplexity": "测试困惑度", "nats saved (95 %)": "省下的奈特（95 %）",
+    "a gate": "门控", "a gate, given up": "门控，已放弃", "interval from": "区间下限",
+    "memory, first and last tenth": "内存，首末十分之一", "a token": "每词元",
+    "neighbours among a million entries": "百万条目中的近邻", "hybrid": "混合模型", "the decoder alone": "仅 decoder", "grown": "增长",
+    "weights": "权重", "test perplexity": "测试困惑度", "nats saved (95 %)": "省下的奈特（95 %）",
     "perplexity saved, over": "困惑度降幅，相对于",
     "Penn Treebank, lines": "Penn Treebank，逐行", "lm-zh-wiki, words": "lm-zh-wiki，词",
 }  # fmt: skip

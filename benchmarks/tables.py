@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import dial, features, hybrids
+from benchmarks import dial, features, hybrids, long_writing
 from benchmarks.quality import budget_of
 from benchmarks.record import ROOT, read_all
 from benchmarks.shown import CHINESE, Records, Say, again, dated, day, each, explained, missing, table
@@ -268,6 +268,7 @@ TABLES: dict[str, Callable[[Records, Say], str]] = {
     "dial-zh": _shown("dial-zh", dial.shown),
     "ptb-hybrids": _shown("ptb-hybrids", hybrids.shown),
     "wikitext2-hybrids": _shown("wikitext2-hybrids", hybrids.shown),
+    "long-writing": _shown("long-writing", long_writing.shown),
     "machine": machine,
 }
 

@@ -194,6 +194,8 @@ def compare(
     corpus = asked.corpus_of(base, folder / "corpus")
     if names is None:
         recipes = comparison.fitting(corpus, lambda name: asked.one_of(name, base, shared, overrides))
+        if not recipes:
+            raise RecipeError("no family can learn from this text as it is; --families NAME says what is in the way of one")
     for recipe in recipes:  # a prepared corpus has documents and a tokenizer of its own
         recipe.text = base.text.model_copy(update={"tags": recipe.text.tags})
     number = (3 if names is None else 0) if hybrids is None else hybrids
@@ -330,10 +332,13 @@ def _run_facts(folder: Path, run: Mapping[str, Any]) -> dict[str, Any]:
 def _compared(folder: Path) -> dict[str, Any]:
     """What a comparison found, in short."""
     found = Comparison.from_dict(store.read_json(folder / comparison.FILE))
-    rows = {row.label: {"bits_per_byte": row.bits_per_byte, "perplexity": row.perplexity, "error": row.error} for row in found.rows}
+    rows = {
+        row.run or row.label: {"label": row.label, "bits_per_byte": row.bits_per_byte, "perplexity": row.perplexity, "error": row.error}
+        for row in found.rows
+    }
     return {
         "text": found.text.name, "budget": found.budget, "report": str(folder / "report.html"),
-        "rows": {label: {k: v for k, v in facts.items() if v is not None} for label, facts in rows.items()},
+        "rows": {run: {k: v for k, v in facts.items() if v is not None} for run, facts in rows.items()},
     }  # fmt: skip
 
 

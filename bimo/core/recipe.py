@@ -408,9 +408,14 @@ def _spelled_out(asked: dict[str, Any]) -> dict[str, Any]:
     family = asked.get("family")
     if not isinstance(family, str) or "+" not in family:
         return asked
-    parts = [word.strip() for word in family.split("+")]
-    if not all(parts):
+    words = [word.strip() for word in family.split("+")]
+    if not all(words):
         raise RecipeError(f"family: {family!r}: a name is missing beside a +; write ngram+lstm, say")
+    parts: list[str] = []
+    while words:  # a folder's own name may hold a +: a comparison calls its hybrids so
+        ends = range(len(words), 1, -1)
+        end = next((n for n in ends if Path("+".join(words[:n])).is_dir()), 1)
+        parts, words = [*parts, "+".join(words[:end])], words[end:]
     return merge({"model": {"parts": parts}}, {**asked, "family": registry.HYBRID})
 
 

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ from bimo.evaluation.report import write_report
 from bimo.evaluation.report.tables import markdown_table
 from bimo.evaluation.results import Comparison, Row
 from bimo.evaluation.runs import RESULT
-from bimo.models.base import Kind
+from bimo.models.base import Kind, Learning
 from bimo.models.hybrid.config import numbered
 from bimo.training.fit import refusal
-from bimo.training.parts import held_out, part_recipe
+from bimo.training.parts import by_gradient, held_out, part_recipe
 
 FILE = "comparison.json"
 PROMISING = "promising.json"  # which hybrids were thought of, and what they promised on validation text
@@ -74,7 +74,9 @@ def compare(
             (out / earlier).unlink(missing_ok=True)
     names = numbered([recipe.name for recipe in recipes])
     asked = {folder: _reusing(recipe, names, recipes, out) for recipe, folder in zip(recipes, names, strict=True)}
-    made = {folder: _run_apart(recipe, corpus, out / folder, name, quiet) for folder, recipe in asked.items()}
+    later = sorted(asked, key=lambda folder: asked[folder].family == registry.HYBRID)  # hybrids after what they are made of
+    runs_of = {folder: _run_apart(asked[folder], corpus, out / folder, name, quiet) for folder in later}
+    made = {folder: runs_of[folder] for folder in asked}
     notices = _add_hybrids(made, asked, corpus, out, hybrids, name, quiet) if hybrids else []
     for notice in notices if not quiet else []:
         print(notice, file=sys.stderr)
@@ -89,7 +91,7 @@ def compare(
         unit_bytes=whole.unit_bytes if whole else [],
         passage=next((r.passage for r in made.values() if isinstance(r, Comparison) and r.passage), None),
         notices=notices,
-        rows=[_placed(result, folder, asked[folder], out) for folder, result in made.items()],
+        rows=_told_apart([_placed(result, folder, asked[folder], out) for folder, result in made.items()]),
     )
     store.write_json(out / FILE, comparison.to_dict())
     store.write_text(out / "table.md", markdown_table(comparison) + "\n")
@@ -98,14 +100,23 @@ def compare(
 
 
 def _reusing(recipe: Recipe, names: Sequence[str], recipes: Sequence[Recipe], out: Path) -> Recipe:
-    """The recipe; a hybrid's parts that the comparison learns by themselves, before it, are taken from there."""
+    """The recipe; a hybrid's parts that the comparison learns by themselves are taken from there, where they leave it its time.
+
+    A part that counts always does. One that learns for as long as it is given would leave nothing for a second, nor for reading
+    the text once more: then all such parts are learned anew, in shares of the hybrid's own budget.
+    """
     if recipe.family != registry.HYBRID:
         return recipe
+    section = recipe.model_section()
+    remembers = any(part.memory is not None and registry.load_memory(part.memory).remembers for part in section.parts)
+    fits = sum(by_gradient(part) or part.folder is not None for part in section.parts) == 1 and not remembers
     alone = {folder: other for folder, other in zip(names, recipes, strict=True) if other.family != registry.HYBRID}
     parts = []
-    for part in recipe.model_section().parts:
-        same = part.family is not None and next(
-            (folder for folder, other in alone.items() if _alike(other, part_recipe(recipe, part))), None
+    for part in section.parts:
+        same = (
+            part.family is not None
+            and (fits or not by_gradient(part))
+            and next((folder for folder, other in alone.items() if _alike(other, part_recipe(recipe, part))), None)
         )
         told = part.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
         parts.append({"folder": str(out / same)} if same else told)
@@ -129,6 +140,20 @@ def _placed(result: Comparison | Row, folder: str, recipe: Recipe, out: Path) ->
     return row
 
 
+def _told_apart(rows: list[Row]) -> list[Row]:
+    """The rows; of those with one label each says its folder too, and a hybrid needs at least the memory of each of its parts."""
+    labels = [row.label for row in rows]
+    for row in rows:
+        if labels.count(row.label) > 1:
+            row.label = f"{row.label} ({row.run})"
+    memory = {row.run: row.peak_memory_bytes for row in rows}
+    for row in rows:
+        of_parts = [memory[part.run] for part in row.parts if part.run in memory]
+        if row.peak_memory_bytes is not None:
+            row.peak_memory_bytes = max([row.peak_memory_bytes, *(size for size in of_parts if size is not None)])
+    return rows
+
+
 def _add_hybrids(
     made: dict[str, Comparison | Row], asked: dict[str, Recipe], corpus: Corpus, out: Path, number: int, name: str, quiet: bool
 ) -> list[str]:
@@ -139,7 +164,7 @@ def _add_hybrids(
         return ["no hybrid is looked for: no model has learned whose score is exact"]
     if held_out(corpus) is None:
         return ["no hybrid is looked for: there is no validation text to learn weights from; give --valid"]
-    found = _promising(exact, corpus, out, number)
+    found = _promising({folder: _cost(learned[folder]) for folder in exact}, corpus, out, number)
     if isinstance(found, str):
         return [f"no hybrid is looked for: {found}"]
     notices = [] if found else ["no hybrid is made: none promises more on validation text than the best model alone"]
@@ -178,12 +203,21 @@ def _mixed_of(recipe: Recipe) -> tuple[Any, ...] | None:
     return sorted(parts), section.mixture, section.weights
 
 
-def _promising(learned: Sequence[str], corpus: Corpus, out: Path, number: int) -> list[list[str]] | str:
+def _cost(row: Row) -> float:
+    """How much of a budget a model takes in a hybrid: of one of time as much as it took, of another all of it where it learns by steps."""
+    if row.budget_seconds:
+        return (row.used_seconds or 0.0) / row.budget_seconds
+    return 0.0 if row.learning == Learning.COUNTED.value else 1.0
+
+
+def _promising(learned: Mapping[str, float], corpus: Corpus, out: Path, number: int) -> list[list[str]] | str:
     """The hybrids that are likeliest to be best, by what their parts say of the validation text, looked for in a process of its own.
 
-    Of each its parts, folders and memories; or why none could be looked for.
+    learned: folders of models and what each costs (`_cost`). Gives of each hybrid its parts, folders and memories; or why none could be
+    looked for.
     """
-    job = {"weigh": [str(out / name) for name in learned], "corpus": str(corpus.folder), "folder": str(out), "number": number}
+    costs = {str(out / name): cost for name, cost in learned.items()}
+    job = {"weigh": costs, "most": runs.MOST_TAKEN, "corpus": str(corpus.folder), "folder": str(out), "number": number}
     with store.machine_errors(out):
         (out / PROMISING).unlink(missing_ok=True)
         (out / "error.json").unlink(missing_ok=True)
@@ -204,7 +238,7 @@ def _mixing(words: Sequence[str], beside: Sequence[Recipe]) -> Recipe:
 
 
 def _why(folder: Path, code: int) -> str:
-    """Why a process left nothing in `folder`, as it wrote it there, or by how it ended; what it wrote is taken away."""
+    """Why a process left nothing in `folder`, as it wrote it there, or by how it ended."""
     file = folder / "error.json"
     return store.read_json(file)["error"] if file.exists() else _ended(code)
 
@@ -254,7 +288,8 @@ def _work() -> int:
     folder = Path(job["folder"])
     try:
         if "weigh" in job:
-            found = promising([Path(name) for name in job["weigh"]], Corpus.open(job["corpus"]), job["number"])
+            costs = {Path(name): cost for name, cost in job["weigh"].items()}
+            found = promising(costs, Corpus.open(job["corpus"]), job["number"], job["most"])
             store.write_json(folder / PROMISING, [vars(mixture) for mixture in found])
         elif job["resume"]:
             runs.resume(folder, quiet=job["quiet"])

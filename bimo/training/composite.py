@@ -23,7 +23,7 @@ from bimo.core.recipe import Recipe, make_recipe, read_recipe
 from bimo.data.corpus import Corpus
 from bimo.data.excerpt import excerpt
 from bimo.data.split import Split
-from bimo.models.base import LanguageModel, NeuralLanguageModel
+from bimo.models.base import LanguageModel, Learning, NeuralLanguageModel
 from bimo.models.bundle import Bundle
 from bimo.models.hybrid import Hybrid, HybridConfig, Part
 from bimo.models.hybrid.config import numbered
@@ -36,10 +36,11 @@ from bimo.training.averaging import averaged, souped
 from bimo.training.checkpoint import RECIPE, RUN, read_run
 from bimo.training.memories import remember, tune
 from bimo.training.mixing import distributions, gate_weights, linear_weights, logs_by_parts, product_weights
-from bimo.training.parts import FOR_ENTRIES, by_gradient, held_out, in_order, learns, part_recipe, refuse_unmixable, share
+from bimo.training.parts import FOR_ENTRIES, FOR_WEIGHTS, by_gradient, held_out, in_order, learns, part_recipe, refuse_unmixable, share
 
 PARTS = "parts"
 _FEW = 50_000  # entries up to which all are looked at
+_LEAST = 2_000  # tokens of validation text, at least, that weights are learned from
 
 
 @dataclass
@@ -50,6 +51,7 @@ class Learned:
     context: int | None
     seconds: float = 0.0
     tokens: int = 0
+    steps: int = 0
     own: bool = False
     capped: bool = False
     plan: dict[str, Any] = field(default_factory=dict)
@@ -68,6 +70,7 @@ class Composite:
         self.names = numbered([part.name for part in self.config.parts])
         self.cap = Budget.parse(recipe.training.budget).seconds
         self.by_parts = spent  # seconds of the parts that were learned here, and of what came before them
+        self.elsewhere = 0.0  # seconds of parts that had learned before
         self.mixing: float | None = None  # when what stands between them was begun
         self.notices: list[str] = []
 
@@ -77,15 +80,31 @@ class Composite:
         """Seconds on the clock."""
         return self.by_parts + (0.0 if self.mixing is None else time.perf_counter() - self.mixing)
 
+    def taken(self, parts: Sequence[Learned | None], seconds: float) -> float:
+        """How many times the budget the parts took together; seconds: of all of them, and of what stands between them."""
+        budget = Budget.parse(self.recipe.training.budget)
+        if budget.seconds is not None:
+            return seconds / budget.seconds
+        learned = [part for part in parts if part is not None and part.model.learning is not Learning.COUNTED]
+        if budget.unit == "steps":
+            return sum(part.steps for part in learned) / budget.amount
+        of_one = self.corpus.splits["train"].scored_tokens if budget.unit == "epochs" else 1
+        return sum(part.tokens for part in learned) / (budget.amount * of_one)
+
     # -- the parts ----------------------------------------------------------------------------------------------------
 
     def parts(self, resume: bool) -> list[Learned | None]:
         """Every part, learned or opened; None for a memory. What could not be mixed is told before the first one learns."""
         found: list[Learned | None] = [None] * len(self.config.parts)
-        for name, part in zip(self.names, self.config.parts, strict=True):
+        for i, (name, part) in enumerate(zip(self.names, self.config.parts, strict=True)):
             file = self.folder / PARTS / name / RECIPE
             if part.family is not None and not (resume and file.exists()):
-                part_recipe(self.recipe, part).save(file)  # before anything is resolved: what the whole leaves open, its parts do
+                own = part_recipe(self.recipe, part)  # before anything is resolved: what the whole leaves open, its parts do
+                if "seed" not in part.training:  # two parts of one recipe are to be two models
+                    own.training.seed += sum(
+                        other.family is not None and other.recipe() == part.recipe() for other in self.config.parts[:i]
+                    )
+                own.save(file)
         for i, part in enumerate(self.config.parts):
             if part.folder is not None:
                 found[i] = self._opened(self.names[i], part)
@@ -107,7 +126,7 @@ class Composite:
         if "seconds" not in told:
             self.notices.append(f"{name}: how long {folder} took to learn is not known, and does not count")
         return Learned(
-            bundle.model, bundle.context, float(told.get("seconds") or 0.0), int(told.get("tokens") or 0),
+            bundle.model, bundle.context, float(told.get("seconds") or 0.0), int(told.get("tokens") or 0), int(told.get("steps") or 0),
             capped=bool(told.get("capped")), notices=_ended(name, told),
         )  # fmt: skip
 
@@ -133,7 +152,17 @@ class Composite:
         part.preset, part.model, part.objective = None, resolved["model"], resolved["objective"]
         part.training = {k: v for k, v in resolved["training"].items() if k != "budget"} if by_gradient(part) else {}
         notices = [*(f"{name}: {notice}" for notice in told["notices"]), *_ended(name, told)]
-        return Learned(model, context, told["seconds"], told["tokens"], True, bool(told["capped"]), told.get("plan") or {}, notices)
+        return Learned(
+            model,
+            context,
+            told["seconds"],
+            told["tokens"],
+            told.get("steps") or 0,
+            own=True,
+            capped=bool(told["capped"]),
+            plan=told.get("plan") or {},
+            notices=notices,
+        )
 
     # -- what stands between them -------------------------------------------------------------------------------------
 
@@ -143,6 +172,7 @@ class Composite:
         tell: is told what came out on validation text.
         """
         config, self.mixing = self.config, time.perf_counter()
+        self.elsewhere = sum(part.seconds for part in parts if part is not None and not part.own)
         training = self.recipe.training
         device = runtime.pick_device(training.device)
         for part, learned in zip(config.parts, parts, strict=True):
@@ -176,19 +206,23 @@ class Composite:
         """How entries are found, where the recipe leaves it open: all are looked at while they are few."""
         fields = registry.load_memory(cast(str, part.memory)).Config.model_fields
         if "search" in fields and part.model.get("search") is None:
-            entries = min(int(part.model.get("entries", fields["entries"].default)), self.corpus.splits["train"].scored_tokens)
+            asked = part.model.get("entries")
+            entries = min(int(asked or fields["entries"].default), self.corpus.splits["train"].scored_tokens)
             few = entries <= _FEW or not has_faiss()
             if few and entries > _FEW:
-                self.notices.append(
-                    f"{part.memory}: all entries are looked at, as faiss is not installed (pip install 'bimo[retrieval]' finds them sooner)"
-                )
+                kept = f"all {entries:,} entries are" if asked else f"{_FEW:,} entries, drawn from the whole text, are kept, and all"
+                self.notices.append(f"{part.memory}: {kept} looked at, as faiss is not installed (pip install 'bimo[retrieval]')")
+                entries = int(asked or _FEW)
+                part.model = {**part.model, "entries": entries}
             part.model = {**part.model, "search": "exact" if few else "faiss"}
 
     def _weighed(self, hybrid: Hybrid, valid: Split, tell: Callable[[dict[str, Any]], None]) -> Hybrid:
-        """Temperatures, then weights, on an excerpt of the validation text."""
-        budget = max(2_000, self.recipe.training.evaluation_tokens // hybrid.scoring_passes)
-        text = excerpt(valid, budget, whole=hybrid.whole_documents or self.config.mixture == "documents")
+        """Temperatures, then weights, on an excerpt of the validation text: as much of it as there is time for."""
         context = self.recipe.training.context
+        budget = min(max(_LEAST, self.recipe.training.evaluation_tokens // hybrid.scoring_passes), self._affordable(hybrid, valid))
+        lasts = any(voice.memory is not None and voice.memory.outlives_context for voice in hybrid.voices)
+        rows = 1 if lasts else 16  # what is remembered of the text itself has to be as full as where the weights will be used
+        text = excerpt(valid, budget, rows, whole=hybrid.whole_documents or self.config.mixture == "documents")
         for voice in hybrid.voices:
             if voice.memory is not None:
                 tune(states_of(hybrid, voice), voice.memory, text, context)
@@ -204,6 +238,20 @@ class Composite:
         hybrid = type(hybrid)(hybrid.mixture, hybrid.voices, weights)
         tell({"valid_loss": float(token_nats(hybrid, text, context).sum()) / text.scored_tokens})
         return hybrid
+
+    def _affordable(self, hybrid: Hybrid, valid: Split) -> int:
+        """Tokens of validation text that can be read in what is left of the time, by how long a few of them take."""
+        if self.cap is None:
+            return valid.tokens
+        few = excerpt(valid, _LEAST, whole=hybrid.whole_documents)
+        begin = time.perf_counter()
+        for voice in hybrid.voices:
+            if voice.model is not None:
+                token_nats(voice.model, few, self.recipe.training.context)
+        each = (time.perf_counter() - begin) / few.tokens
+        readings = 10 if any(voice.memory is not None for voice in hybrid.voices) else 2  # each value of a temperature is tried
+        left = max(0.5 * FOR_WEIGHTS * self.cap, self.cap - self.used() - self.elsewhere)
+        return max(_LEAST, int(left / (readings * each)))
 
     def _exponents(self, hybrid: Hybrid, text: Split) -> Weights:
         """Of a product; a part that rules out a token which came has exponent 0."""

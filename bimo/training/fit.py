@@ -78,7 +78,7 @@ def fit(recipe: Recipe, corpus: Corpus, folder: Path, hooks_of: HooksOf | None =
         raise RecipeError(why)
     way = Learning(recipe.row.learning)
     if way is Learning.COUNTED:
-        return _fit_counted(recipe, corpus, folder, quiet, spent)
+        return _fit_counted(recipe, corpus, folder, hooks_of(recipe) if hooks_of is not None else Hooks(), quiet, spent)
     if way is Learning.COMPOSITE:
         return _fit_composite(recipe, corpus, folder, hooks_of, resume, quiet, spent)
     return fit_gradient(recipe, corpus, folder, hooks_of(recipe) if hooks_of is not None else Hooks(), resume, quiet, spent)
@@ -140,13 +140,16 @@ def _fit_composite(
     plans = [part.plan for part in told]
     plan = {name: sum(plan.get(name) or 0 for plan in plans) for name in ("parameters", "disk_bytes", "seconds")}
     seconds = work.used()
-    capped = (work.cap is not None and seconds > work.cap) or any(part.capped for part in told)
+    taken = work.taken(parts, seconds + elsewhere)
+    capped = any(part.capped for part in told)
     notices = [*(notice for part in told for notice in part.notices), *work.notices]
-    return Fitted(model, recipe, seconds + elsewhere, tokens, plan=plan if all(plans) else None, capped=capped, notices=notices)
+    return Fitted(
+        model, recipe, seconds + elsewhere, tokens, plan=plan if all(plans) else None, capped=capped, taken=taken, notices=notices
+    )
 
 
-def _fit_counted(recipe: Recipe, corpus: Corpus, folder: Path, quiet: bool, spent: float) -> Fitted:
-    """One pass over the text, then the estimate."""
+def _fit_counted(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, quiet: bool, spent: float) -> Fitted:
+    """One pass over the text, then the estimate, then a look at the validation text, which takes none of the time."""
     if recipe.start is not None:
         raise RecipeError(f"start: {recipe.family} counts and cannot go on from a trained model; leave start out")
     recipe.training.threads = runtime.set_threads(recipe.training.threads)
@@ -179,6 +182,8 @@ def _fit_counted(recipe: Recipe, corpus: Corpus, folder: Path, quiet: bool, spen
         reporter.update(plan.tokens, f"{tokens / seconds:,.0f} tokens/s")
     finally:
         reporter.close()
+    looked = math.inf if hooks.validate is None else hooks.validate(model)
+    told |= {"valid_loss": looked} if math.isfinite(looked) else {}
     metrics = Metrics(folder)
     metrics.write({"step": 1, "tokens": tokens, "seconds": round(seconds, 3), "tokens_per_second": tokens / seconds, **told})
     metrics.close()

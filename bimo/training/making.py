@@ -21,7 +21,10 @@ from bimo.training.tagging import model_vocabulary
 
 @dataclass
 class Fitted:
-    """A learned model and what learning it took. seconds: on the budget's clock; tokens: read, repetitions included."""
+    """A learned model and what learning it took. seconds: on the budget's clock; tokens: read, repetitions included.
+
+    taken: how many times its budget a hybrid took with its parts.
+    """
 
     model: LanguageModel
     recipe: Recipe
@@ -32,6 +35,7 @@ class Fitted:
     capped: bool = False
     stopped_early: bool = False
     best_step: int | None = None
+    taken: float = 1.0
     notices: list[str] = field(default_factory=list)
 
     def record(self) -> dict[str, Any]:

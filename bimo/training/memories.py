@@ -61,15 +61,16 @@ def tune(model: NeuralLanguageModel, memory: Memory, text: Split, context: int |
     name, best, chosen = memory.open_field, math.inf, None
     if name is None:
         return pair
-    few = excerpt(text, _TUNED, rows=4)
+    few = excerpt(text, _TUNED, rows=1 if memory.outlives_context else 4)
     with torch.no_grad():
         states = next(iter(_states(model, few, context)))[0][:512].float()
-    for value in memory.to_try(states):
-        setattr(memory.config, name, value)
-        logs, _ = logs_by_parts(pair, few, context)
-        nats = float(-Weights(linear_weights(logs)).of_targets(logs, None).mean())
-        if nats < best:
-            best, chosen = nats, value
+    with memory.reading_again():
+        for value in memory.to_try(states):
+            setattr(memory.config, name, value)
+            logs, _ = logs_by_parts(pair, few, context)
+            nats = float(-Weights(linear_weights(logs)).of_targets(logs, None).mean())
+            if nats < best:
+                best, chosen = nats, value
     setattr(memory.config, name, chosen)
     return pair
 

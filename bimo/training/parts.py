@@ -19,7 +19,7 @@ from bimo.models.hybrid import Hybrid, HybridConfig, Part
 from bimo.models.hybrid.config import numbered
 from bimo.training.averaging import refuse_unlike
 
-_FOR_WEIGHTS = 0.04  # of the time: what is kept for the weights between the parts
+FOR_WEIGHTS = 0.04  # of the time: what is kept for the weights between the parts
 FOR_ENTRIES = 0.15  # and for reading the training text once more, where a memory remembers it
 
 
@@ -41,12 +41,17 @@ def in_order(config: HybridConfig) -> list[int]:
 
 
 def share(recipe: Recipe, used: float, waiting: int) -> str:
-    """The budget of the next part of a hybrid, where so many wait that learn by gradient. used: seconds on the clock so far."""
-    cap = Budget.parse(recipe.training.budget).seconds
+    """The budget of the next part of a hybrid, where so many wait that learn by gradient. used: seconds on the clock so far.
+
+    Steps, epochs and tokens are dealt to the parts that learn by gradient alike.
+    """
+    budget = Budget.parse(recipe.training.budget)
+    cap = budget.seconds
     if cap is None:
-        return recipe.training.budget
+        amount = budget.amount / max(1, sum(map(by_gradient, recipe.model_section().parts)))
+        return str(Budget(amount if budget.unit == "epochs" else max(1, int(amount)), budget.unit))
     remembers = any(p.memory is not None and registry.load_memory(p.memory).remembers for p in recipe.model_section().parts)
-    kept = (_FOR_WEIGHTS + FOR_ENTRIES * remembers) * cap
+    kept = (FOR_WEIGHTS + FOR_ENTRIES * remembers) * cap
     return f"{max(1.0, (cap - used - kept) / max(1, waiting)):.1f}s"
 
 

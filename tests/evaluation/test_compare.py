@@ -220,6 +220,36 @@ def test_only_the_very_same_model_is_taken_for_a_part(place: Path, tmp_path: Pat
         assert (found.folder is not None) == (other is alone), other
 
 
+def test_parts_are_taken_over_where_they_leave_a_hybrid_its_time(place: Path, tmp_path: Path) -> None:
+    """One that learns for all its time leaves none for a second, nor for reading the text once more."""
+    alone = [make_recipe({"family": name, "training": {"budget": "3steps"}}) for name in ("ngram", "lstm", "gru")]
+    for words, taken in (
+        ("ngram+lstm", [True, True]),
+        ("lstm+cache", [True, False]),
+        ("ngram+lstm+gru", [True, False, False]),
+        ("ngram+lstm+knn", [True, False, False]),
+    ):
+        mixed = make_recipe({"family": words, "training": {"budget": "3steps"}})
+        found = comparison._reusing(mixed, ["ngram", "lstm", "gru", words], [*alone, mixed], tmp_path).model_section().parts
+        assert [part.folder is not None for part in found] == taken, words
+
+
+@pytest.mark.usefixtures("here")
+def test_a_hybrid_may_be_named_before_its_parts(place: Path, tmp_path: Path) -> None:
+    names = ["ngram+lstm", "ngram", "lstm"]
+    words = ["training.threads=1", "training.batch_size=4", "training.context=8", "training.precision=fp32"]
+    found = bimo.compare(str(place / "corpus"), families=names, budget="3steps", out=tmp_path / "out", overrides=words)
+    assert [(row.run, row.error) for row in found.rows] == [(name, None) for name in names]
+    memory = {row.run: row.peak_memory_bytes or 0 for row in found.rows}
+    assert memory["ngram+lstm"] >= max(memory["ngram"], memory["lstm"]), "its parts had to be learned"
+
+
+def test_rows_of_one_label_are_told_apart() -> None:
+    rows = [Row(family="lstm", label="LSTM", run=run) for run in ("lstm", "lstm-2")]
+    found = comparison._told_apart([*rows, Row(family="gru", label="GRU", run="gru")])
+    assert [row.label for row in found] == ["LSTM (lstm)", "LSTM (lstm-2)", "GRU"]
+
+
 def _hybrids_made(
     out: Path, promised: list[list[str]], asked: dict[str, Recipe], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[dict[str, Recipe], list[str]]:
@@ -262,7 +292,7 @@ def test_why_there_are_no_hybrids_is_told(place: Path, tmp_path: Path, monkeypat
     monkeypatch.undo()
     monkeypatch.setattr(comparison, "_in_a_process", lambda job: -9)
     (tmp_path / "error.json").write_text('{"error": "of a run before"}')
-    assert comparison._promising(["ngram"], corpus, tmp_path, 3) == "its process ended with -9 (killed; was there memory enough?)"
+    assert comparison._promising({"ngram": 0.1}, corpus, tmp_path, 3) == "its process ended with -9 (killed; was there memory enough?)"
     del corpus.splits["valid"]
     assert "no validation text" in _hybrids_made(tmp_path, [], asked, corpus, monkeypatch)[1][0]
 

@@ -178,12 +178,29 @@ def test_time_includes_the_parts_and_what_takes_longer_stands_apart(place: Path,
             (folder / file.name).write_bytes(file.read_bytes())
     store.write_json(folder / "run.json", {**told, "seconds": 500.0, "capped": True, "stopped_early": True, "steps": 3})
     run = learned(place, tmp_path / "late", [part(place, "ngram"), str(folder)], budget="60s")
-    assert "more than the budget" in str(run.row.apart)
+    assert "times the budget with its parts" in str(run.row.apart)
     assert run.row.capped
     assert {"lstm: met its cap before its steps were done", "lstm: stopped early, at step 3"} <= set(run.row.notices)
     (folder / "run.json").unlink()
     run = learned(place, tmp_path / "unknown", [part(place, "ngram"), str(folder)], budget="60s")
     assert any("not known" in notice for notice in run.row.notices)
+
+
+def test_steps_are_shared_and_what_took_more_stands_apart(place: Path, tmp_path: Path) -> None:
+    gru = {"family": "gru", "model": {"layers": 1, "width": 16}}
+    run = learned(place, tmp_path / "run", [*PARTS, gru], budget="6steps")
+    told = [json.loads((tmp_path / "run" / "parts" / name / "run.json").read_text())["steps"] for name in ("lstm", "gru")]
+    assert told == [3, 3]
+    assert run.row.apart is None
+    run = learned(place, tmp_path / "twice", [str(tmp_path / "run" / "parts" / "lstm"), gru], budget="3steps")
+    assert "took 2.00 times the budget" in str(run.row.apart)
+    assert parts.share(make_recipe({"family": "lstm+gru", "training": {"budget": "3epochs"}}), 0.0, 1) == "1.5epochs"
+
+
+def test_two_parts_of_one_recipe_are_two_models(place: Path, tmp_path: Path) -> None:
+    learned(place, tmp_path / "run", [PARTS[1], PARTS[1], {**PARTS[1], "training": {"seed": 0}}], budget="3steps")
+    seeds = [_yaml(tmp_path / "run" / "parts" / name / "recipe.yaml")["training"]["seed"] for name in ("lstm", "lstm-2", "lstm-3")]  # type: ignore[index]
+    assert seeds == [0, 1, 0], "one seed was asked for"
 
 
 def test_time_is_shared_among_the_parts_that_wait(place: Path, tmp_path: Path) -> None:

@@ -59,9 +59,6 @@ def _series(comparison: Comparison, row: Row, slot: int, at: Callable[[Point], f
 
     factor = _bits_per_byte_of_a_nat(comparison, row)
     valid = line(lambda p: p.valid_bits_per_byte)
-    if not row.curve and row.bits_per_byte is not None and math.isfinite(row.bits_per_byte):
-        x = at(Point(seconds=row.used_seconds, tokens=row.training_tokens))
-        valid = [] if x is None else [(x, row.bits_per_byte)]
     train = line(lambda p: None if p.train_loss is None or factor is None else p.train_loss * factor)
     if not valid:
         return [plots.Series(row.label, slot, train)] if train else []

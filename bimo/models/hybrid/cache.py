@@ -51,7 +51,7 @@ class NeuralCache(Memory):
 
     def to_try(self, states: Tensor) -> list[float]:
         """By how far the states' products spread: 0, where all places count alike, and more."""
-        spread = float((states @ states.t()).flatten().std())
+        spread = float((states @ states.t()).flatten().std(correction=0))
         return [factor / max(spread, 1e-9) for factor in (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)]
 
     def start(self, batch: int, device: torch.device) -> Recent:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Self
 
 import torch
@@ -36,6 +37,10 @@ class Memory(ABC):
     @abstractmethod
     def to_try(self, states: Tensor) -> list[float]:
         """Values of the learned field to try, by how the hidden states [n, D] of a text lie."""
+
+    def reading_again(self) -> AbstractContextManager[None]:
+        """Inside, one text is read several times under several values of the learned field: what does not depend on it may be kept."""
+        return nullcontext()
 
     def keep(self, keys: Tensor, values: Tensor) -> str | None:
         """Remember these entries, [N, D] and [N], in place of all others, where it `remembers`; in words, what will not be found."""

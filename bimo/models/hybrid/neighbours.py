@@ -6,8 +6,9 @@ Shapes: n queries, N entries, C cells, D width of the hidden states, V vocabular
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from pydantic import Field
@@ -52,6 +53,7 @@ class Neighbours(Memory):
         self.cells = torch.zeros(0, dtype=torch.int32)  # which of them each entry lies in, [N]
         self._wide: Tensor | None = None
         self._index: Any = None
+        self._found: dict[int, tuple[Tensor, Tensor]] | None = None  # what was near to queries, while a text is read again
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
@@ -86,6 +88,15 @@ class Neighbours(Memory):
         typical = max(float(distances[distances.isfinite()].mean()), 1e-9)
         return [typical * factor for factor in (0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0)]
 
+    @contextmanager
+    def reading_again(self) -> Iterator[None]:
+        """See `Memory.reading_again`: which entries are near does not depend on the temperature."""
+        self._found = {}
+        try:
+            yield
+        finally:
+            self._found = None
+
     # -- finding ------------------------------------------------------------------------------------------------------
 
     def nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,10 +106,16 @@ class Neighbours(Memory):
         """
         if not len(self.keys):
             raise ModelError("knn: nothing is remembered; train the hybrid, or load one that has been trained")
+        key = None if self._found is None else hash(queries.cpu().numpy().tobytes())
+        if self._found is not None and key in self._found:
+            return self._found[cast(int, key)]
         k = min(self.config.k, len(self.keys))
         search = self._by_cells if self.config.search == "faiss" else self._exactly
         distances, places = search(queries.cpu(), k)  # the entries lie in the machine's memory, wherever the model is
-        return distances.to(queries.device), self.values[places.clamp(min=0)].long().to(queries.device)
+        found = distances.to(queries.device), self.values[places.clamp(min=0)].long().to(queries.device)
+        if self._found is not None:
+            self._found[cast(int, key)] = found
+        return found
 
     def _exactly(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         if self._wide is None:

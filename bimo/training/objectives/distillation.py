@@ -1,7 +1,8 @@
 """Distillation: a model learns from what another one expects next, beside what stands in the text (Hinton, Vinyals & Dean 2015).
 
-Teacher and student are of any families over one vocabulary that tell the next token, or are both encoders. A student that learns by gradient is drawn to the teacher's distributions
-at every place of the text; one that counts counts text that the teacher writes (`bimo/training/dictation.py`).
+Teacher and student are of any families over one vocabulary that tell the next token, or are both encoders. A student that learns by
+gradient is drawn to the teacher's distributions at every place of the text; one that counts counts text that the teacher writes
+(`bimo/training/dictation.py`).
 """
 
 from __future__ import annotations
