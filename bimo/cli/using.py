@@ -30,6 +30,7 @@ def generate(
 ) -> None:
     """Continue a prompt."""
     from bimo import api
+    from bimo.cli.talking import shown
     from bimo.model import generation_options
 
     named = {
@@ -47,13 +48,13 @@ def generate(
         tell(writer.notices(text or "", chosen, source))
         print(text or "", end="", flush=True)
         for piece in pieces:
-            print(piece, end="", flush=True)
+            print(shown(piece), end="", flush=True)
         print()
     else:
         written = writer.write(text or "", source, **chosen)
         tell(written.notices)
         for number, continuation in enumerate(written.texts, 1):
-            print(f"[{number}] {text or ''}{continuation}")
+            print(f"[{number}] {text or ''}{shown(continuation)}")
 
 
 @app.command()

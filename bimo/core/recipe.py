@@ -125,8 +125,8 @@ class TrainingSection(Section):
 class AdapterSection(Section):
     """Low-rank maps beside those of a model that stays as it is (LoRA): they alone are learned."""
 
-    rank: int = Field(default=8, ge=1, description="rank of the maps")
-    alpha: float = Field(default=16.0, gt=0, description="what they add is multiplied by alpha / rank")
+    rank: int = Field(default=16, ge=1, description="rank of the maps")
+    alpha: float = Field(default=32.0, gt=0, description="what they add is multiplied by alpha / rank")
     rank_stabilised: bool = Field(default=False, description="by alpha / √rank instead (rsLoRA)")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on what they read")
     targets: list[str] | None = Field(

@@ -6,6 +6,7 @@ The policy: the system's turn stays, and the oldest turns go, a user's with the 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,11 +20,15 @@ from bimo.models.bundle import Bundle
 
 @dataclass
 class Reply:
-    """How an answer went: its tokens, the prompt's, and the turns that the model no longer saw."""
+    """How an answer went: its tokens, the prompt's, and the turns that the model no longer saw.
+
+    began: when its first token came, on the clock `time.perf_counter`.
+    """
 
     tokens: int = 0
     prompt_tokens: int = 0
     dropped: int = 0
+    began: float = 0.0
 
 
 @dataclass
@@ -66,18 +71,17 @@ class Conversation:
     def ask(self, text: str, **options: Any) -> Generator[str]:
         """Yield the answer to `text` piece by piece; options as in `GenerationConfig`, max_new_tokens as `longest_answer` if not given.
 
-        What was said is kept when it is whole.
-
-        Where the reader stops early, what came until then is kept as the answer.
+        Where the reader stops early, what came until then is kept as the answer; where nothing came, or reading the question
+        failed, neither is kept. Raises `ContextError` where the question does not fit, `UserError` for options that cannot be.
         """
         config = GenerationConfig.of(**{"max_new_tokens": self.longest_answer, **options})
         asked = {"role": "user", "content": text}
         ids, dropped = self._told([*self.turns, asked], config.max_new_tokens)
         self.reply = Reply(0, len(ids), dropped)
-        self.turns.append(asked)
         pieces: list[str] = []
 
         def count(*_: int) -> None:
+            self.reply.began = self.reply.began or time.perf_counter()
             self.reply.tokens += 1
 
         stream = search.stream(self.bundle.model, ids, config, eos=self.bundle.answer_ends, decoder=self.bundle.decoder, on_token=count)
@@ -86,7 +90,8 @@ class Conversation:
                 pieces.append(piece)
                 yield piece
         finally:
-            self.turns.append({"role": "assistant", "content": "".join(pieces).strip()})
+            if answer := "".join(pieces).strip():
+                self.turns += [asked, {"role": "assistant", "content": answer}]
 
     def _told(self, turns: list[Turn], room: int) -> tuple[list[int], int]:
         """Ids of what the model is told, and how many of the oldest turns were left out for want of room."""
@@ -98,8 +103,10 @@ class Conversation:
                 return ids, dropped
             oldest = next((i for i, turn in enumerate(kept[:-1]) if turn["role"] != "system"), None)
             if oldest is None:
+                of_system = len(ids) - len(self.bundle.chat(kept[-1:])) if len(kept) > 1 else 0
+                system = f", {of_system:,} of them what it is told before all (/system)" if of_system else ""
                 raise ContextError(
-                    f"the last turn has {len(ids):,} tokens, and an answer may have {room:,}: more than the model's context of "
+                    f"the last turn has {len(ids):,} tokens{system}, and an answer may have {room:,}: more than the model's context of "
                     f"{context:,}; say it shorter, or set a smaller max_new_tokens"
                 )
             gone = 1 + (kept[oldest]["role"] == "user" and oldest + 1 < len(kept) - 1 and kept[oldest + 1]["role"] == "assistant")

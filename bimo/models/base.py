@@ -79,7 +79,7 @@ class LanguageModel(ABC):
 
     Config: ClassVar[type[ModelConfig]]
     learning: ClassVar[Learning]
-    capabilities: ClassVar[frozenset[str]] = frozenset()  # of: features, fill, latent, attention, rewind
+    capabilities: ClassVar[frozenset[str]] = frozenset()  # of: features, fill, latent, attention, rewind, gradient_checkpointing
     continues_text: ClassVar[bool] = True  # False: it fills gaps; `advance` is a CapabilityError that names `fill` and `score`
     whole_documents: ClassVar[bool] = False  # rows to score and to learn from are whole documents, which nothing is carried into
 
@@ -407,5 +407,5 @@ def model_of(config: Any, tensors: dict[str, Tensor], where: str = "a part") -> 
             raise ModelError(f"{where}: config.json: {name} is {value}, but model.safetensors holds {len(tensors)} tensors")
     try:
         return row.load().from_tensors(config, tensors)
-    except (KeyError, ValueError, TypeError, RuntimeError) as cause:
+    except (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as cause:
         raise ModelError(f"{where}: config.json and model.safetensors do not fit together ({cause})") from cause

@@ -105,7 +105,7 @@ class Decoder(NeuralLanguageModel):
     """A Transformer decoder; a state is a `KeyValueCache`."""
 
     Config: ClassVar[type[ModelConfig]] = DecoderConfig
-    capabilities = frozenset({"rewind"})
+    capabilities = frozenset({"rewind", "gradient_checkpointing"})
     kind = Kind.EXACT
 
     def __init__(self, config: DecoderConfig, vocabulary: Vocabulary) -> None:

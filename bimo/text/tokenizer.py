@@ -324,7 +324,9 @@ class Tokenizer:
         """
         wanted = [word for word in dict.fromkeys(words) if not self._is_one(word)]
         hub = extended(self._hub, self.kind, wanted, self.vocabulary.size) if wanted else self._hub
-        return type(self)(hub, self.kind, self.settings, None if wanted else self._json), len(wanted)
+        grown = type(self)(hub, self.kind, self.settings, None if wanted else self._json)
+        grown.name_ends(self.vocabulary.bos, self.vocabulary.eos)  # those that a model's own config named
+        return grown, len(wanted)
 
     def _is_one(self, word: str) -> bool:
         if not isinstance(self._runner, BpeRunner | ByteRunner) and not getattr(self._runner, "byte_level", False):

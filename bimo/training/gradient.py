@@ -43,6 +43,10 @@ def fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, res
     if saved is None or recipe.adapter is not None:  # a checkpoint of adapters does not hold what they stand beside
         begin_weights(model, recipe, corpus)
     model = model.to(device)
+    if training.gradient_checkpointing and "gradient_checkpointing" not in model.capabilities:
+        raise RecipeError(
+            f"training.gradient_checkpointing: {recipe.family} keeps what it needs to learn, and cannot do without; leave it out"
+        )
     model.gradient_checkpointing = training.gradient_checkpointing
     objective = make_objective(recipe, model, corpus)
     source = objective.source

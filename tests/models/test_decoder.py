@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from bimo.core.errors import ContextError
+from bimo.core.recipe import AdapterSection
+from bimo.models.adapters import adapt, adapted
 from bimo.models.decoder import Decoder, DecoderConfig
 from bimo.text.vocabulary import Vocabulary
 
@@ -173,3 +175,37 @@ def test_score_needs_no_logits_of_all_tokens(monkeypatch):
         half = model.score(tokens[:, :4], torch.tensor([4, 1, 4]))
         rest = model.score(tokens[[0], 3:], None, None, model.select(half.state, torch.tensor([0])))
         assert torch.allclose(rest.nats[0, 1:], wanted[0, 4:], atol=1e-9)
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+def test_activations_made_again_give_the_same_gradients(adapters: bool) -> None:
+    """The mutant: blocks that are made again as others."""
+    torch.manual_seed(0)
+    vocabulary = Vocabulary(11, bos=0, eos=1)
+    model = Decoder.build(DecoderConfig(layers=3, width=8, heads=2, context=9), vocabulary).double().train()
+    if adapters:
+        adapt(model, AdapterSection(rank=2))
+        for layer in dict(adapted(model)).values():
+            for up in layer.up.values():
+                torch.nn.init.normal_(up)
+    tokens = torch.randint(2, 11, (2, 9))
+    boundaries = torch.zeros(2, 9, dtype=torch.bool)
+    boundaries[:, 0] = boundaries[0, 4] = True
+    runs: list[int] = []
+    for number, block in enumerate(model.blocks):
+        block.register_forward_pre_hook(lambda *_, number=number: runs.append(number))
+
+    def gradients() -> list[torch.Tensor]:
+        runs.clear()
+        model.zero_grad(set_to_none=True)
+        model.hidden(tokens, None, boundaries)[0].square().sum().backward()
+        return [p.grad for p in model.parameters() if p.grad is not None]
+
+    plain = gradients()
+    assert runs == [0, 1, 2]
+    model.gradient_checkpointing = True
+    again = gradients()
+    assert sorted(runs) == [0, 0, 1, 1, 2, 2]
+    assert plain
+    for one, other in zip(plain, again, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
