@@ -48,7 +48,7 @@ def test_the_opening_names_every_family(page: Path) -> None:
 def test_commands_parse(page: Path, tmp_path: Path) -> None:
     shown = commands(page)
     assert {words[1] for words in shown if words[0] == "bimo"} == {
-        "prepare", "train", "generate", "evaluate", "explain", "compare", "plan", "info", "env",
+        "prepare", "train", "finetune", "generate", "chat", "convert", "evaluate", "explain", "compare", "plan", "info", "env",
     }  # fmt: skip
     for words in shown:
         if words[0] == "bimo":
