@@ -174,7 +174,7 @@ def test_tokens_are_added_and_begin_as_what_their_texts_were(place: Path) -> Non
     assert torch.allclose(rows[old], start, atol=0.1)
     assert not torch.equal(rows[old], start)  # it has learned
     assert not (run.folder / "adapter").exists()
-    assert any("2 tokens were added" in notice for notice in run.row.notices)
+    assert any("2 tokens were added" in notice for notice in run.row.notices), run.row.notices
 
 
 def test_too_long_ones_are_refused_unless_said_otherwise(place: Path) -> None:

@@ -35,8 +35,8 @@ class Fitted:
     capped: bool = False
     stopped_early: bool = False
     best_step: int | None = None
-    taken: float = 1.0
     notices: list[str] = field(default_factory=list)
+    taken: float = 1.0
 
     def record(self) -> dict[str, Any]:
         """What run.json keeps of it."""
