@@ -167,7 +167,7 @@ ENTRIES = (
     ),
     Entry(
         "dial-en",
-        "the dial beside the small and the middle preset, five minutes each, three seeds: tinyshakespeare (budgeted)",
+        "the dial, with its tokenizer, beside the small and the middle preset, five minutes each, three seeds: tinyshakespeare (budgeted)",
         dial.dial_en,
         run("ngram", "decoder", "hybrid", also=["benchmarks.dial", "bimo.training.dial"]),
         budget=dial.BUDGET,

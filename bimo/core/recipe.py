@@ -413,7 +413,8 @@ def _spelled_out(asked: dict[str, Any]) -> dict[str, Any]:
         raise RecipeError(f"family: {family!r}: a name is missing beside a +; write ngram+lstm, say")
     parts: list[str] = []
     while words:  # a folder's own name may hold a +: a comparison calls its hybrids so
-        ends = range(len(words), 1, -1)
+        known = {*registry.families(), *registry.memories()}
+        ends = (n for n in range(len(words), 1, -1) if not known.issuperset(words[:n]))
         end = next((n for n in ends if Path("+".join(words[:n])).is_dir()), 1)
         parts, words = [*parts, "+".join(words[:end])], words[end:]
     return merge({"model": {"parts": parts}}, {**asked, "family": registry.HYBRID})

@@ -9,6 +9,8 @@ import numpy as np
 
 from bimo.data.split import Split
 
+_MANY = 64  # documents from which on whole ones are drawn
+
 
 def excerpt(split: Split, max_tokens: int, rows: int = 16, whole: bool = False) -> Split:
     """About `max_tokens` tokens of `split`, evenly drawn, for a quick look during training.
@@ -18,7 +20,7 @@ def excerpt(split: Split, max_tokens: int, rows: int = 16, whole: bool = False) 
     """
     if split.tokens <= max_tokens and (split.documents >= rows or split.tokens < 64 * rows):
         return split
-    if whole or split.answers is not None or split.documents >= 4 * rows:
+    if whole or split.answers is not None or split.documents >= max(_MANY, 4 * rows):
         wanted = max(1, min(split.documents, int(max_tokens * split.documents / split.tokens)))
         return split.only(np.arange(wanted) * split.documents // wanted)
     rows = max(1, min(rows, max_tokens // 2, split.tokens // 2))

@@ -85,11 +85,13 @@ class Composite:
         budget = Budget.parse(self.recipe.training.budget)
         if budget.seconds is not None:
             return seconds / budget.seconds
-        learned = [part for part in parts if part is not None and part.model.learning is not Learning.COUNTED]
+        own = float(any(map(by_gradient, self.config.parts)))  # all of it was dealt out to them, but for what is no whole step
+        before = [part for part in parts if part is not None and not part.own and part.model.learning is not Learning.COUNTED]
         if budget.unit == "steps":
-            return sum(part.steps for part in learned) / budget.amount
-        of_one = self.corpus.splits["train"].scored_tokens if budget.unit == "epochs" else 1
-        return sum(part.tokens for part in learned) / (budget.amount * of_one)
+            return own + sum(part.steps for part in before) / budget.amount
+        train = self.corpus.splits["train"]
+        of_one = train.tokens - train.documents if budget.unit == "epochs" else 1
+        return own + sum(part.tokens for part in before) / (budget.amount * of_one)
 
     # -- the parts ----------------------------------------------------------------------------------------------------
 
@@ -100,7 +102,7 @@ class Composite:
             file = self.folder / PARTS / name / RECIPE
             if part.family is not None and not (resume and file.exists()):
                 own = part_recipe(self.recipe, part)  # before anything is resolved: what the whole leaves open, its parts do
-                if "seed" not in part.training:  # two parts of one recipe are to be two models
+                if "seed" not in part.training and self.config.mixture != "average":  # two parts of one recipe are to be two models
                     own.training.seed += sum(
                         other.family is not None and other.recipe() == part.recipe() for other in self.config.parts[:i]
                     )

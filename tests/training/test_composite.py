@@ -342,3 +342,12 @@ def test_a_hybrids_recipe_is_written_and_read_without_a_word_more(tmp_path: Path
     assert expected.training.learning_rate != Recipe().training.learning_rate
     for again in (make_recipe(_yaml(tmp_path / "recipe.yaml")), Recipe(**recipe.to_dict())):
         assert parts.part_recipe(again, again.model_section().parts[1]) == expected
+
+
+def test_a_folder_whose_name_holds_a_plus_is_one_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "ngram+lstm").mkdir(parents=True)
+    (tmp_path / "ngram+lstm").mkdir()
+    found = make_recipe({"family": "runs/ngram+lstm+cache"}).model_section().parts
+    assert [(part.folder, part.memory) for part in found] == [("runs/ngram+lstm", None), (None, "cache")]
+    assert [part.name for part in make_recipe({"family": "ngram+lstm"}).model_section().parts] == ["ngram", "lstm"], "families come first"
