@@ -206,10 +206,8 @@ def read_tensors(path: Path, error: type[UserError] = ModelError) -> dict[str, A
     try:
         # Products of matrices that lie askew in the file differ in their last bits: what is saved and loaded must not.
         return {name: t if t.data_ptr() % 64 == 0 else t.clone() for name, t in load_file(path).items()}
-    except MemoryError as cause:
-        raise MachineError(f"{path}: not enough memory for its tensors ({path.stat().st_size / 2**20:,.0f} MiB)") from cause
-    except (SafetensorError, ValueError, OSError, OverflowError) as cause:
-        if isinstance(cause, OSError) and cause.errno == errno.ENOMEM:
+    except (SafetensorError, ValueError, OSError, OverflowError, MemoryError) as cause:
+        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM):
             raise MachineError(f"{path}: not enough memory for its tensors ({path.stat().st_size / 2**20:,.0f} MiB)") from cause
         raise error(f"{path}: damaged safetensors file ({cause})") from None
 

@@ -91,7 +91,7 @@ def compare(
         unit_bytes=whole.unit_bytes if whole else [],
         passage=next((r.passage for r in made.values() if isinstance(r, Comparison) and r.passage), None),
         notices=notices,
-        rows=_told_apart([_placed(result, folder, asked[folder], out) for folder, result in made.items()]),
+        rows=_told_apart(_with_memory_of_parts([_placed(result, folder, asked[folder], out) for folder, result in made.items()])),
     )
     store.write_json(out / FILE, comparison.to_dict())
     store.write_text(out / "table.md", markdown_table(comparison) + "\n")
@@ -141,16 +141,21 @@ def _placed(result: Comparison | Row, folder: str, recipe: Recipe, out: Path) ->
 
 
 def _told_apart(rows: list[Row]) -> list[Row]:
-    """The rows; of those with one label each says its folder too, and a hybrid needs at least the memory of each of its parts."""
+    """The rows; of those with one label each says its folder too."""
     labels = [row.label for row in rows]
     for row in rows:
         if labels.count(row.label) > 1:
             row.label = f"{row.label} ({row.run})"
-    memory = {row.run: row.peak_memory_bytes for row in rows}
+    return rows
+
+
+def _with_memory_of_parts(rows: list[Row]) -> list[Row]:
+    """The rows; a hybrid needed at least the memory of each part that was taken from another row."""
+    memory = {row.run: row.peak_memory_bytes for row in rows if row.run}
     for row in rows:
-        of_parts = [memory[part.run] for part in row.parts if part.run in memory]
+        of_parts = [size for part in row.parts if part.run and (size := memory.get(part.run)) is not None]
         if row.peak_memory_bytes is not None:
-            row.peak_memory_bytes = max([row.peak_memory_bytes, *(size for size in of_parts if size is not None)])
+            row.peak_memory_bytes = max([row.peak_memory_bytes, *of_parts])
     return rows
 
 
