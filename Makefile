@@ -14,7 +14,7 @@ test: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -22,12 +22,16 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# Other programs that are built from source (a C++ compiler and cmake), which takes long: where a figure beside them is asked for.
+BESIDE_PEERS := smollm2 ngram-kenlm
+NEEDED := $(if $(ONLY),$(if $(filter $(BESIDE_PEERS),$(ONLY)),.peers,.dev),.peers)
+
 # Slow evidence, one figure at a time, skipping what is there and current; ONLY="name …" picks some.
-evidence: $(VENV)/.dev
+evidence: $(VENV)/$(NEEDED)
 	$(BIN)/python -m benchmarks.evidence $(ONLY)
 
 # Side-by-side timings against public peers.
-bench: $(VENV)/.dev
+bench: $(VENV)/$(NEEDED)
 	$(BIN)/python -m benchmarks.bench $(ONLY)
 
 wheel: $(VENV)/.dev
@@ -46,3 +50,7 @@ $(VENV)/.core: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(INSTALL) -e ".[dev]"
 	touch $@ $(VENV)/.core
+
+$(VENV)/.peers: $(VENV)/.dev
+	$(INSTALL) -e ".[dev,peers]"
+	touch $@

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -31,6 +32,7 @@ from bimo.core import runtime, store
 from bimo.core.errors import MachineError, UserError, did_you_mean
 
 ROOT = Path(__file__).resolve().parents[1]
+DONE, HASHES = "done.json", "hashes.json"  # in an entry's folder: what its commands said, and what they depend on
 BUSY = 0.5  # a load of the last minute beyond which a timing is not one of an idle machine
 
 
@@ -54,6 +56,7 @@ class Desk:
     rounds: int | None = None  # asked for on the command line; the benchmark's own number if None
     at_once: int = 1  # runs side by side, each on its own equal share of the processors
     commands: list[str] = field(default_factory=list)
+    done: dict[str, str] = field(default_factory=dict)  # what each command said that has ended, also before the entry was stopped
 
     def data(self, name: str) -> str:
         """The path of a raw data file; a `UserError` where it is absent."""
@@ -96,12 +99,25 @@ class Desk:
         """Run a command from the repository's root, its progress shown; its standard output."""
         said = [str(w) for w in words]
         self.commands.append(shown(said))
+        if (before := self.done.get(self.commands[-1])) is not None:
+            print(f"  done before: {self.commands[-1]}", file=sys.stderr, flush=True)
+            return before
         print(f"  $ {self.commands[-1]}", file=sys.stderr, flush=True)
+        self._forget_half_done(said)
         command = [sys.executable, "-m", "bimo", *said[1:]] if said[0] == "bimo" else [sys.executable, *said[1:]]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False)
         if done.returncode:
             raise MachineError(f"{self.commands[-1]}: ended with exit code {done.returncode}; what it said stands above")
-        return done.stdout.decode("utf-8")
+        self.done[self.commands[-1]] = done.stdout.decode("utf-8")
+        if self.folder.is_dir():
+            store.write_json(self.folder / DONE, dict(self.done))
+        return self.done[self.commands[-1]]
+
+    def _forget_half_done(self, words: Sequence[str]) -> None:
+        """Take away what the same command left in the entry's folder when it was stopped."""
+        out = Path(words[words.index("--out") + 1]) if "--out" in words else None
+        if out is not None and self.folder in out.parents:
+            shutil.rmtree(out, ignore_errors=True)
 
 
 def shown(words: Iterable[str]) -> str:
@@ -139,6 +155,7 @@ class Entry:
 # -- hashes ---------------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=4096)  # many entries touch the same files
 def plain_code(source: str) -> str:
     """Python source without docstrings, comment lines and blank lines: what can change a figure.
 
@@ -206,17 +223,29 @@ def hashes_of(entry: Entry, root: Path = ROOT) -> dict[str, str | None]:
     return {"code_hash": hashlib.sha256(code.encode()).hexdigest()[:16], "recipe_hash": recipes}
 
 
-def make(entry: Entry, command: str, rounds: int | None = None, root: Path = ROOT, patience: float = 0, at_once: int = 1) -> dict[str, Any]:
+def make(
+    entry: Entry,
+    command: str,
+    rounds: int | None = None,
+    root: Path = ROOT,
+    patience: float = 0,
+    at_once: int = 1,
+    go_on: bool = False,
+) -> dict[str, Any]:
     """Do the entry's work and write its record; hashes are those from before the work.
 
-    patience: seconds to wait, at most, for an idle machine (an earlier timing is a load too).
+    patience: seconds to wait, at most, for an idle machine (an earlier timing is a load too). go_on: commands that ended before the
+    entry was stopped are not run again, where nothing has changed that they depend on.
     """
     files_of(entry.recipes, root)  # a recipe that is not there is told before the work, not after it
     hashes = hashes_of(entry, root)
     place = root / "runs" / "evidence" / entry.name
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    desk = Desk(place, entry.seed, rounds, at_once)
+    same = go_on and (place / DONE).exists() and store.read_json(place / HASHES, UserError) == hashes
+    if not same:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        store.write_json(place / HASHES, hashes)
+    desk = Desk(place, entry.seed, rounds, at_once, done=store.read_json(place / DONE, UserError) if same else {})
     end = time.monotonic() + patience
     while os.getloadavg()[0] > BUSY and time.monotonic() < end:
         time.sleep(1)
@@ -260,6 +289,7 @@ def main(
     parser.add_argument("names", nargs="*", help="all of them if none is given")
     parser.add_argument("--force", action="store_true", help="make them again even where they are current")
     parser.add_argument("--list", action="store_true", help="tell what there is, its state and the time it takes; make nothing")
+    parser.add_argument("--go-on", action="store_true", help="of an entry that was stopped, do not run again the commands that had ended")
     parser.add_argument("--runs", type=int, help="rounds of a benchmark, where it has any")
     parser.add_argument(
         "--at-once", type=int, default=1, help="runs side by side, each on an equal share of the processors (of `taskset`'s, under it)"
@@ -275,16 +305,16 @@ def main(
         for entry in chosen:
             print(f"{entry.name:<20} {state_of(entry, root):<24} about {entry.minutes:g} min  {entry.shows}")
         return 0
-    failed = [e.name for e in chosen if not _made(e, module, asked.force or always, asked.runs, root, patience, asked.at_once)]
+    failed = [e.name for e in chosen if not _made(e, module, asked, always, root, patience)]
     after()
     if failed:
         print(f"{module}: not made: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _made(entry: Entry, module: str, force: bool, rounds: int | None, root: Path, patience: float, at_once: int) -> bool:
-    state = state_of(entry, root)
-    if state == "current" and not force:
+def _made(entry: Entry, module: str, asked: argparse.Namespace, always: bool, root: Path, patience: float) -> bool:
+    state, rounds, at_once = state_of(entry, root), asked.runs, asked.at_once
+    if state == "current" and not (asked.force or always):
         print(f"{entry.name}: current, skipped", file=sys.stderr)
         return True
     print(f"{entry.name}: {state}; about {entry.minutes:g} minutes", file=sys.stderr, flush=True)
@@ -292,7 +322,7 @@ def _made(entry: Entry, module: str, force: bool, rounds: int | None, root: Path
         f"python -m {module} {entry.name}" + (f" --runs {rounds}" if rounds else "") + (f" --at-once {at_once}" if at_once > 1 else "")
     )
     try:
-        record = make(entry, command, rounds, root, patience, at_once)
+        record = make(entry, command, rounds, root, patience, at_once, asked.go_on)
     except (UserError, MachineError) as error:
         print(f"{entry.name}: {error}", file=sys.stderr)
         return False

@@ -66,7 +66,7 @@ def quality(found: Records, say: Say) -> str:
     ]
     recipes = {"ptb-lstm": "ptb-lstm", "tinyshakespeare-147": "tinyshakespeare", "multi30k": "multi30k"}
     minutes = {name: _minutes(recipe) for name, recipe in recipes.items()}
-    rows = [[say(what).format(minutes.get(name)), asked, *_measured(found, name, show, say)] for name, what, asked, show in lines]
+    rows = [[say(what).format(minutes.get(name)), say(asked), *_measured(found, name, show, say)] for name, what, asked, show in lines]
     return explained(table([say(h) for h in ("what", "asked", "measured", "measured on", "given again by")], rows), say)
 
 

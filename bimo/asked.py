@@ -17,6 +17,12 @@ from bimo.data.speech import Speech
 from bimo.training.starting import going_on, prepared_tokenizer
 
 Sources = str | Path | Sequence[str | Path]
+_OF_START = (
+    "conversations",
+    "add_tokens",
+    "add_special_tokens",
+    "chat_template",
+)  # of text: asked of a trained model's tokenizer
 
 
 def source_names(sources: Sources) -> list[str]:
@@ -33,8 +39,8 @@ def prepare(recipe: Recipe, out: Path) -> Corpus:
         tokenizer = prepared_tokenizer(recipe)
         if text.conversations:
             speech = Speech(tokenizer, (recipe.training.context or recipe.model_section().context) + 1, text.too_long)
-    elif text.conversations:
-        raise RecipeError("text.conversations: name in start the model that is to learn from them; bimo finetune does")
+    elif asked := [name for name in _OF_START if getattr(text, name)]:
+        raise RecipeError(f"text.{asked[0]}: name in start the model that is to learn so; bimo finetune does")
     return corpora.prepare(
         text.sources, out, valid=text.valid, test=text.test, tokenizer=tokenizer, vocab_size=text.vocab_size,
         documents=text.documents, clean=text.clean, seed=recipe.training.seed, speech=speech,
@@ -101,6 +107,8 @@ def corpus_of(recipe: Recipe, beside: Path) -> Corpus:
     """The prepared corpus that the recipe names, or one prepared from its text in `beside`."""
     if not _is_corpus(recipe.text.sources):
         return prepare(recipe, beside)
+    if added := [name for name in _OF_START[1:] if getattr(recipe.text, name)]:
+        raise RecipeError(f"text.{added[0]}: {recipe.text.sources[0]} is prepared already; give the text itself, not prepared")
     corpus = Corpus.open(recipe.text.sources[0])
     _refuse_otherwise_prepared(recipe, corpus)
     recipe.text.documents, recipe.text.clean = corpus.documents, corpus.clean

@@ -30,6 +30,7 @@ from bimo.generation.filling import Candidate, fill_text
 from bimo.generation.latent import interpolate, reconstruct
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.texts import continue_texts, stream_text
+from bimo.models.adapters import merge, strip, unmerge
 from bimo.models.bundle import Bundle
 from bimo.models.interop import opening
 from bimo.models.latent import scored_with, with_latent
@@ -204,6 +205,26 @@ class Model:
         result.notices = [*report.summary(), *(speech.settle() if speech is not None else []), *result.notices]
         return result
 
+    def load_adapter(self, folder: str | Path) -> None:
+        """Put the LoRA adapters in `folder` (ours, or of the peft library) beside the model's weights, and add them in.
+
+        A model has one at a time: `unload_adapter`, then another. What is written to files has what the adapter adds in its weights.
+        """
+        self.bundle.put_adapter(Path(folder))
+
+    def merge_adapter(self) -> None:
+        """Add the adapter into the weights: the model is as fast as without one."""
+        merge(self.bundle.adapted_model())
+
+    def unmerge_adapter(self) -> None:
+        """Take the adapter out of the weights, which are then what they were but for rounding; it goes on to work beside them."""
+        unmerge(self.bundle.adapted_model())
+
+    def unload_adapter(self) -> None:
+        """Take the adapter away: the model is what it was without it, but for rounding."""
+        self.unmerge_adapter()
+        strip(self.bundle.adapted_model())
+
     def save(self, folder: str | Path) -> None:
         """Write a model folder."""
         self.bundle.save(Path(folder))
@@ -218,7 +239,8 @@ class Model:
         if opening.writes(path):
             if max_shard_size is not None:
                 raise UserError(f"max_shard_size: {path} is one file; leave it out")
-            return opening.write_file(path, self.bundle.model, self.bundle.tokenizer, dtype)
+            with self.bundle.whole():
+                return opening.write_file(path, self.bundle.model, self.bundle.tokenizer, dtype)
         self.bundle.save(path, dtype, None if max_shard_size is None else parse_size(max_shard_size))
         return []
 

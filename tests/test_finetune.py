@@ -14,7 +14,7 @@ import yaml
 
 import bimo
 from bimo.core import store
-from bimo.core.errors import CheckpointError, CorpusError, Interrupted, RecipeError
+from bimo.core.errors import CheckpointError, CorpusError, Interrupted, ModelError, RecipeError
 from bimo.data.corpus import Corpus
 from bimo.models.bundle import Bundle
 from bimo.training import loop
@@ -81,6 +81,37 @@ def test_the_adapter_beside_the_base_is_the_model(place: Path, tuned: Any) -> No
     merged = bimo.load(place / "tuned").score(text)
     assert bimo.load(place / "base", adapter=place / "tuned" / "adapter").score(text) == pytest.approx(merged, abs=1e-3)
     assert bimo.load(place / "base").score(text) != pytest.approx(merged, abs=1e-2)
+
+
+def test_adapters_are_put_beside_a_model_and_taken_away(place: Path, tuned: Any, tmp_path: Path) -> None:
+    text, adapter = "what is the colour of snow?", place / "tuned" / "adapter"
+    model = bimo.load(place / "base")
+    before, after = model.score(text), bimo.load(place / "tuned").score(text)
+    with pytest.raises(ModelError, match="load_adapter puts one"):
+        model.unmerge_adapter()
+    for _ in range(2):
+        model.load_adapter(adapter)
+        assert model.score(text) == pytest.approx(after, abs=1e-3)
+        model.unmerge_adapter()
+        assert model.score(text) == pytest.approx(after, abs=1e-3)
+        model.save(tmp_path / "apart")
+        assert bimo.load(tmp_path / "apart").score(text) == pytest.approx(after, abs=1e-3)
+        with pytest.raises(ModelError, match="has an adapter already"):
+            model.load_adapter(adapter)
+        assert model.score(text) == pytest.approx(after, abs=1e-3)
+        model.merge_adapter()
+        model.unload_adapter()
+        assert model.score(text) == pytest.approx(before, abs=1e-3)
+    (tmp_path / "wrong").mkdir()
+    with pytest.raises(ModelError):
+        model.load_adapter(tmp_path / "wrong")
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    store.write_json(tmp_path / "wrong" / "adapter_config.json", {**config, "r": 1})
+    store.write_tensors(tmp_path / "wrong" / "adapter_model.safetensors", store.read_tensors(adapter / "adapter_model.safetensors"))
+    with pytest.raises(ModelError, match="has shape"):
+        model.load_adapter(tmp_path / "wrong")
+    assert model.score(text) == pytest.approx(before, abs=1e-3), "as it was"
+    model.load_adapter(adapter)
 
 
 def test_peft_and_transformers_open_what_was_learned(place: Path, tuned: Any) -> None:
@@ -175,6 +206,73 @@ def test_tokens_are_added_and_begin_as_what_their_texts_were(place: Path) -> Non
     assert not torch.equal(rows[old], start)  # it has learned
     assert not (run.folder / "adapter").exists()
     assert any("2 tokens were added" in notice for notice in run.row.notices), run.row.notices
+
+
+TEMPLATE = (
+    """{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|done|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"""
+)
+
+
+def test_special_tokens_and_a_chat_template_of_ones_own(place: Path, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    (tmp_path / "own.jinja").write_text(TEMPLATE)
+    names = ["<|user|>", "<|assistant|>", "<|done|>"]
+    words = [*FAST, f"text.chat_template={tmp_path / 'own.jinja'}", f"text.add_special_tokens={json.dumps(names)}"]
+    (tmp_path / "tokens.txt").write_text("你好\n", encoding="utf-8")
+    run = bimo.finetune(
+        place / "base", place / "talks.jsonl", out=tmp_path / "own", budget="2steps",
+        overrides=[*words, f"text.add_tokens={tmp_path / 'tokens.txt'}"],
+    )  # fmt: skip
+    old, bundle = Bundle.load(place / "base").tokenizer.vocabulary.size, Bundle.load(run.folder)
+    assert bundle.model.vocab_size == bundle.tokenizer.vocabulary.size == old + 4
+    turns = [{"role": "user", "content": "what? <|done|> 你好"}]
+    ids = bundle.chat(turns)
+    assert (ids[0], ids[-1], ids[-2], ids.count(old)) == (old + 1, old + 2, old + 3, 1)
+    assert ids.count(old + 3) == 1, "what people write never ends a turn"
+    assert old + 3 in bundle.answer_ends
+    split = Corpus.open(run.folder / "corpus").splits["train"]
+    assert split.answers is not None
+    assert (split.document(0)[split.answers[: len(split.document(0))]] == old + 3).sum() == 1
+    theirs = transformers.AutoTokenizer.from_pretrained(run.folder)
+    plain = [{"role": "user", "content": "what? 你好"}]
+    assert theirs.apply_chat_template(plain, add_generation_prompt=True, return_dict=False) == bundle.chat(plain)
+    assert theirs.decode([old + 1, old + 3], skip_special_tokens=True) == ""
+    again = bimo.finetune(run.folder, place / "talks.jsonl", out=tmp_path / "again", budget="1steps", overrides=FAST)
+    assert Bundle.load(again.folder).tokenizer.fingerprint == bundle.tokenizer.fingerprint
+    with pytest.raises(RecipeError, match=r"text\.add_special_tokens: the tokenizer has all of"):
+        bimo.finetune(run.folder, place / "talks.jsonl", out=tmp_path / "x", budget="1steps", overrides=words)
+    bare = bimo.finetune(place / "base", place / "talks.jsonl", out=tmp_path / "bare", budget="1steps", overrides=words[:-1])
+    assert any("ends an answer with no special token" in line for line in Corpus.open(bare.folder / "corpus").manifest["summary"])
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("text.chat_template=nowhere.jinja", r"text\.chat_template: nowhere\.jinja cannot be read"),
+        ("text.chat_template={place}/wrong.jinja", r"text\.chat_template: .*wrong\.jinja: chat template, line 1"),
+        ("text.add_special_tokens=['']", r"text\.add_special_tokens: .*'' is no name"),
+        ("text.add_special_tokens=[a]", r"text\.add_special_tokens: .*'a' is a token of this vocabulary already"),
+    ],
+)
+def test_wrong_templates_and_special_tokens_are_told(place: Path, tmp_path: Path, word: str, said: str) -> None:
+    (tmp_path / "wrong.jinja").write_text("{% for m in messages %}")
+    with pytest.raises(RecipeError, match=said):
+        bimo.finetune(
+            place / "base", place / "talks.jsonl", out=tmp_path / "x", budget="1steps", overrides=[*FAST, word.format(place=tmp_path)]
+        )
+    with pytest.raises(RecipeError, match=r"text\.\w+: name in start the model"):
+        bimo.train(place / "talks.jsonl", family="lstm", out=tmp_path / "y", budget="1steps", overrides=word.format(place=tmp_path))
+
+
+def test_what_keeps_no_activations_to_make_again_is_refused_before_anything_is_learned(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "plain.txt").write_text("it is blue and it is green.\n" * 200)
+    said, asked = r"training\.gradient_checkpointing: lstm keeps what it needs", "training.gradient_checkpointing=true"
+    for family in ("lstm", "decoder+lstm"):
+        with pytest.raises(RecipeError, match=said):
+            bimo.train(tmp_path / "plain.txt", family=family, out=tmp_path / family, budget="2steps", overrides=asked)
+        with pytest.raises(RecipeError, match=said):
+            bimo.plan(tmp_path / "plain.txt", family=family, budget="2steps", overrides=asked)
+    assert not (tmp_path / "decoder+lstm" / "parts").exists()
 
 
 def test_too_long_ones_are_refused_unless_said_otherwise(place: Path) -> None:

@@ -54,8 +54,8 @@ FUNCTIONS = {
     "env": [],
     "families": [],
 }
-MODEL = ["chat", "embed", "evaluate", "explain", "export", "fill", "generate", "info", "interpolate", "notices", "reconstruct", "save",
-         "score", "similarity", "stream", "write"]  # fmt: skip
+MODEL = ["chat", "embed", "evaluate", "explain", "export", "fill", "generate", "info", "interpolate", "load_adapter", "merge_adapter",
+         "notices", "reconstruct", "save", "score", "similarity", "stream", "unload_adapter", "unmerge_adapter", "write"]  # fmt: skip
 
 
 def test_the_names_of_the_package() -> None:

@@ -92,7 +92,7 @@ def test_extras_and_versions_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for page in READMES:
         text = page.read_text(encoding="utf-8")
-        assert set(re.findall(r'"\.\[(\w+)\]"', text)) == set(project["optional-dependencies"]) - {"dev"}
+        assert set(re.findall(r'"\.\[(\w+)\]"', text)) == set(project["optional-dependencies"]) - {"dev", "peers"}
         assert f'"{next(d for d in project["dependencies"] if d.startswith("torch"))}"' in text
         assert project["requires-python"].removeprefix(">=") in text
 

@@ -45,7 +45,7 @@ def talk(conversation: Conversation, name: str, options: Mapping[str, Any]) -> N
             print()
             return
         except UnicodeDecodeError:
-            tell("that line is no UTF-8 and was passed over")
+            tell(f"that line is no {_encoding()} and was passed over")
             continue
         except KeyboardInterrupt:
             if not asks:
@@ -65,11 +65,15 @@ def talk(conversation: Conversation, name: str, options: Mapping[str, Any]) -> N
 
 
 def _piped() -> str:
-    """The next line of what is piped in; each is decoded by itself, so that one that is no UTF-8 spoils no other."""
+    """The next line of what is piped in; each is decoded by itself, so that one that is no text spoils no other."""
     line = sys.stdin.buffer.readline()
     if not line:
         raise EOFError
-    return line.decode("utf-8")
+    return line.decode(_encoding())
+
+
+def _encoding() -> str:
+    return sys.stdin.encoding or "utf-8"
 
 
 def tell(text: str) -> None:

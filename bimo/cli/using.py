@@ -108,6 +108,7 @@ def interpolate(
 ) -> None:
     """Write texts on the way from one text to another."""
     from bimo import api
+    from bimo.cli.talking import shown
     from bimo.model import generation_options
 
     chosen = generation_options({}, options or [])
@@ -118,7 +119,7 @@ def interpolate(
         return
     tell(list(dict.fromkeys(notice for end in (first, last) for notice in writer.notices("", chosen, end))))
     for number, text in enumerate(texts, 1):
-        print(f"[{number}] {text}")
+        print(f"[{number}] {shown(text)}")
 
 
 @app.command()

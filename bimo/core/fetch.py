@@ -61,6 +61,17 @@ def located(reference: str | Path) -> Path:
     return Path(reference)
 
 
+def repository(reference: str | Path) -> tuple[str, str | None]:
+    """What `adapter_config.json` and its like call a model: of a hub's its repository and revision, any other as it stands.
+
+    >>> repository("hf:org/name/file.gguf@v1"), repository("runs/mine")
+    (('org/name', 'v1'), ('runs/mine', None))
+    """
+    text = str(reference)
+    found = _REPOSITORY.fullmatch(text.removeprefix(HUB)) if text.startswith(HUB) else None
+    return (text, None) if found is None else (found["name"], found["revision"])
+
+
 def is_cached(reference: str) -> bool:
     """Whether what a package holds is here already."""
     found = _WHEEL.fullmatch(reference.removeprefix(PACKAGE))
@@ -309,10 +320,10 @@ def _unpacked(place: Path) -> Path:
     try:
         for name, told in record["files"].items():
             if (place / name).stat().st_size != told["bytes"] or _digest(place / name) != told["sha256"]:
-                raise OSError("another content")
+                raise ValueError("another content")
         single = record["model"]
         return place / single if single else place
-    except (OSError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         store.remove(place)
         raise MachineError(f"{place}: the cached model was damaged and was removed; ask for it again") from None
 

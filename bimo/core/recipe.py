@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from bimo.core import registry, store
 from bimo.core.budget import Budget
 from bimo.core.errors import RecipeError, did_you_mean
+from bimo.core.validation import Section, validated
 
 Precision = Literal["fp32", "bf16"]
 TokenizerKind = Literal["byte", "char", "word", "bpe", "wordpiece", "unigram"]
@@ -26,12 +27,6 @@ DocumentMode = Literal["file", "line", "paragraph", "stream"]
 
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Section(BaseModel):
-    """A part of a recipe; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 class CleanSection(Section):
@@ -62,6 +57,12 @@ class TextSection(Section):
     vocab_size: int | None = Field(default=None, ge=1, description="most tokens in the vocabulary; by the amount of text if not given")
     add_tokens: str | None = Field(
         default=None, min_length=1, description="a file with a token a line, which the tokenizer of `start` is given beside its own"
+    )
+    add_special_tokens: list[str] = Field(
+        default=[], description="special tokens that it is given, too: a chat template can write them, in a text they stay text"
+    )
+    chat_template: str | None = Field(
+        default=None, min_length=1, description="a file with a chat template (Jinja) that takes the place of the one of `start`"
     )
     conversations: bool = Field(
         default=False, description="records of turns, or of a prompt and an answer, are conversations, learned from in their answers alone"
@@ -113,6 +114,13 @@ class TrainingSection(Section):
     samples: int | None = Field(default=None, ge=0, description="times that a sample is written during the run; by its length if not given")
     patience: int = Field(default=0, ge=0, description="stop after so many looks without improvement; 0: never")
     checkpoint_every: int | None = Field(default=None, ge=1, description="steps between checkpoints; about one a minute if not given")
+    average: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the steps, the last ones, of whose weights the mean is made: one of those that keep=best chooses among, "
+        "and what keep=last keeps; 0: none",
+    )
     keep: Literal["best", "last"] = Field(default="best", description="weights that the run ends with, by validation")
 
     @field_validator("budget")
@@ -126,7 +134,7 @@ class AdapterSection(Section):
     """Low-rank maps beside those of a model that stays as it is (LoRA): they alone are learned."""
 
     rank: int = Field(default=16, ge=1, description="rank of the maps")
-    alpha: float = Field(default=32.0, gt=0, description="what they add is multiplied by alpha / rank")
+    alpha: float | None = Field(default=None, gt=0, description="what they add is multiplied by alpha / rank; 2 × rank if not given")
     rank_stabilised: bool = Field(default=False, description="by alpha / √rank instead (rsLoRA)")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on what they read")
     targets: list[str] | None = Field(
@@ -136,7 +144,8 @@ class AdapterSection(Section):
     @property
     def scale(self) -> float:
         """What the product of the two maps is multiplied by."""
-        return self.alpha / (self.rank**0.5 if self.rank_stabilised else self.rank)
+        alpha = 2 * self.rank if self.alpha is None else self.alpha
+        return alpha / (self.rank**0.5 if self.rank_stabilised else self.rank)
 
 
 class Recipe(Section):
@@ -218,60 +227,6 @@ class Recipe(Section):
     def save(self, path: Path) -> None:
         """Write the recipe as YAML."""
         store.write_text(path, self.dump())
-
-
-def validated(schema: type[BaseModel], values: Mapping[str, Any], where: str = "") -> Any:
-    """An instance of `schema`, or a `RecipeError` that names each wrong key, what was found and what was meant.
-
-    >>> validated(TrainingSection, {"sede": 1}, "training")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    bimo.core.errors.RecipeError: training.sede: unknown key; did you mean seed or schedule? ...
-    """
-    try:
-        return schema(**values)
-    except ValidationError as error:
-        raise RecipeError("; ".join(_complaint(schema, e, where) for e in error.errors())) from None
-
-
-def _complaint(schema: type[BaseModel], error: Any, where: str) -> str:
-    path = ([where] if where else []) + [str(part) for part in error["loc"]]
-    name = ".".join(path)
-    if error["type"] == "extra_forbidden":
-        for part in error["loc"][:-1]:
-            inner = schema.model_fields[str(part)].annotation
-            if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-                break
-            schema = inner
-        key = str(error["loc"][-1])
-        homes = [s for s, f in schema.model_fields.items() if isinstance(f.annotation, type) and issubclass(f.annotation, BaseModel)
-                 and key in f.annotation.model_fields]  # fmt: skip
-        hint = f"did you mean {homes[0]}.{key}? " if homes else ""
-        return f"{name}: unknown key; {hint}{did_you_mean(key, schema.model_fields)}"
-    cause = error.get("ctx", {}).get("error")
-    if isinstance(cause, RecipeError):
-        return str(cause)
-    ours = _SAID.get(error["type"])
-    said = ours.format_map(error.get("ctx", {})) if ours else error["msg"][0].lower() + error["msg"][1:]
-    return f"{name}: {said}, found {error.get('input')!r}"
-
-
-_SAID = {  # by pydantic's types of error
-    "greater_than": "must be more than {gt:g}",
-    "greater_than_equal": "must be {ge:g} or more",
-    "less_than": "must be less than {lt:g}",
-    "less_than_equal": "must be {le:g} or less",
-    "literal_error": "must be one of {expected}",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "int_type": "must be a whole number",
-    "finite_number": "must be a finite number",
-    "float_parsing": "must be a number",
-    "float_type": "must be a number",
-    "bool_parsing": "must be true or false",
-    "list_type": "must be a list",
-    "string_type": "must be text",
-    "missing": "is missing",
-}
 
 
 def presets() -> list[str]:

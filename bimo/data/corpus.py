@@ -20,7 +20,8 @@ import numpy as np
 
 from bimo.core import store
 from bimo.core.errors import CorpusError, RecipeError
-from bimo.core.recipe import CleanSection, validated
+from bimo.core.recipe import CleanSection
+from bimo.core.validation import validated
 from bimo.data.documents import Document, DocumentMode, ReadReport
 from bimo.data.formats import Leaf, standard_input
 from bimo.data.overlap import Overlap

@@ -15,17 +15,28 @@ _MANY = 64  # documents from which on whole ones are drawn
 def excerpt(split: Split, max_tokens: int, rows: int = 16, whole: bool = False) -> Split:
     """About `max_tokens` tokens of `split`, evenly drawn, for a quick look during training.
 
-    Whole documents, with what they are given, where there are many or `whole` asks for them; otherwise `rows` pieces of the
-    text (their first tokens are fed, not scored).
+    Whole documents, with what they are given, where there are many and `rows` of them at least are no more than that, or `whole` asks
+    for them; otherwise `rows` pieces of the text (their first tokens are fed, not scored).
     """
     if split.tokens <= max_tokens and (split.documents >= rows or split.tokens < 64 * rows):
         return split
-    if whole or split.answers is not None or split.documents >= max(_MANY, 4 * rows):
-        wanted = max(1, min(split.documents, int(max_tokens * split.documents / split.tokens)))
+    wanted = max(1, min(split.documents, int(max_tokens * split.documents / split.tokens)))
+    if whole or split.answers is not None or (split.documents >= max(_MANY, 4 * rows) and wanted >= rows):
         return split.only(np.arange(wanted) * split.documents // wanted)
     rows = max(1, min(rows, max_tokens // 2, split.tokens // 2))
     size = max(2, min(max_tokens, split.tokens) // rows)
     return _cut(split, (np.arange(rows) * split.tokens // rows).tolist(), size)
+
+
+def rows_for(tokens: int, reach: int) -> int:
+    """Pieces that an excerpt of so many tokens should have, for a model that remembers the last `reach` tokens of the text at hand.
+
+    16, or as few as let its memory be full for three quarters of each.
+
+    >>> rows_for(100_000, 0), rows_for(100_000, 2000), rows_for(4000, 2000)
+    (16, 12, 1)
+    """
+    return 16 if not reach else max(1, min(16, tokens // (4 * reach)))
 
 
 def rounds(split: Split, tokens: int, rows: int = 16, whole: bool = False) -> Iterator[Split]:

@@ -44,9 +44,11 @@ class Speech:
     longest: int = 0
     over: int = 0  # longer than `most`
     lost_tokens: int = 0  # cut or left out
+    marked: bool = False  # whether a special token ends an answer
     without_answer: int = 0  # left out, since nothing of an answer was left to learn
     plain: bool = False  # whether the tokenizer had no template
     _of_source: Counter[str] = field(default_factory=Counter)
+    _special: frozenset[int] = frozenset()
     _template: ChatTemplate | None = None  # made at the first conversation: texts need none, nor a token that ends them
 
     def said(self, document: Document, held_out: bool = False) -> Said | None:
@@ -58,6 +60,7 @@ class Speech:
         except UserError as cause:
             raise CorpusError(f"{document.source}: conversation {self._of_source[document.source]}: {cause}") from None
         self.taken += 1
+        self.marked = self.marked or any(int(i) in self._special for i in ids[answers][-1:])
         self.longest = max(self.longest, len(ids))
         size = document.bytes
         if len(ids) > self.most and not (held_out and self.too_long == "cut"):
@@ -79,6 +82,7 @@ class Speech:
         if self._template is None:
             self.plain = self.tokenizer.chat_template is None
             self.tokenizer = self.tokenizer.talking()
+            self._special = frozenset(token.id for token in self.tokenizer.special_tokens.values())
             self._template = self.tokenizer.template
             assert self._template is not None
         return self._template
@@ -103,6 +107,11 @@ class Speech:
         told = []
         if self.plain and self.taken:
             told.append("the model has no chat template, and is given a plain one: each text as it is, a token that ends texts behind it")
+        elif self.taken and not self.marked:
+            told.append(
+                "the chat template ends an answer with no special token, so that an answer that is written ends at max_new_tokens; "
+                "text.add_special_tokens adds one for it"
+            )
         if self.over and self.too_long == "refuse":
             raise CorpusError(
                 f"text.too_long: {self.over:,} of {self.taken:,} conversations have more than {self.most:,} tokens (the longest "

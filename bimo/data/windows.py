@@ -40,7 +40,7 @@ class EvaluationBatch:
     tokens: int64 [B, T], padded on the right with 0; lengths: int64 [B]; first_scored: int64 [B], the first place of each row
     that counts (1 unless windows overlap); documents: int64 [B], whose rows these are; rows: int64 [B], which rows of the
     batch before these go on from (streams; in windows every row begins anew and `rows` is empty); starts: int64 [B], the
-    position in the split of each row's first token.
+    position in the split of each row's first token; answers: bool [B, T], which tokens are of answers, where these alone count.
     """
 
     tokens: Tensor
@@ -49,11 +49,13 @@ class EvaluationBatch:
     documents: Tensor
     rows: Tensor
     starts: Tensor
+    answers: Tensor | None = None
 
     def scored(self) -> Tensor:
         """bool [B, T]: the tokens that count."""
         places = torch.arange(self.tokens.shape[1])[None, :]
-        return (places >= self.first_scored[:, None]) & (places < self.lengths[:, None])
+        inside = (places >= self.first_scored[:, None]) & (places < self.lengths[:, None])
+        return inside if self.answers is None else inside & self.answers
 
 
 def _lay_windows(length: int, context: int, stride: int) -> NDArray[np.int64]:
@@ -116,8 +118,11 @@ def _gather(
     lengths = stops - starts
     places = np.arange(int(lengths.max()), dtype=np.int64)
     inside = places[None, :] < lengths[:, None]
-    tokens = np.where(inside, split.take(np.where(inside, starts[:, None] + places, 0)), 0)
-    return EvaluationBatch(*map(torch.from_numpy, (tokens, lengths, first, documents, rows, starts)))
+    positions = np.where(inside, starts[:, None] + places, 0)
+    tokens = np.where(inside, split.take(positions), 0)
+    answers = None if split.answers is None else torch.from_numpy(split.answers[positions])
+    of_rows = [torch.from_numpy(found) for found in (lengths, first, documents, rows, starts)]
+    return EvaluationBatch(torch.from_numpy(tokens), *of_rows, answers=answers)
 
 
 def evaluation_streams(split: Split, chunk: int, batch_size: int = 32) -> Iterator[Iterator[EvaluationBatch]]:

@@ -150,10 +150,10 @@ def _told_apart(rows: list[Row]) -> list[Row]:
 
 
 def _with_memory_of_parts(rows: list[Row]) -> list[Row]:
-    """The rows; a hybrid needed at least the memory of each part that was taken from another row."""
-    memory = {row.run: row.peak_memory_bytes for row in rows if row.run}
+    """The rows; a hybrid needed at least the memory of each part that was taken from another row, where that was measured in one place."""
+    memory = {(row.run, row.peak_memory_on): row.peak_memory_bytes for row in rows if row.run}
     for row in rows:
-        of_parts = [size for part in row.parts if part.run and (size := memory.get(part.run)) is not None]
+        of_parts = [size for part in row.parts if part.run and (size := memory.get((part.run, row.peak_memory_on))) is not None]
         if row.peak_memory_bytes is not None:
             row.peak_memory_bytes = max([row.peak_memory_bytes, *of_parts])
     return rows

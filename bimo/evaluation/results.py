@@ -161,7 +161,8 @@ class Row(_Result):
 
     parameters: int | None = None
     disk_bytes: int | None = None
-    peak_memory_bytes: int | None = Field(default=None, description="peak of the family's own process")
+    peak_memory_bytes: int | None = Field(default=None, description="peak of the family's own process, or of the card that it learned on")
+    peak_memory_on: str = Field(default="cpu", description="where that was measured: cpu (the process), or cuda")
     context: int | None = None
     precision: str = Field(default="", description="of training")
     batch: int | None = Field(default=None, description="rows in a training batch")

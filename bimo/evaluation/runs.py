@@ -221,6 +221,7 @@ def _measured(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told
         parameters=fitted.model.parameter_count(),
         disk_bytes=sum(p.stat().st_size for p in folder.glob("model*.safetensors")),
         peak_memory_bytes=peak,
+        peak_memory_on=fitted.model.device.type,
         context=bundle.context,
         precision=training.precision or "" if gradient else "",
         batch=training.batch_size * training.accumulation if gradient else None,

@@ -74,6 +74,7 @@ class Conversation:
         Where the reader stops early, what came until then is kept as the answer; where nothing came, or reading the question
         failed, neither is kept. Raises `ContextError` where the question does not fit, `UserError` for options that cannot be.
         """
+        self.reply = Reply()
         config = GenerationConfig.of(**{"max_new_tokens": self.longest_answer, **options})
         asked = {"role": "user", "content": text}
         ids, dropped = self._told([*self.turns, asked], config.max_new_tokens)

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from bimo.core.errors import RecipeError, UserError
-from bimo.core.recipe import Section, validated
+from bimo.core.validation import Section, validated
 from bimo.generation import processors
 
 Ids = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from bimo.models.base import NeuralLanguageModel
 _FEW = 64  # rows of an input below which adding the matrices up first does not pay
 
 
-class AdaptedLinear(nn.Module):
+class AdaptedLinear(nn.Linear):
     """W x + b, which stays, and s·B·(A x) of some of its rows, which is learned.
 
     weight [rows, D], bias [rows] or None, as they were; down and up: A [r, D] and B [part's rows, r] by the name of the part.
@@ -38,7 +39,8 @@ class AdaptedLinear(nn.Module):
     def __init__(
         self, base: nn.Linear, parts: Mapping[str, slice], chosen: Sequence[str], rank: int, scale: float, dropout: float = 0.0
     ) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # its weight is the base's, none is made
+        self.in_features, self.out_features = base.in_features, base.out_features
         self.weight, self.bias = base.weight, base.bias
         self.base = (base,)  # a tuple: not a module of this one
         self.rows = {name: parts[name] for name in chosen}
@@ -51,9 +53,11 @@ class AdaptedLinear(nn.Module):
         self.weight.requires_grad_(False)
         if self.bias is not None:
             self.bias.requires_grad_(False)
+        self.register_state_dict_post_hook(_as_it_acts)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """x [..., D] → [..., rows]."""
+        x = input  # as nn.Linear calls it
         if self.merged:
             return F.linear(x, self.weight, self.bias)
         if (self.dropout and self.training) or x.numel() // x.shape[-1] < _FEW:
@@ -79,6 +83,14 @@ class AdaptedLinear(nn.Module):
         """Add the adapters into the weight, or take them out of it (`sign` −1)."""
         for name, rows in self.rows.items():
             self.weight[rows].addmm_(self.up[name], self.down[name], alpha=sign * self.scale)
+
+
+def _as_it_acts(layer: nn.Module, state: dict[str, Tensor], prefix: str, _: Any) -> None:
+    """Of a map whose adapters are merged, the state is that of a plain one."""
+    assert isinstance(layer, AdaptedLinear)
+    if layer.merged:
+        for name in [name for name in state if name.startswith((f"{prefix}down.", f"{prefix}up."))]:
+            del state[name]
 
 
 class _LowRank(torch.autograd.Function):
@@ -130,7 +142,7 @@ def adapt(model: NeuralLanguageModel, config: AdapterSection) -> None:
     Raises `CapabilityError` for a model without linear maps, `ModelError` for a target that it does not have.
     """
     if any(adapted(model)):
-        raise ModelError("adapter: the model has adapters already; merge them first")
+        raise ModelError("adapter: the model has adapters already; take them away first (unload_adapter)")
     names = model.linear_names()
     if not names:
         raise CapabilityError(f"adapter: {type(model).__name__} has no linear maps to put adapters beside; fine-tune it whole")
@@ -180,6 +192,19 @@ def unmerge(model: nn.Module) -> None:
     for _, layer in adapted(model):
         if layer.merged:
             layer.add(-1.0)
+            layer.merged = False
+
+
+@contextmanager
+def merged(model: nn.Module) -> Iterator[None]:
+    """The model with all its adapters merged, so that it is written as a plain one; afterwards it is what it was, to the bit."""
+    apart = [(layer, layer.weight.detach().clone()) for _, layer in adapted(model) if not layer.merged]
+    merge(model)
+    try:
+        yield
+    finally:
+        for layer, weight in apart:
+            layer.weight.data.copy_(weight)
             layer.merged = False
 
 

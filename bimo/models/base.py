@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from bimo.core import store
-from bimo.core.errors import CapabilityError, ContextError, ModelError, UserError, did_you_mean
+from bimo.core.errors import CapabilityError, ContextError, ModelError, UserError, did_you_mean, memory_errors
 from bimo.core.registry import Family, Kind, family_of_model_type
+from bimo.core.validation import Section
 from bimo.models.grounds import NOTHING_TOLD, Grounds
 from bimo.models.saved import DTYPES, narrowed, read_weights, write_weights
 from bimo.text.vocabulary import Vocabulary
@@ -36,10 +36,8 @@ class Learning(StrEnum):
     COMPOSITE = "composite"
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Section):
     """The model section of a recipe: each family derives its own, with a description at every field."""
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -406,6 +404,7 @@ def model_of(config: Any, tensors: dict[str, Tensor], where: str = "a part") -> 
         if name in _LAYERS and isinstance(value, int) and value > len(tensors):
             raise ModelError(f"{where}: config.json: {name} is {value}, but model.safetensors holds {len(tensors)} tensors")
     try:
-        return row.load().from_tensors(config, tensors)
+        with memory_errors():
+            return row.load().from_tensors(config, tensors)
     except (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as cause:
         raise ModelError(f"{where}: config.json and model.safetensors do not fit together ({cause})") from cause

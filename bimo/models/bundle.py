@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -11,12 +12,13 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from bimo.core import store
-from bimo.core.errors import ModelError, RecipeError
-from bimo.core.recipe import CleanSection, DocumentMode, validated
+from bimo.core.errors import BimoError, ModelError, RecipeError
+from bimo.core.recipe import CleanSection, DocumentMode
+from bimo.core.validation import validated
 from bimo.data.batches import Given
 from bimo.data.conversations import Turn
 from bimo.data.corpus import Corpus
-from bimo.models.adapters import merge, strip
+from bimo.models.adapters import adapted, merge, merged, strip
 from bimo.models.base import LanguageModel, NeuralLanguageModel, load_model
 from bimo.models.interop.opening import open_file
 from bimo.models.interop.peft import read_adapter
@@ -81,12 +83,27 @@ class Bundle:
         return tuple(dict.fromkeys(ends))
 
     def put_adapter(self, folder: Path) -> None:
-        """Put the LoRA adapters in `folder` beside the model's weights, and add them in."""
+        """Put the LoRA adapters in `folder` beside the model's weights, and add them in; an error leaves the model as it was."""
         if not isinstance(self.model, NeuralLanguageModel):
             raise ModelError(f"{folder}: adapters stand beside linear maps, and this model has none")
-        read_adapter(self.model, folder)
+        if any(adapted(self.model)):
+            raise ModelError(f"{folder}: the model has an adapter already; unload_adapter takes it away")
+        try:
+            read_adapter(self.model, folder)
+        except BimoError:
+            strip(self.model)
+            raise
         merge(self.model)
-        strip(self.model)
+
+    def adapted_model(self) -> NeuralLanguageModel:
+        """The model, which has an adapter; a `ModelError` where it has none."""
+        if not isinstance(self.model, NeuralLanguageModel) or not any(adapted(self.model)):
+            raise ModelError("adapter: the model has none; load_adapter puts one beside its weights")
+        return self.model
+
+    def whole(self) -> AbstractContextManager[None]:
+        """While it lasts, what adapters add is in the weights, as in every file that is written."""
+        return merged(self.model) if isinstance(self.model, NeuralLanguageModel) else nullcontext()
 
     def decoder(self, after: Sequence[int]) -> StreamDecoder:
         """What makes text of ids that follow the ids `after`, piece by piece."""
@@ -107,7 +124,8 @@ class Bundle:
         self.tokenizer.save(folder)
         store.write_json(folder / FILE, {"documents": self.documents, "context": self.context, "clean": self.clean.model_dump()})
         store.write_json(folder / "generation_config.json", generation_config(self.model.vocabulary, self._all_ends()))
-        self.model.save(folder, dtype, most_bytes)
+        with self.whole():
+            self.model.save(folder, dtype, most_bytes)
 
     def _all_ends(self) -> list[int]:
         """The ids that end a text beside the model's own: the tokenizer's, and those that the folder named."""

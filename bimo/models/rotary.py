@@ -6,21 +6,21 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
+
+from bimo.core.validation import Section
 
 _FIRST = 4096  # places of a table at first
 
 
-class RopeScaling(BaseModel):
+class RopeScaling(Section):
     """How rotary angles are slowed for texts beyond the `original_context` that a model first learned from.
 
     linear: all by `factor` (Chen 2023). llama3: those by `factor` that turn less than `low_freq_factor` times within the original
     context, none that turn more than `high_freq_factor` times, by steps between (Llama 3.1). yarn: likewise between `beta_slow` and
     `beta_fast` turns, by dimension, and all cosines and sines times `attention_factor` (Peng 2023).
     """
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     type: Literal["linear", "llama3", "yarn"] = Field(description="linear, llama3 or yarn")
     factor: float = Field(ge=1, description="how many times longer the text may be")

@@ -37,8 +37,8 @@ def readings(
 ) -> Iterator[tuple[EvaluationBatch, Begin]]:
     """Rows of `split` as this model reads them to score it, each with what it is to go on from or is given.
 
-    Yields (batch, begin): `begin.given` and `begin.state` go to `score`, whose state goes to `begin.went_on`. Every token but each
-    document's first is scored once (`EvaluationBatch.scored`). context, stride: as in `token_nats`.
+    Yields (batch, begin): `begin.given` and `begin.state` go to `score`, whose state goes to `begin.went_on`. Every token that counts
+    is scored once (`EvaluationBatch.scored`): all but each document's first, or those of answers. context, stride: as in `token_nats`.
     """
     context = None if model.context is None else min(context or model.context, model.context)
     if model.whole_documents:
@@ -82,7 +82,7 @@ def token_nats(model: LanguageModel, split: Split, context: int | None = None, s
         score = model.score(batch.tokens, batch.lengths, begin.given, begin.state)
         begin.went_on(score.state)
         place(nats, batch, score.nats)
-    return nats if split.answers is None else np.where(split.answers, nats, 0.0)
+    return nats
 
 
 def document_nats(model: LanguageModel, split: Split, context: int | None = None) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from bimo.text.runners import UNK, BpeRunner, ByteRunner, CharRunner, HubRunner,
 from bimo.text.streaming import StreamDecoder
 from bimo.text.template import PLAIN, ChatTemplate, find_template, put_template
 from bimo.text.vocabularies.added import written
-from bimo.text.vocabularies.extending import extended
+from bimo.text.vocabularies.extending import extended, with_special
 from bimo.text.vocabularies.opening import open_tokenizer
 from bimo.text.vocabulary import SpecialToken, Vocabulary
 
@@ -303,13 +303,32 @@ class Tokenizer:
         """
         if self.chat_template is not None:
             return self
-        v = self.vocabulary
-        names = {"bos_token": v.bos, "eos_token": v.eos}
-        named = {name: word for word, token in self.special_tokens.items() for name, i in names.items() if token.id == i}
+        named = self._named_ends()
         if "eos_token" not in named:
             raise UserError("chat template: there is none, and no special token that ends a text, to make a plain one of; add one")
         begin = "{{ bos_token }}" if "bos_token" in named and self.adds_bos else ""
-        return type(self)(self._hub, self.kind, {**self.settings, **named, "chat_template": begin + PLAIN}, self._json)
+        return self.with_template(begin + PLAIN)
+
+    def with_template(self, source: str) -> Self:
+        """A tokenizer like this one with another chat template, which may write `bos_token` and `eos_token` by these names.
+
+        >>> Tokenizer.train("char", ["ab"]).with_template("{{ eos_token }}").template.render([{"role": "user", "content": "a"}])
+        '</s>'
+        """
+        settings = self.settings | self._named_ends()
+        put_template(settings, source)
+        return self._like(settings)
+
+    def _named_ends(self) -> dict[str, str]:
+        v = self.vocabulary
+        names = {"bos_token": v.bos, "eos_token": v.eos}
+        return {name: word for word, token in self.special_tokens.items() for name, i in names.items() if token.id == i}
+
+    def _like(self, settings: dict[str, Any], hub: Any = None) -> Self:
+        """This tokenizer with other settings, or more tokens; what a model's own config said of the ends of its texts holds there, too."""
+        other = type(self)(self._hub, self.kind, settings, self._json) if hub is None else type(self)(hub, self.kind, settings)
+        other.name_ends(self.vocabulary.bos, self.vocabulary.eos)
+        return other
 
     # -- more tokens --------------------------------------------------------------------------------------------------
 
@@ -323,10 +342,24 @@ class Tokenizer:
         (1, [4, 7], '中')
         """
         wanted = [word for word in dict.fromkeys(words) if not self._is_one(word)]
-        hub = extended(self._hub, self.kind, wanted, self.vocabulary.size) if wanted else self._hub
-        grown = type(self)(hub, self.kind, self.settings, None if wanted else self._json)
-        grown.name_ends(self.vocabulary.bos, self.vocabulary.eos)  # those that a model's own config named
-        return grown, len(wanted)
+        hub = extended(self._hub, self.kind, wanted, self.vocabulary.size) if wanted else None
+        return self._like(self.settings, hub), len(wanted)
+
+    def add_special_tokens(self, words: Sequence[str]) -> tuple[Self, int]:
+        """A tokenizer that has these words as special tokens too, behind all others, and how many they are.
+
+        A chat template can write them; in a text they stay text. Those that are special already are passed over. Raises `UserError` for
+        a word that is an ordinary token.
+
+        >>> t, added = Tokenizer.train("char", ["abc"]).add_special_tokens(["<|user|>", "</s>"])
+        >>> added, t.special_tokens["<|user|>"].id, len(t.encode("<|user|>"))
+        (1, 7, 8)
+        """
+        wanted = [word for word in dict.fromkeys(words) if word not in self.special_tokens]
+        hub = with_special(self._hub, wanted, self.vocabulary.size) if wanted else None
+        told = self.settings.get("additional_special_tokens")
+        more = {"additional_special_tokens": [*(told if isinstance(told, list) else []), *wanted]} if wanted else {}
+        return self._like(self.settings | more, hub), len(wanted)
 
     def _is_one(self, word: str) -> bool:
         if not isinstance(self._runner, BpeRunner | ByteRunner) and not getattr(self._runner, "byte_level", False):
@@ -357,7 +390,7 @@ class Tokenizer:
         for token in trainers.SPECIALS:
             plain.pop(token, None)
         unk = self.vocabulary.unk
-        if any(not token.special for token in self._hub.get_added_tokens_decoder().values()):
+        if any(token.content not in (*trainers.SPECIALS, UNK) for token in self._hub.get_added_tokens_decoder().values()):
             return HubRunner(self._hub)  # the others know nothing of tokens that were added
         if self.kind == "byte" and len(plain) == 256:
             return ByteRunner(len(trainers.SPECIALS))

@@ -1,9 +1,9 @@
-"""One model of several: the mean of the weights of models of one shape."""
+"""One model of several: the mean of the weights of models of one shape, or of one model at several steps."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from torch import Tensor
@@ -12,6 +12,30 @@ from bimo.core.errors import RecipeError
 from bimo.data.split import Split
 from bimo.models.base import LanguageModel, NeuralLanguageModel
 from bimo.models.scoring import token_nats
+
+
+class RunningMean:
+    """The mean of a model's weights over steps (Polyak & Juditsky 1992; Izmailov et al. 2018, "stochastic weight averaging").
+
+    >>> import torch
+    >>> mean = RunningMean()
+    >>> for value in (1.0, 2.0, 6.0):
+    ...     mean.add({"a": torch.tensor([value])})
+    >>> mean.weights["a"].tolist(), mean.steps
+    ([3.0], 3)
+    """
+
+    def __init__(self, weights: dict[str, Tensor] | None = None, steps: int = 0) -> None:
+        self.weights, self.steps = weights or {}, steps
+
+    def add(self, weights: Mapping[str, Tensor]) -> None:
+        """Take one more step's weights in; what is no number with fractions is as it was last."""
+        self.steps += 1
+        for name, tensor in weights.items():
+            if name in self.weights and tensor.is_floating_point():
+                self.weights[name].lerp_(tensor.detach(), 1 / self.steps)
+            else:
+                self.weights[name] = tensor.detach().clone()
 
 
 def averaged(models: Sequence[LanguageModel], shares: Sequence[float]) -> LanguageModel:

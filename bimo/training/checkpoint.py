@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bimo.core import store
 from bimo.core.errors import CheckpointError
+from bimo.core.recipe import TrainingSection
 
 FILE = "checkpoint.safetensors"
 RECIPE, RUN = "recipe.yaml", "run.json"  # beside it: what the run is made from, and how it goes
@@ -37,6 +38,7 @@ class Progress:
     steps: int = 0  # as many as are planned now; 0: as many as the recipe says
     plans: list[float] = field(default_factory=list)  # seconds at which they are planned again
     planned_at: list[float] = field(default_factory=lambda: [0, 0.0])  # step and seconds of the last plan
+    averaged: int = 0  # steps that the mean of the weights is of
     metrics_bytes: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)  # running sums that the next line of metrics.jsonl needs
 
@@ -51,6 +53,7 @@ class Checkpoint:
     carry: Any
     generators: dict[str, Tensor]
     best: dict[str, Tensor] | None
+    mean: dict[str, Tensor] | None = None
 
     def save(self, folder: Path) -> None:
         """Write the checkpoint into a run folder; the old one goes only after the new one stands."""
@@ -62,6 +65,7 @@ class Checkpoint:
             "carry": _flatten("carry", self.carry, tensors),
             "generators": _flatten("generator", self.generators, tensors),
             "best": _flatten("best", self.best, tensors),
+            "mean": _flatten("mean", self.mean, tensors),
         }
         store.write_tensors(Path(folder) / FILE, tensors, {"bimo": json.dumps(head)})
 
@@ -72,10 +76,8 @@ class Checkpoint:
         tensors = store.read_tensors(path, CheckpointError)
         try:
             head = json.loads(store.read_tensor_metadata(path)["bimo"])
-            return cls(
-                Progress(**head["progress"]),
-                *(_restore(head[part], tensors) for part in ("model", "optimizers", "carry", "generators", "best")),
-            )
+            parts = ("model", "optimizers", "carry", "generators", "best", *(("mean",) if "mean" in head else ()))
+            return cls(Progress(**head["progress"]), **{part: _restore(head[part], tensors) for part in parts})
         except (KeyError, ValueError, TypeError, IndexError, RecursionError) as cause:
             raise CheckpointError(f"{path}: damaged checkpoint ({cause!r}); start again from the run's recipe.yaml") from None
 
@@ -155,7 +157,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], where: Path) -> N
         raise CheckpointError(f"{where}: does not fit the run's recipe ({str(cause).splitlines()[-1].strip()})") from None
 
 
-def checkpoint_bytes(model: nn.Module, optimizer: str) -> int:
-    """Bytes of a checkpoint: what is learned, the best of it, and optimizer state (at most two moments a weight)."""
+def checkpoint_bytes(model: nn.Module, training: TrainingSection) -> int:
+    """Bytes of a checkpoint: what is learned, the best and the mean of it, and optimizer state (at most two moments a weight)."""
     weights = sum(p.numel() * p.element_size() for p in learned_state(model).values())
-    return weights * {"sgd": 3}.get(optimizer, 4) + (1 << 16)
+    return weights * ({"sgd": 3}.get(training.optimizer, 4) + (training.average > 0)) + (1 << 16)

@@ -6,6 +6,7 @@ The parts' runs lie in `parts/` of the hybrid's run folder and can be used by th
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from bimo.core.budget import Budget
 from bimo.core.errors import RecipeError
 from bimo.core.recipe import Recipe, make_recipe, read_recipe
 from bimo.data.corpus import Corpus
-from bimo.data.excerpt import excerpt
+from bimo.data.excerpt import excerpt, rows_for
 from bimo.data.split import Split
 from bimo.models.base import LanguageModel, Learning, NeuralLanguageModel
 from bimo.models.bundle import Bundle
@@ -34,7 +35,7 @@ from bimo.models.scoring import document_nats, token_nats
 from bimo.training import checkpoint
 from bimo.training.averaging import averaged, souped
 from bimo.training.checkpoint import RECIPE, RUN, read_run
-from bimo.training.memories import remember, tune
+from bimo.training.memories import TRIED, TUNED, remember, tune
 from bimo.training.mixing import distributions, gate_weights, linear_weights, logs_by_parts, product_weights
 from bimo.training.parts import FOR_ENTRIES, FOR_WEIGHTS, by_gradient, held_out, in_order, learns, part_recipe, refuse_unmixable, share
 
@@ -56,6 +57,10 @@ class Learned:
     capped: bool = False
     plan: dict[str, Any] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+
+    def took(self, unit: str) -> float:
+        """Steps, epochs or tokens that it learned for: as its plan has them, whose steps are told apart from those that were done."""
+        return self.steps * float(self.plan.get(unit) or 0.0) / float(self.plan.get("steps") or 1.0)
 
 
 Learn = Callable[[Recipe, Path, bool], Any]  # a recipe and a folder, going on or not → what `fit` gives
@@ -86,12 +91,8 @@ class Composite:
         if budget.seconds is not None:
             return seconds / budget.seconds
         own = float(any(map(by_gradient, self.config.parts)))  # all of it was dealt out to them, but for what is no whole step
-        before = [part for part in parts if part is not None and not part.own and part.model.learning is not Learning.COUNTED]
-        if budget.unit == "steps":
-            return own + sum(part.steps for part in before) / budget.amount
-        train = self.corpus.splits["train"]
-        of_one = train.tokens - train.documents if budget.unit == "epochs" else 1
-        return own + sum(part.tokens for part in before) / (budget.amount * of_one)
+        before = (part for part in parts if part is not None and not part.own and part.model.learning is not Learning.COUNTED)
+        return own + sum(part.took(budget.unit) for part in before) / budget.amount
 
     # -- the parts ----------------------------------------------------------------------------------------------------
 
@@ -129,7 +130,7 @@ class Composite:
             self.notices.append(f"{name}: how long {folder} took to learn is not known, and does not count")
         return Learned(
             bundle.model, bundle.context, float(told.get("seconds") or 0.0), int(told.get("tokens") or 0), int(told.get("steps") or 0),
-            capped=bool(told.get("capped")), notices=_ended(name, told),
+            capped=bool(told.get("capped")), plan=told.get("plan") or {}, notices=_ended(name, told),
         )  # fmt: skip
 
     def _learned(self, name: str, part: Part, waiting: int, resume: bool) -> Learned:
@@ -221,10 +222,12 @@ class Composite:
     def _weighed(self, hybrid: Hybrid, valid: Split, tell: Callable[[dict[str, Any]], None]) -> Hybrid:
         """Temperatures, then weights, on an excerpt of the validation text: as much of it as there is time for."""
         context = self.recipe.training.context
-        budget = min(max(_LEAST, self.recipe.training.evaluation_tokens // hybrid.scoring_passes), self._affordable(hybrid, valid))
-        lasts = any(voice.memory is not None and voice.memory.outlives_context for voice in hybrid.voices)
-        rows = 1 if lasts else 16  # what is remembered of the text itself has to be as full as where the weights will be used
-        text = excerpt(valid, budget, rows, whole=hybrid.whole_documents or self.config.mixture == "documents")
+        wanted = max(_LEAST, self.recipe.training.evaluation_tokens // hybrid.scoring_passes)
+        reach = max(voice.memory.reach if voice.memory is not None else 0 for voice in hybrid.voices)
+        rows = rows_for(wanted, reach)  # what is remembered of the text itself has to be as full as where the weights will be used
+        whole = hybrid.whole_documents or self.config.mixture == "documents"
+        few = excerpt(valid, max(_LEAST, 64 * rows), rows, whole)
+        text = excerpt(valid, min(wanted, self._affordable(hybrid, few)), rows, whole)
         for voice in hybrid.voices:
             if voice.memory is not None:
                 tune(states_of(hybrid, voice), voice.memory, text, context)
@@ -241,19 +244,21 @@ class Composite:
         tell({"valid_loss": float(token_nats(hybrid, text, context).sum()) / text.scored_tokens})
         return hybrid
 
-    def _affordable(self, hybrid: Hybrid, valid: Split) -> int:
-        """Tokens of validation text that can be read in what is left of the time, by how long a few of them take."""
+    def _affordable(self, hybrid: Hybrid, few: Split) -> int:
+        """Tokens of validation text that weights can be learned from in what is left of the time, by how long it takes to read a few."""
         if self.cap is None:
-            return valid.tokens
-        few = excerpt(valid, _LEAST, whole=hybrid.whole_documents)
-        begin = time.perf_counter()
-        for voice in hybrid.voices:
-            if voice.model is not None:
-                token_nats(voice.model, few, self.recipe.training.context)
+            return sys.maxsize
+        context, begin = self.recipe.training.context, time.perf_counter()
+        if self.config.mixture == "documents":
+            for model in hybrid.models:
+                token_nats(model, few, context)
+        else:
+            logs_by_parts(hybrid, few, context)
         each = (time.perf_counter() - begin) / few.tokens
-        readings = 10 if any(voice.memory is not None for voice in hybrid.voices) else 2  # each value of a temperature is tried
-        left = max(0.5 * FOR_WEIGHTS * self.cap, self.cap - self.used() - self.elsewhere)
-        return max(_LEAST, int(left / (readings * each)))
+        left = max(0.5 * FOR_WEIGHTS * self.cap, self.cap - self.used() - self.elsewhere) / each
+        if not any(voice.memory is not None and voice.memory.open_field for voice in hybrid.voices):
+            return max(_LEAST, int(left / 2))
+        return max(_LEAST, int(left / (2 + TRIED)), int((left - TRIED * TUNED) / 2))  # each value is tried on so many tokens at most
 
     def _exponents(self, hybrid: Hybrid, text: Split) -> Weights:
         """Of a product; a part that rules out a token which came has exponent 0."""

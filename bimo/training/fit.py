@@ -42,6 +42,8 @@ def refusal(recipe: Recipe, corpus: Corpus, beside: bool = False) -> str | None:
         return _refusal_of_parts(recipe, corpus)
     if train.given is not None and kind.kind is not Kind.CONDITIONAL and not beside:
         return f"each text is given another one, which {family} would not read; leave what is given out, or take a family that reads it"
+    if recipe.training.gradient_checkpointing and kind.learning is Learning.GRADIENT and "gradient_checkpointing" not in kind.capabilities:
+        return f"training.gradient_checkpointing: {family} keeps what it needs to learn, and cannot do without; leave it out"
     longest = int(np.diff(train.starts, append=train.tokens).max())
     if kind.whole_documents and longest > LONGEST_DOCUMENT:
         return (
@@ -139,13 +141,15 @@ def _fit_composite(
     recipe.save(folder / RECIPE)
     plans = [part.plan for part in told]
     plan = {name: sum(plan.get(name) or 0 for plan in plans) for name in ("parameters", "disk_bytes", "seconds")}
+    learning = [part.plan for part in told if part.steps]
+    plan |= {name: sum(plan.get(name) or 0 for plan in learning) for name in ("steps", "epochs", "tokens")}
+    store.write_json(folder / RUN, {**read_run(folder), "plan": plan})
     seconds = work.used()
     taken = work.taken(parts, seconds + elsewhere)
-    capped = any(part.capped for part in told)
+    capped = any(part.capped for part in told) or (work.cap is not None and seconds > work.cap)
     notices = [*(notice for part in told for notice in part.notices), *work.notices]
-    return Fitted(
-        model, recipe, seconds + elsewhere, tokens, plan=plan if all(plans) else None, capped=capped, taken=taken, notices=notices
-    )
+    steps = sum(part.steps for part in told) or None  # of those parts that take any
+    return Fitted(model, recipe, seconds + elsewhere, tokens, steps, plan if all(plans) else None, capped, taken=taken, notices=notices)
 
 
 def _fit_counted(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, quiet: bool, spent: float) -> Fitted:

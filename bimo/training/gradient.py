@@ -11,7 +11,7 @@ import torch
 from bimo.core import runtime, store
 from bimo.core.budget import Budget
 from bimo.core.errors import MachineError, RecipeError
-from bimo.core.recipe import Recipe
+from bimo.core.recipe import Recipe, TrainingSection
 from bimo.data.corpus import Corpus
 from bimo.models.adapters import merge, strip
 from bimo.models.base import NeuralLanguageModel
@@ -43,16 +43,12 @@ def fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, res
     if saved is None or recipe.adapter is not None:  # a checkpoint of adapters does not hold what they stand beside
         begin_weights(model, recipe, corpus)
     model = model.to(device)
-    if training.gradient_checkpointing and "gradient_checkpointing" not in model.capabilities:
-        raise RecipeError(
-            f"training.gradient_checkpointing: {recipe.family} keeps what it needs to learn, and cannot do without; leave it out"
-        )
     model.gradient_checkpointing = training.gradient_checkpointing
     objective = make_objective(recipe, model, corpus)
     source = objective.source
     tags = tags or {"names": list(model.vocabulary.tags), "told": tags_told(model.vocabulary, corpus)}
     notices = [*source.notes, *tags["told"]]
-    _check_room(model, training.optimizer, folder, standing=saved is not None)
+    _check_room(model, training, folder, standing=saved is not None)
     plan_again = training.steps is None and len(objective.moments()) == 1  # of steps of several kinds none tells the others' speed
     if saved is None:
         used = time.perf_counter() - clock
@@ -78,8 +74,8 @@ def fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, res
         reporter.say(f"{folder}: going on from step {saved.progress.step} of {training.steps}")
     outcome = loop.run(time.perf_counter() - clock, resumed=saved is not None, plan_again=plan_again)
     recipe.save(folder / RECIPE)  # with as many steps as were planned at last
-    if loop.best is not None and training.keep == "best":
-        model.load_state_dict(loop.best, strict=False)
+    if loop.kept is not None:
+        model.load_state_dict(loop.kept, strict=False)
     if recipe.adapter is not None:
         notices += _keep_adapter(model, recipe, corpus, folder)
     progress = outcome.progress
@@ -107,9 +103,9 @@ def _keep_adapter(model: NeuralLanguageModel, recipe: Recipe, corpus: Corpus, fo
     return [] if new == old else [f"{new - old:,} tokens were added, and their rows learned too: only the whole model holds them"]
 
 
-def _check_room(model: NeuralLanguageModel, optimizer: str, folder: Path, standing: bool) -> None:
+def _check_room(model: NeuralLanguageModel, training: TrainingSection, folder: Path, standing: bool) -> None:
     """Two checkpoints (the old one goes only after the new one stands; one may stand already) and the model must fit on the disk."""
-    size = checkpoint.checkpoint_bytes(model, optimizer)
+    size = checkpoint.checkpoint_bytes(model, training)
     need = (1 if standing else 2) * size + sum(t.nbytes for t in model.state_dict().values()) + (16 << 20)
     free = store.free_bytes(folder)
     if free < need:

@@ -20,6 +20,7 @@ from bimo.core.budget import Budget
 from bimo.core.errors import CheckpointError, DivergedError, Interrupted
 from bimo.core.recipe import TrainingSection
 from bimo.models.base import NeuralLanguageModel
+from bimo.training.averaging import RunningMean
 from bimo.training.checkpoint import Checkpoint, Progress, generator_states, learned_state, load_weights, set_generator_states
 from bimo.training.objectives.base import Loss, Objective, training_step
 from bimo.training.optimizers import schedule_factor, set_learning_rate
@@ -70,6 +71,7 @@ class Loop:
         self.progress = Progress()
         self.carry: Any = None
         self.best: dict[str, Tensor] | None = None
+        self.mean = RunningMean()
         self._begin = 0.0
         self._stop_asked = False
 
@@ -86,6 +88,7 @@ class Loop:
             self.carry,
             generator_states(),
             self.best,
+            self.mean.weights or None,
         ).save(self.folder)
 
     def restore(self, saved: Checkpoint) -> None:
@@ -97,10 +100,17 @@ class Loop:
         except (ValueError, KeyError) as cause:
             raise CheckpointError(f"{self.folder}: the checkpoint's optimizer does not fit the run's recipe ({cause})") from None
         self.progress, self.best = saved.progress, saved.best
+        self.mean = RunningMean(saved.mean, saved.progress.averaged)
         if saved.progress.steps:
             self._set_steps(saved.progress.steps)
         self.carry = tree_map_only(Tensor, lambda t: t.to(self.model.device), saved.carry)
         set_generator_states(saved.generators)
+
+    @property
+    def kept(self) -> dict[str, Tensor] | None:
+        """The weights that the run ends with; None where those are the last ones."""
+        chosen = self.best if self.training.keep == "best" else None
+        return chosen if chosen is not None else self.mean.weights or None
 
     def _seconds(self) -> float:
         return time.perf_counter() - self._begin
@@ -146,6 +156,7 @@ class Loop:
                         self.save()
                         raise Interrupted(f"stopped at step {progress.step} of {self.steps}; go on with: bimo train --resume {self.folder}")
                 progress.seconds = self._seconds()
+                self._look_at_mean()
                 self.save()
         finally:
             self.reporter.close()
@@ -165,6 +176,9 @@ class Loop:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         progress.step += 1
+        if progress.step > (1 - training.average) * self.steps:
+            self.mean.add(learned_state(self.model))
+            progress.averaged = self.mean.steps
         read = sum(batch.read for batch in batches)
         progress.tokens += read
         sums = progress.metrics
@@ -240,10 +254,7 @@ class Loop:
         """Evaluate and keep the best weights; the run ends where patience does."""
         if self.hooks.validate is None:
             return
-        progress = self.progress
-        with self._outside_the_clock():
-            nats = self.hooks.validate(self.model)
-        self.metrics.write({"step": progress.step, "tokens": progress.tokens, "seconds": round(self._seconds(), 3), "valid_loss": nats})
+        progress, nats = self.progress, self._validate()
         if math.isfinite(nats) and (progress.best_nats is None or nats < progress.best_nats):
             progress.best_nats, progress.best_step, progress.stale = nats, progress.step, 0
             if self.training.keep == "best":
@@ -253,6 +264,30 @@ class Loop:
         self.reporter.update(progress.step, f"valid loss {nats:.3f}")
         if 0 < self.training.patience <= progress.stale and not progress.ended:
             progress.ended = "stopped"
+
+    def _validate(self, **told: Any) -> float:
+        """Nats per token on validation text, noted with what else is told."""
+        assert self.hooks.validate is not None
+        with self._outside_the_clock():
+            nats = self.hooks.validate(self.model)
+        progress = self.progress
+        line = {"step": progress.step, "tokens": progress.tokens, "seconds": round(self._seconds(), 3), "valid_loss": nats}
+        self.metrics.write({**line, **told})
+        return nats
+
+    def _look_at_mean(self) -> None:
+        """At the end: the mean of the weights, where one was kept, is one of those that validation text chooses the best of."""
+        if not self.mean.weights or not self.training.evaluations or self.hooks.validate is None or self.training.keep != "best":
+            return
+        last, steps = {name: t.detach().clone() for name, t in learned_state(self.model).items()}, self.mean.steps
+        load_weights(self.model, self.mean.weights, self.folder)
+        nats = self._validate(averaged=steps)
+        load_weights(self.model, last, self.folder)
+        progress = self.progress
+        if math.isfinite(nats) and (progress.best_nats is None or nats < progress.best_nats):
+            progress.best_nats, progress.best_step, self.best = nats, progress.step, self.mean.weights
+            self.reporter.say(f"the mean of the last {steps:,} steps' weights is better than any step's, and is kept")
+        self.mean, progress.averaged = RunningMean(), 0
 
     def _write_sample(self) -> None:
         with self._outside_the_clock():

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from bimo.data.excerpt import excerpt, rounds
+from bimo.data.excerpt import excerpt, rounds, rows_for
 from bimo.data.split import Split
 from bimo.models.base import NeuralLanguageModel
 from bimo.models.hybrid import Hybrid
@@ -21,7 +21,8 @@ from bimo.models.hybrid.weights import Weights
 from bimo.models.scoring import readings
 from bimo.training.mixing import linear_weights, logs_by_parts
 
-_TUNED = 16_000  # tokens that a temperature is tried on
+TUNED = 16_000  # tokens that a temperature is tried on
+TRIED = 8  # values of it, at most
 _ROUND = 1 << 14  # tokens of the training text that are remembered together, evenly drawn
 
 
@@ -61,7 +62,7 @@ def tune(model: NeuralLanguageModel, memory: Memory, text: Split, context: int |
     name, best, chosen = memory.open_field, math.inf, None
     if name is None:
         return pair
-    few = excerpt(text, _TUNED, rows=1 if memory.outlives_context else 4)
+    few = excerpt(text, TUNED, rows=min(4, rows_for(TUNED, memory.reach)))
     with torch.no_grad():
         states = next(iter(_states(model, few, context)))[0][:512].float()
     with memory.reading_again():

@@ -165,8 +165,6 @@ def logs_by_parts(hybrid: Hybrid, text: Split, context: int | None) -> tuple[Ten
             if states is not None:
                 hidden = np.zeros((text.tokens, states.shape[-1]), np.float32) if hidden is None else hidden
                 place(hidden, batch, states)
-    if text.answers is not None:
-        scored &= text.answers
     return torch.from_numpy(logs[scored]), None if hidden is None else torch.from_numpy(hidden[scored])
 
 

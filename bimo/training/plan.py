@@ -98,8 +98,7 @@ def make_plan(
     return Plan(
         parameters=model.parameter_count(),
         memory_bytes=measured.peak_bytes,
-        disk_bytes=checkpoint.checkpoint_bytes(model, training.optimizer)
-        + sum(p.numel() * p.element_size() for p in model.state_dict().values()),
+        disk_bytes=checkpoint.checkpoint_bytes(model, training) + sum(p.numel() * p.element_size() for p in model.state_dict().values()),
         steps=steps,
         tokens=tokens,
         epochs=tokens / source.tokens_per_epoch,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bimo.core import fetch, registry
-from bimo.core.errors import ModelError, RecipeError
+from bimo.core.errors import ModelError, RecipeError, UserError
 from bimo.core.recipe import GENTLE, Recipe
 from bimo.models.adapters import adapt
 from bimo.models.base import NeuralLanguageModel
@@ -41,23 +41,46 @@ def going_on(reference: str) -> dict[str, Any]:
 
 
 def prepared_tokenizer(recipe: Recipe) -> Tokenizer:
-    """The tokenizer that a run's text is prepared with: the start's own, with the tokens that the recipe adds."""
-    tokenizer = started(str(recipe.start)).tokenizer
-    if recipe.text.add_tokens is None:
-        return tokenizer
-    grown, added = tokenizer.add_tokens(read_tokens(recipe.text.add_tokens))
-    if not added:
-        raise RecipeError(f"text.add_tokens: the tokenizer has all tokens of {recipe.text.add_tokens} already; leave it out")
-    return grown
+    """The tokenizer that a run's text is prepared with: the start's own, with the tokens and the chat template that the recipe names."""
+    text, tokenizer = recipe.text, started(str(recipe.start)).tokenizer
+    for name, words in (("add_tokens", read_tokens(text.add_tokens)), ("add_special_tokens", text.add_special_tokens)):
+        try:
+            grown, added = getattr(tokenizer, name)(words)
+        except UserError as cause:
+            raise RecipeError(f"text.{name}: {cause}") from None
+        if words and not added:
+            raise RecipeError(f"text.{name}: the tokenizer has all of {getattr(text, name)} already; leave it out")
+        tokenizer = grown if added else tokenizer
+    return tokenizer if text.chat_template is None else tokenizer.with_template(_read_template(text.chat_template, tokenizer))
 
 
-def read_tokens(file: str) -> list[str]:
-    """The tokens that a text file names, one a line."""
-    try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as cause:
-        raise RecipeError(f"text.add_tokens: {file} cannot be read ({cause}); give a UTF-8 file with a token a line") from None
+def read_tokens(file: str | None) -> list[str]:
+    """The tokens that a text file names, one a line; none where there is no file."""
+    if file is None:
+        return []
+    lines = _read("add_tokens", file, "a token a line").splitlines()
     return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+
+
+def _read_template(file: str, tokenizer: Tokenizer) -> str:
+    """The chat template that a file holds, which was tried; one that is wrong is a `RecipeError`."""
+    source = _read("chat_template", file, "a chat template in Jinja")
+    try:
+        template = tokenizer.with_template(source).template
+        assert template is not None
+        template.render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+    except ModelError as cause:
+        raise RecipeError(f"text.chat_template: {file}: {cause}") from None
+    except UserError:  # it asks for more than this, a system's turn, say
+        pass
+    return source
+
+
+def _read(name: str, file: str, what: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as cause:
+        raise RecipeError(f"text.{name}: {file} cannot be read ({cause}); give a UTF-8 file with {what}") from None
 
 
 def start_vocabulary(reference: str, tokenizer: Tokenizer) -> Vocabulary:
@@ -103,8 +126,10 @@ def _added(before: Tokenizer, now: Tokenizer, reference: str) -> dict[int, list[
     if now.fingerprint == before.fingerprint:
         return {}
     added = range(before.vocabulary.size, now.vocabulary.size)
-    words = [now.decode([i]) for i in added]
-    if not words or before.add_tokens(words)[0].fingerprint != now.fingerprint:
+    special = {token.id: name for name, token in now.special_tokens.items()}
+    words = [special[i] if i in special else now.decode([i]) for i in added]
+    ordinary, names = ([word for i, word in zip(added, words, strict=True) if (i in special) is kind] for kind in (False, True))
+    if not words or before.add_tokens(ordinary)[0].add_special_tokens(names)[0].fingerprint != now.fingerprint:
         raise RecipeError(
             f"start: {reference} has another tokenizer than the text, which was prepared with its own; give the text itself, not prepared"
         )

@@ -185,6 +185,37 @@ def test_an_entry_that_fails_is_told_and_leaves_no_record(house: Path, entry: En
     assert state(failing, house) == "absent"
 
 
+def test_an_entry_that_was_stopped_goes_on_behind_the_commands_that_ended(entry: Entry, house: Path) -> None:
+    fail = house / "fail"
+    fail.touch()
+
+    def two(desk: Desk) -> dict[str, object]:
+        out = desk.folder / "out"
+        first = desk.run("python", "-c", "import time; print(time.time_ns())")
+        code = f"import pathlib, sys; pathlib.Path(sys.argv[2]).mkdir(); sys.exit(pathlib.Path({str(fail)!r}).exists())"
+        desk.run("python", "-c", code, "--out", out)
+        return {"first": first}
+
+    stopped = Entry(**{**entry.__dict__, "work": two})
+
+    def run(*words: str) -> int:
+        return record.main("benchmarks.fake", [stopped], False, list, words, house)
+
+    def said() -> list[str]:
+        return list(store.read_json(house / "runs" / "evidence" / "fake" / record.DONE).values())
+
+    assert run() == 1
+    before = said()
+    assert len(before) == 1
+    fail.unlink()
+    assert run("--go-on") == 0, "what the command had left is taken away before it is run again"
+    assert store.read_json(house / "evidence" / "fake.json")["figures"]["first"] == before[0]
+    assert len(store.read_json(house / "evidence" / "fake.json")["commands"]) == 2
+    (house / "code.py").write_text("x = 3\n")
+    assert run("--go-on") == 0
+    assert said()[0] != before[0], "of other code nothing is taken over"
+
+
 def test_a_desk_writes_commands_down_as_anyone_can_type_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIMO_DATA", str(tmp_path))
     (tmp_path / "a.txt").write_text("text")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from bimo.core.recipe import validated
 from bimo.core.registry import Family, family
+from bimo.core.validation import validated
 from bimo.models.base import LanguageModel, Learning, NeuralLanguageModel
 from bimo.models.hybrid import Hybrid, HybridConfig
 from bimo.models.hybrid.neighbours import Neighbours

@@ -10,7 +10,8 @@ import yaml
 from bimo.core import registry
 from bimo.core.budget import Budget
 from bimo.core.errors import RecipeError
-from bimo.core.recipe import Recipe, Section, default_preset, make_recipe, merge, parse_overrides, preset, presets, read_recipe
+from bimo.core.recipe import Recipe, default_preset, make_recipe, merge, parse_overrides, preset, presets, read_recipe
+from bimo.core.validation import Section
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bimo.data.excerpt import rounds
+from bimo.data.excerpt import excerpt, rounds
 from bimo.data.split import Split
 
 
@@ -17,6 +17,18 @@ def text(*lengths: int) -> Split:
 
 def places(split: Split) -> list[int]:
     return split.read(0, split.tokens).tolist()
+
+
+def test_an_excerpt_is_as_long_as_asked_whatever_the_documents_are() -> None:
+    for split in (text(100_000), text(*[10_000] * 100), text(*[100] * 1000)):
+        part = excerpt(split, 2000)
+        assert 1800 <= part.tokens <= 2000
+        shares = np.histogram(places(part), bins=4, range=(0, split.tokens))[0] / part.tokens
+        assert shares == pytest.approx([1 / 4] * 4, abs=0.05)
+    assert excerpt(text(*[10_000] * 100), 2000, whole=True).tokens == 10_000
+    few = excerpt(text(100_000), 16_000, rows=2)
+    assert [few.document(i)[0] for i in range(few.documents)] == [0, 50_000]
+    assert few.document(1)[-1] == 57_999
 
 
 @pytest.mark.parametrize("split", [text(100_000), text(40_000, 3, 59_997), text(*[100] * 1000)], ids=["one", "three", "many"])

@@ -61,6 +61,15 @@ def test_streams_go_on_from_the_rows_they_name(lengths: list[int], chunk: int, b
     assert scored == Counter(set(range(split.tokens)) - set(split.starts.tolist()))
 
 
+@pytest.mark.parametrize("streams", [False, True])
+def test_where_answers_alone_count_no_other_token_is_scored(streams: bool) -> None:
+    split = make_split([9, 4, 12])
+    split.answers = np.arange(split.tokens) % 3 == 1
+    groups = evaluation_streams(split, 5) if streams else [evaluation_windows(split, 6, 2)]
+    scored = Counter(int(i) for group in groups for b in group for i in b.tokens[b.scored()])
+    assert scored == Counter((np.flatnonzero(split.answers & ~split.begins(np.arange(split.tokens)))).tolist())
+
+
 def test_windows_without_overlap_begin_with_the_token_not_yet_fed() -> None:
     (batch,) = evaluation_windows(make_split([10]), 4, batch_size=8)
     assert sorted(batch.tokens[:, 0].tolist()) == [0, 4, 8]

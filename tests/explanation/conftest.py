@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from bimo.core.recipe import validated
 from bimo.core.registry import family
+from bimo.core.validation import validated
 from bimo.models.base import LanguageModel, NeuralLanguageModel
 from bimo.models.bundle import Bundle
 from bimo.models.hybrid import Hybrid, HybridConfig

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from bimo.core import registry
 from bimo.core.errors import CapabilityError, ModelError
 from bimo.core.recipe import AdapterSection
+from bimo.data.batches import Given
 from bimo.models import adapters
-from bimo.models.adapters import AdaptedLinear, adapt, adapted, merge, strip, unmerge
+from bimo.models.adapters import AdaptedLinear, adapt, adapted, merge, merged, strip, unmerge
 from bimo.models.decoder import Decoder, DecoderConfig
 from bimo.models.interop.peft import CONFIG, WEIGHTS, read_adapter, write_adapter
 from bimo.models.recurrent import Recurrent
@@ -23,7 +26,7 @@ SMALL = {"layers": 2, "heads": 4, "kv_heads": 2, "width": 16, "feed_forward": 24
 GPT2 = {"layers": 2, "heads": 2, "width": 16, "context": 64, "norm": "layer", "positions": "learned", "activation": "gelu_tanh",
         "bias": True, "qk_norm": False}  # fmt: skip
 SHAPES = {"llama": SMALL, "qwen2": {**SMALL, "bias": "qkv"}, "qwen3": {**SMALL, "qk_norm": True}, "gpt2": GPT2}
-OURS = {**SHAPES, "squared ReLU": {**SMALL, "activation": "relu2"}}
+OURS = {**SHAPES, "squared ReLU": {**SMALL, "activation": "relu2"}, "gated GELU": {**SMALL, "activation": "geglu"}}
 TOKENS = torch.randint(0, 41, (3, 40), generator=torch.Generator().manual_seed(3))
 
 
@@ -146,6 +149,62 @@ def test_dropout_falls_on_what_adapters_read_alone() -> None:
         for up in layer.up.values():
             torch.nn.init.zeros_(up)
     assert torch.allclose(model.hidden(TOKENS)[0] @ model.head()[0].T, logits(fresh()), atol=1e-4)
+
+
+def test_what_is_written_of_a_model_with_adapters_is_as_it_acts() -> None:
+    model = fresh()
+    plain = model.tensors()
+    adapt(model, AdapterSection(rank=3, alpha=5.0))
+    with_adapters = logits(shaken(model))
+    weights = {name: layer.weight.detach().clone() for name, layer in adapted(model)}
+    with merged(model):
+        written = {name: tensor.clone() for name, tensor in model.tensors().items()}
+        assert torch.allclose(logits(model), with_adapters, atol=1e-4)
+    assert set(written) == set(plain)
+    again = type(model).from_tensors(model.config_dict(), written)
+    assert torch.allclose(logits(again), with_adapters, atol=1e-4)
+    for name, layer in adapted(model):
+        assert not layer.merged
+        assert torch.equal(layer.weight, weights[name]), "to the bit"
+    merge(model)
+    assert set(model.tensors()) == set(plain)
+    with merged(model):
+        pass
+    assert all(layer.merged for _, layer in adapted(model))
+
+
+@pytest.mark.parametrize("family", ["seq2seq", "encoder", "vae"])
+def test_families_whose_maps_have_no_other_names(family: str, tmp_path: Path) -> None:
+    """Their adapters go by our own names of the maps; written and read again they do the same."""
+    kind: Any = registry.family(family).load()
+    shape = {"width": 16, "heads": 2, **({"body": "transformer"} if family == "vae" else {})}
+
+    def made() -> Any:
+        torch.manual_seed(0)
+        return kind.build(kind.Config(**shape), Vocabulary(41, bos=0, eos=1, pad=2))
+
+    def nats(model: Any) -> torch.Tensor:
+        torch.manual_seed(2)
+        tokens = TOKENS[:, :9].clamp(min=4)
+        if family == "encoder":
+            return model.features(tokens, torch.tensor([9, 9, 9]))
+        given = Given(tokens.flip(1), torch.tensor([9, 7, 5])) if family == "seq2seq" else None
+        return model.score(tokens, given=given).nats
+
+    model = made()
+    plain = nats(model)
+    adapt(model, AdapterSection(rank=2, alpha=8.0))
+    for _, layer in adapted(model):
+        for parameter in (*layer.down.values(), *layer.up.values()):
+            torch.nn.init.normal_(parameter, std=0.3)
+    with_adapters = nats(model)
+    assert not torch.allclose(plain, with_adapters, atol=1e-2)
+    write_adapter(model, tmp_path)
+    again = made()
+    read_adapter(again, tmp_path)
+    assert torch.allclose(nats(again), with_adapters, atol=1e-5)
+    merge(again)
+    assert torch.allclose(nats(again), with_adapters, atol=1e-3)
 
 
 # -- the peft library -------------------------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bimo.core.recipe import validated
 from bimo.core.registry import family
+from bimo.core.validation import validated
 from bimo.models.embedding import NONE, NgramEmbedding, last_tokens
 from tests.conformance.variants import VOCABULARY
 

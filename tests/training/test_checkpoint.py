@@ -134,5 +134,7 @@ def test_the_size_told_ahead_is_enough(tmp_path: Path, optimizer: str) -> None:
     for o in made:
         o.step()
     weights = dict(model.state_dict())
-    Checkpoint(Progress(), weights, [o.state_dict() for o in made], None, generator_states(), weights).save(tmp_path)
-    assert (tmp_path / FILE).stat().st_size <= checkpoint.checkpoint_bytes(model, optimizer)
+    for average in (0.0, 0.5):
+        mean = weights if average else None
+        Checkpoint(Progress(), weights, [o.state_dict() for o in made], None, generator_states(), weights, mean).save(tmp_path)
+        assert (tmp_path / FILE).stat().st_size <= checkpoint.checkpoint_bytes(model, training(optimizer=optimizer, average=average))

@@ -194,6 +194,15 @@ def test_steps_are_shared_and_what_took_more_stands_apart(place: Path, tmp_path:
     assert run.row.apart is None
     run = learned(place, tmp_path / "twice", [str(tmp_path / "run" / "parts" / "lstm"), gru], budget="3steps")
     assert "took 2.00 times the budget" in str(run.row.apart)
+    run = learned(place, tmp_path / "inner", [*PARTS[:1], str(tmp_path / "run"), gru], budget="3steps")
+    assert "took 3.00 times the budget" in str(run.row.apart), "a part that is a hybrid took what its own parts did"
+    assert not run.row.capped
+    run = learned(place, tmp_path / "epoch", PARTS, budget="1epochs")
+    assert run.row.apart is None
+    tokens = json.loads((tmp_path / "epoch" / "parts" / "lstm" / "run.json").read_text())["plan"]["tokens"]
+    for unit in ("1epochs", f"{tokens}tokens"):
+        again = learned(place, tmp_path / unit, ["ngram", str(tmp_path / "epoch" / "parts" / "lstm")], budget=unit)
+        assert again.row.apart is None, "one epoch is one epoch, however long its batches are"
     assert parts.share(make_recipe({"family": "lstm+gru", "training": {"budget": "3epochs"}}), 0.0, 1) == "1.5epochs"
 
 

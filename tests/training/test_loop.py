@@ -18,6 +18,7 @@ from bimo.core.budget import Budget
 from bimo.core.errors import DivergedError, Interrupted, MachineError
 from bimo.data.batches import Batch, CarriedBatches, WindowBatches
 from bimo.training import checkpoint
+from bimo.training.averaging import RunningMean
 from bimo.training.checkpoint import Checkpoint
 from bimo.training.loop import Hooks, Loop, Outcome
 from bimo.training.objectives.base import training_step
@@ -81,7 +82,7 @@ def test_it_learns(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("context", [8, None])
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, context: int | None) -> None:
-    given: dict[str, Any] = {"steps": 9, "accumulation": 2, "checkpoint_every": 4}
+    given: dict[str, Any] = {"steps": 9, "accumulation": 2, "checkpoint_every": 4, "average": 0.7}
     whole, _ = run(tmp_path / "whole", model=_seeded(context), **given)
     cut = make(tmp_path / "cut", model=_seeded(context), **given)
     step = cut._step
@@ -100,6 +101,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, context: int | N
     assert resumed.progress.step == 4
     resumed.run(resumed=True)
     assert torch.equal(weights(whole.model), weights(resumed.model))
+    assert whole.mean.steps == resumed.mean.steps == 7
+    assert all(torch.equal(tensor, resumed.mean.weights[name]) for name, tensor in whole.mean.weights.items())
     for a, b in zip(lines(tmp_path / "whole"), lines(tmp_path / "cut"), strict=True):
         assert (a["step"], a["loss"]) == (b["step"], b["loss"])
 
@@ -180,6 +183,44 @@ def test_the_best_weights_are_kept_if_asked_for(tmp_path: Path, keep: str) -> No
     assert loop.best is not None
     assert torch.equal(torch.cat([t.flatten() for t in loop.best.values()]), looks.seen[1])
     assert Checkpoint.load(tmp_path).best is not None
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_mean_of_the_last_steps_is_kept_where_it_is_better(tmp_path: Path, keep: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    add = RunningMean.add
+
+    def adding(self: RunningMean, state: Any) -> None:
+        add(self, state)
+        seen.append(torch.cat([t.flatten().clone() for t in state.values()]))
+
+    monkeypatch.setattr(RunningMean, "add", adding)
+    looks = Looks(3.0, 2.0, 1.0)  # the third is of the mean
+    loop, outcome = run(tmp_path, hooks=Hooks(looks), evaluations=2, keep=keep, average=0.5, steps=12)
+    assert len(seen) == 6
+    mean = torch.stack(seen).mean(dim=0)
+    assert loop.kept is not None
+    assert torch.allclose(torch.cat([t.flatten() for t in loop.kept.values()]), mean, atol=1e-6)
+    assert torch.equal(weights(loop.model), seen[-1]), "learning went on from the weights themselves"
+    assert [line["averaged"] for line in lines(tmp_path) if "averaged" in line] == ([6] if keep == "best" else [])
+    assert outcome.progress.best_step == 12
+
+
+def test_a_mean_that_is_worse_is_not_kept(tmp_path: Path) -> None:
+    looks = Looks(3.0, 1.0, 2.0)
+    loop, _ = run(tmp_path, hooks=Hooks(looks), evaluations=2, average=0.5)
+    assert loop.kept is not None
+    assert torch.equal(torch.cat([t.flatten() for t in loop.kept.values()]), looks.seen[1])
+
+
+def test_without_validation_text_the_mean_is_what_the_run_ends_with(tmp_path: Path) -> None:
+    loop, _ = run(tmp_path, average=0.5)
+    assert loop.kept
+    assert not torch.equal(torch.cat([t.flatten() for t in loop.kept.values()]), weights(loop.model))
+    again = make(tmp_path, average=0.5)
+    again.restore(Checkpoint.load(tmp_path))
+    again.run(resumed=True)
+    assert all(torch.equal(again.kept[name], tensor) for name, tensor in loop.kept.items())  # type: ignore[index]
 
 
 def test_looks_change_nothing_and_stand_outside_the_clock(tmp_path: Path) -> None:

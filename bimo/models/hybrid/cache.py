@@ -49,6 +49,11 @@ class NeuralCache(Memory):
     outlives_context = True
     learned_field = "flatness"
 
+    @property
+    def reach(self) -> int:
+        """See `Memory.reach`."""
+        return int(self.config.size)
+
     def to_try(self, states: Tensor) -> list[float]:
         """By how far the states' products spread: 0, where all places count alike, and more."""
         spread = float((states @ states.t()).flatten().std(correction=0))

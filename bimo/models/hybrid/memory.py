@@ -30,6 +30,11 @@ class Memory(ABC):
         self.config, self.vocabulary, self.width = config, vocabulary, width
 
     @property
+    def reach(self) -> int:
+        """How many tokens of the text at hand its state holds."""
+        return 0
+
+    @property
     def open_field(self) -> str | None:
         """The field that is still to be learned on held-out text; None where its config has a value."""
         return self.learned_field if getattr(self.config, self.learned_field) is None else None

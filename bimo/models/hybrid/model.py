@@ -14,7 +14,8 @@ from torch import Tensor
 
 from bimo.core import registry
 from bimo.core.errors import CapabilityError, ModelError
-from bimo.core.recipe import make_recipe, validated
+from bimo.core.recipe import make_recipe
+from bimo.core.validation import validated
 from bimo.models.base import Keep, Kind, LanguageModel, Learning, ModelConfig, NeuralLanguageModel, State, load_model, model_of
 from bimo.models.grounds import Grounds
 from bimo.models.hybrid.config import HybridConfig, numbered

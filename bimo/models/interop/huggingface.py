@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from bimo.core.errors import ModelError, RecipeError
-from bimo.core.recipe import validated
+from bimo.core.validation import validated
+from bimo.models.layers import GATED
 from bimo.models.saved import regrouped
 from bimo.models.vocabulary import read_vocabulary, write_vocabulary
 from bimo.text.vocabulary import Vocabulary
@@ -255,7 +256,7 @@ def _names(config: DecoderConfig, kind: str) -> dict[str, tuple[str, ...]]:
             "attention.q_norm": ("self_attn.q_norm",),
             "attention.k_norm": ("self_attn.k_norm",),
             "feed_forward_norm": ("post_attention_layernorm",),
-            "feed_forward.inner": ("mlp.gate_proj", "mlp.up_proj") if config.activation == "swiglu" else ("mlp.up_proj",),
+            "feed_forward.inner": ("mlp.gate_proj", "mlp.up_proj") if config.activation in GATED else ("mlp.up_proj",),
             "feed_forward.outer": ("mlp.down_proj",),
         }
         prefix = "model.layers"

@@ -11,10 +11,11 @@ from typing import Any
 
 from torch import Tensor
 
-from bimo.core import store
+from bimo.core import fetch, store
 from bimo.core.errors import ModelError, RecipeError
-from bimo.core.recipe import AdapterSection, validated
+from bimo.core.recipe import AdapterSection
 from bimo.core.registry import Kind
+from bimo.core.validation import validated
 from bimo.models.adapters import adapt, adapted, short
 from bimo.models.base import NeuralLanguageModel
 
@@ -40,14 +41,14 @@ def write_adapter(model: NeuralLanguageModel, folder: Path, base: str = "") -> N
     layers = dict(adapted(model))
     if not layers:
         raise ModelError(f"{folder}: the model has no adapters to write")
-    repository, _, revision = base.removeprefix("hf:").partition("@") if base.startswith("hf:") else (base, "", "")
+    repository, revision = fetch.repository(base)
     names = model.linear_names()
     first = next(iter(layers.values()))
     rank = len(next(iter(first.down.values())))
     targets = sorted({part for layer in layers.values() for part in layer.rows})
     store.write_json(Path(folder) / CONFIG, {
         "peft_type": "LORA", "task_type": "CAUSAL_LM" if model.kind is Kind.EXACT else None,
-        "base_model_name_or_path": repository, "revision": revision or None, "inference_mode": True, "bias": "none",
+        "base_model_name_or_path": repository, "revision": revision, "inference_mode": True, "bias": "none",
         "r": rank, "lora_alpha": first.scale * rank, "lora_dropout": first.dropout, "use_rslora": False,
         "target_modules": targets, "fan_in_fan_out": _lies_across(model),
     })  # fmt: skip

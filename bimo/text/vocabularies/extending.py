@@ -1,4 +1,4 @@
-"""Ordinary tokens added to a vocabulary, so that a text with them comes back as it was."""
+"""Tokens added to a vocabulary: ordinary ones, so that a text with them comes back as it was, and special ones."""
 
 from __future__ import annotations
 
@@ -42,6 +42,21 @@ def extended(hub: Any, kind: str, words: Sequence[str], size: int) -> Any:
     told["model"]["merges"] += [list(name) for name in names.values()]
     behind = {token["content"]: token["id"] for token in told["added_tokens"]}
     return _inside(told, {name: size + len(words) - len(names) + i for i, name in enumerate(names.values())}, behind)
+
+
+def with_special(hub: Any, words: Sequence[str], size: int) -> Any:
+    """A copy of a `tokenizers.Tokenizer` that has `words`, none of which it knows, as special tokens from the id `size` on."""
+    from tokenizers import AddedToken, Tokenizer
+
+    if odd := [word for word in words if not word.strip()]:
+        raise UserError(f"special tokens to add: {odd[0]!r} is no name; give one like <|user|>")
+    if known := [word for word in words if hub.token_to_id(word) is not None]:
+        raise UserError(f"special tokens to add: {known[0]!r} is a token of this vocabulary already; give it another name")
+    copy = Tokenizer.from_str(hub.to_str())
+    copy.add_special_tokens([AddedToken(word, normalized=False, special=True) for word in words])
+    if [copy.token_to_id(word) for word in words] != [*range(size, size + len(words))]:  # ids that no token has stand behind its last
+        raise UserError("special tokens to add: the ids of this vocabulary have gaps, and none can be put behind them")
+    return copy
 
 
 def _inside(told: dict[str, Any], ids: dict[str, int], behind: dict[str, int]) -> Any:

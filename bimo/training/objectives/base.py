@@ -8,20 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from bimo.core.errors import RecipeError
 from bimo.core.recipe import Recipe, TrainingSection
+from bimo.core.validation import Section
 from bimo.data.corpus import Corpus
 from bimo.models.base import NeuralLanguageModel
 from bimo.training.optimizers import make_optimizers
 
 
-class ObjectiveConfig(BaseModel):
+class ObjectiveConfig(Section):
     """The objective section of a recipe: each objective derives its own, with a description at every field."""
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
     name: str = Field(description="a name of bimo.core.registry.objectives()")
 

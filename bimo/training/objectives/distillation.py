@@ -13,7 +13,8 @@ from pydantic import Field
 
 from bimo.core import runtime
 from bimo.core.errors import RecipeError
-from bimo.core.recipe import Recipe, validated
+from bimo.core.recipe import Recipe
+from bimo.core.validation import validated
 from bimo.data.batches import Batch, CarriedBatches
 from bimo.data.corpus import Corpus
 from bimo.data.masking import MaskedBatch

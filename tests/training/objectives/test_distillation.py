@@ -14,7 +14,8 @@ from torch.nn import functional as F
 import bimo
 from bimo.core import store
 from bimo.core.errors import RecipeError
-from bimo.core.recipe import make_recipe, validated
+from bimo.core.recipe import make_recipe
+from bimo.core.validation import validated
 from bimo.data.corpus import Corpus
 from bimo.models.bundle import Bundle
 from bimo.training.loop import Loop
