@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bimo.core import registry
-from bimo.core.recipe import validated
+from bimo.core.validation import validated
 from bimo.models.base import NeuralLanguageModel
 from bimo.text.tokenizer import Tokenizer
 from bimo.training.cross_entropy import chunked_cross_entropy
