@@ -99,7 +99,7 @@ ENTRIES = (
         families.ptb_vae,
         run("lstm", "vae", also=["benchmarks.families"], objectives=["causal", "elbo"]),
         budget=families.TEN_MINUTES,
-        minutes=70,
+        minutes=100,
         recipes=("bimo/recipes/lstm-middle.yaml", "bimo/recipes/ptb-vae.yaml"),
     ),
     Entry(
