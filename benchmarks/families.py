@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import gzip
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bounds import around
 from benchmarks.quality import PTB, budget_of, picked, recipe_of, text_of
 from benchmarks.record import Desk
 from bimo.core import store
-from bimo.data.corpus import Corpus
-from bimo.evaluation.latents import latent_use
-from bimo.evaluation.metrics import bootstrap_interval
-from bimo.evaluation.perplexity import evaluate
 from bimo.evaluation.runs import RESULT
 from bimo.evaluation.translation import score_texts, translate
-from bimo.models.base import load_model
 from bimo.models.bundle import Bundle
-from bimo.models.latent import scored_with
 
 TEN_MINUTES = "10m"
 ONCE, THRICE = (0,), (0, 1, 2)  # seeds
@@ -71,27 +65,14 @@ def _interval(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
     """The bootstrap interval of a run's test perplexity, over sentences, or over blocks of a stream."""
     result = store.read_json(folder / RESULT)
     units = result["rows"][0].get("unit_nats")
-    return _around(units, result["unit_bytes"], row["bytes"] / row["tokens"]) if units and None not in units else {}
-
-
-def _around(units: Any, unit_bytes: Any, bytes_per_token: float) -> dict[str, Any]:
-    interval = bootstrap_interval(units, unit_bytes)
-    if interval is None:
-        return {}
-    per_token = bytes_per_token * math.log(2)  # bits a byte → nats a token
-    return {"perplexity_low": math.exp(interval.low * per_token), "perplexity_high": math.exp(interval.high * per_token)}
+    return around(units, result["unit_bytes"], row["bytes"] / row["tokens"]) if units and None not in units else {}
 
 
 def _latents(desk: Desk, row: Mapping[str, Any], beside: float) -> dict[str, Any]:
     """How a VAE uses its latent on the test text, and its bound of `SAMPLES` samples, also over the LSTM's nats."""
-    model, test = load_model(desk.folder / f"vae-{row['seed']}"), Corpus.open(desk.folder / "corpus").splits["test"]
-    use = latent_use(model, test).to_dict()
-    with scored_with(model, SAMPLES):
-        bound = evaluate(model, test)
-    told = {"nats": bound.nats, "bits_per_byte": bound.bits_per_byte, "perplexity": bound.perplexity}
-    told |= _around(bound.unit_nats, bound.unit_bytes, bound.bytes / bound.tokens)
-    reached = use["exchanged"] >= EXCHANGED and bound.nats <= NEAR * beside
-    return {**told, "latent": use, "bound_nats": bound.nats, "samples": SAMPLES, "over_the_lstm": bound.nats / beside, "reached": reached}
+    told = desk.module("benchmarks.bounds", desk.folder / f"vae-{row['seed']}", desk.folder / "corpus", "--samples", SAMPLES)
+    reached = told["latent"]["exchanged"] >= EXCHANGED and told["nats"] <= NEAR * beside
+    return {**told, "bound_nats": told["nats"], "over_the_lstm": told["nats"] / beside, "reached": reached}
 
 
 BLEU = 30.0  # what is asked; 38 to 41 is published for text alone (Wu et al. 2021)

@@ -160,7 +160,10 @@ class Row(_Result):
     surprise: list[Real] | None = Field(default=None, description="bits of each piece of Comparison.passage; null: probability zero")
 
     parameters: int | None = None
-    disk_bytes: int | None = None
+    disk_bytes: int | None = Field(default=None, description="the model's weights")
+    run_bytes: int | None = Field(
+        default=None, description="all weights in the run's folder, the checkpoint's and those of parts too"
+    )
     peak_memory_bytes: int | None = Field(default=None, description="peak of the family's own process, or of the card that it learned on")
     peak_memory_on: str = Field(default="cpu", description="where that was measured: cpu (the process), or cuda")
     context: int | None = None

@@ -193,7 +193,7 @@ def _plan(row: Row, t: Words) -> list[dict[str, str]]:
         (t("plan_speed"), row.plan.tokens_per_second, row.training_tokens_per_second, display.count),
         (t("col_parameters"), row.plan.parameters, row.parameters, display.count),
         (t("col_memory"), row.plan.memory_bytes, row.peak_memory_bytes, display.size),
-        (t("col_disk"), row.plan.disk_bytes, row.disk_bytes, display.size),
+        (t("plan_disk"), row.plan.disk_bytes, row.run_bytes, display.size),
     ]
     return [
         {"name": name, "estimate": show(guess), "truth": show(truth), "ratio": display.NONE if truth is None else f"{truth / guess:.2f}"}

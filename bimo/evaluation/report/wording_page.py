@@ -202,6 +202,7 @@ PAGE: dict[str, tuple[str, str]] = {
     "plan_ratio": ("measured / estimated", "实测 / 估计"),
     "plan_time": ("training time", "训练时间"),
     "plan_speed": ("training tokens/s", "训练词元/秒"),
+    "plan_disk": ("disk, with the checkpoint", "磁盘，含检查点"),
     "text": ("The text", "文本"),
     "split_train": ("training", "训练"),
     "split_valid": ("validation", "验证"),
