@@ -161,9 +161,7 @@ class Row(_Result):
 
     parameters: int | None = None
     disk_bytes: int | None = Field(default=None, description="the model's weights")
-    run_bytes: int | None = Field(
-        default=None, description="all weights in the run's folder, the checkpoint's and those of parts too"
-    )
+    run_bytes: int | None = Field(default=None, description="all weights in the run's folder, the checkpoint's and those of parts too")
     peak_memory_bytes: int | None = Field(default=None, description="peak of the family's own process, or of the card that it learned on")
     peak_memory_on: str = Field(default="cpu", description="where that was measured: cpu (the process), or cuda")
     context: int | None = None
