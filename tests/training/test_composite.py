@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -204,6 +205,50 @@ def test_steps_are_shared_and_what_took_more_stands_apart(place: Path, tmp_path:
         again = learned(place, tmp_path / unit, ["ngram", str(tmp_path / "epoch" / "parts" / "lstm")], budget=unit)
         assert again.row.apart is None, "one epoch is one epoch, however long its batches are"
     assert parts.share(make_recipe({"family": "lstm+gru", "training": {"budget": "3epochs"}}), 0.0, 1) == "1.5epochs"
+
+
+def test_without_faiss_as_many_entries_are_kept_as_can_all_be_looked_at(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(composite, "has_faiss", lambda: False)
+    monkeypatch.setattr(composite, "_FEW", 100)
+    run = learned(place, tmp_path / "run", [part(place, "decoder"), "knn"])
+    assert any(
+        "100 entries, drawn from the whole text, are kept, and all looked at, as faiss is not installed" in n for n in run.row.notices
+    )
+    memory = bimo.load(tmp_path / "run").bundle.model.voices[1].memory  # type: ignore[attr-defined]
+    assert (len(memory.values), memory.config.search) == (100, "exact")
+
+
+def test_as_much_text_is_read_for_weights_as_there_is_time_for(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock on which a token takes a hundredth of a second, once; of a budget in steps there is no end."""
+    told: list[int] = []
+    affordable = composite.Composite._affordable
+
+    def asked(self: Any, hybrid: Any, few: Any) -> int:
+        now = [0.0]
+        monkeypatch.setattr(composite.time, "perf_counter", lambda: now[0])
+        self.mixing, self.by_parts = 0.0, 0.0
+        logs = composite.logs_by_parts
+
+        def slow(*words: Any) -> Any:
+            now[0] += 0.01 * few.tokens
+            return logs(*words)
+
+        monkeypatch.setattr(composite, "logs_by_parts", slow)
+        told.append(affordable(self, hybrid, few))
+        monkeypatch.undo()
+        monkeypatch.setattr(composite.Composite, "_affordable", asked)
+        self.mixing, self.by_parts = composite.time.perf_counter(), 0.0
+        return told[-1]
+
+    monkeypatch.setattr(composite.Composite, "_affordable", asked)
+    learned(place, tmp_path / "steps", [*PARTS])
+    learned(place, tmp_path / "time", [part(place, "ngram"), part(place, "lstm")], budget="100s")
+    learned(place, tmp_path / "cache", [part(place, "lstm"), "cache"], budget="1000s")
+    assert told[0] > 10**9
+    assert 3000 < told[1] < 5000, "each token is read twice"
+    assert 6000 < told[2] < 10_000, "and once more for each value of a temperature"
 
 
 def test_two_parts_of_one_recipe_are_two_models(place: Path, tmp_path: Path) -> None:

@@ -45,3 +45,25 @@ def test_where_time_runs_out_what_is_kept_is_of_all_of_the_text(monkeypatch) -> 
     assert told.endswith("of 7,999 tokens are remembered, drawn from all of the training text; there was no time for more")
     assert 900 < len(kept.values) < 3000
     assert set(kept.values.tolist()) == set(range(1, 11))
+
+
+def test_of_conversations_the_answers_alone_are_remembered() -> None:
+    split = text(2000)
+    split.answers = np.arange(2000) >= 1500
+    model, kept = memory(10_000)
+    assert memories.remember(model, kept, split, None) == []
+    assert len(kept.values) == 500
+    assert set(kept.values.tolist()) == {8, 9, 10}
+
+
+def test_what_is_near_is_looked_for_once_while_a_text_is_read_again() -> None:
+    model, kept = memory(100)
+    memories.remember(model, kept, text(2000), None)
+    queries = torch.randn(5, WIDTH)
+    with kept.reading_again():
+        first = kept.nearest(queries)
+        assert kept.nearest(queries.clone()) is first
+        assert kept.nearest(queries + 1) is not first
+    after = kept.nearest(queries)
+    assert after is not first
+    assert all(torch.equal(a, b) for a, b in zip(after, first, strict=True))
