@@ -1,6 +1,7 @@
-"""What llama.cpp says of small models that Bimo writes as GGUF: recorded here (`pip install llama-cpp-python`), compared in the tests.
+"""What llama.cpp says of small models that Bimo writes as GGUF: to be recorded here and compared in the tests.
 
-`python -m benchmarks.llama_reference` writes the record anew; the tests need no llama.cpp to read it.
+`python -m benchmarks.llama_reference` writes the record, where llama-cpp-python is installed; the tests need no llama.cpp to read it, and
+are skipped while there is none.
 """
 
 from __future__ import annotations

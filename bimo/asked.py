@@ -17,12 +17,8 @@ from bimo.data.speech import Speech
 from bimo.training.starting import going_on, prepared_tokenizer
 
 Sources = str | Path | Sequence[str | Path]
-_OF_START = (
-    "conversations",
-    "add_tokens",
-    "add_special_tokens",
-    "chat_template",
-)  # of text: asked of a trained model's tokenizer
+# Of text: what is asked of a trained model's tokenizer.
+_OF_START = ("conversations", "add_tokens", "add_special_tokens", "chat_template")
 
 
 def source_names(sources: Sources) -> list[str]:

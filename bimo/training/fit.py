@@ -140,9 +140,9 @@ def _fit_composite(
     recipe.model = work.config.model_dump(mode="json", exclude_none=True, exclude={"title"})
     recipe.save(folder / RECIPE)
     plans = [part.plan for part in told]
-    plan = {name: sum(plan.get(name) or 0 for plan in plans) for name in ("parameters", "disk_bytes", "seconds")}
+    plan = {name: sum(own.get(name) or 0 for own in plans) for name in ("parameters", "disk_bytes", "seconds")}
     learning = [part.plan for part in told if part.steps]
-    plan |= {name: sum(plan.get(name) or 0 for plan in learning) for name in ("steps", "epochs", "tokens")}
+    plan |= {name: sum(own.get(name) or 0 for own in learning) for name in ("steps", "epochs", "tokens")}
     store.write_json(folder / RUN, {**read_run(folder), "plan": plan})
     seconds = work.used()
     taken = work.taken(parts, seconds + elsewhere)
