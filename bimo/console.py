@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 from rich.console import Console
 
+from bimo.core.registry import Kind
 from bimo.data.corpus import Corpus
 from bimo.evaluation import display
 from bimo.evaluation.report.explained_table import explained_table
@@ -18,6 +19,7 @@ from bimo.evaluation.report.verdict import verdict
 from bimo.evaluation.results import Comparison
 from bimo.evaluation.runs import Run
 from bimo.explanation.results import Explanation
+from bimo.generation.filling import Candidate
 
 
 def describe_corpus(corpus: Corpus) -> str:
@@ -36,10 +38,17 @@ def show_run(run: Run) -> None:
         console.print(f"{run.folder}: already finished", markup=False, highlight=False, soft_wrap=True)
     show_comparison(run.result)
     console.print(f"model and report: {run.folder}", markup=False, highlight=False, soft_wrap=True)
-    talks = (yaml.safe_load(run.row.recipe) or {}).get("text", {}).get("conversations", False)
+    console.print(f"next: {_following(run)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _following(run: Run) -> str:
+    """The command that puts what was learned to use."""
     folder = shlex.quote(str(run.folder))
-    following = f"bimo chat {folder}" if talks else f'bimo generate {folder} "…"'
-    console.print(f"next: {following}", markup=False, highlight=False, soft_wrap=True)
+    if (yaml.safe_load(run.row.recipe) or {}).get("text", {}).get("conversations", False):
+        return f"bimo chat {folder}"
+    if run.row.kind == Kind.PSEUDO:
+        return f'bimo fill {folder} "… <mask> …"'
+    return f'bimo generate {folder} --given "…"' if run.row.kind == Kind.CONDITIONAL else f'bimo generate {folder} "…"'
 
 
 def show_comparison(comparison: Comparison) -> None:
@@ -63,6 +72,23 @@ def show_explanation(explanation: Explanation, lang: str = "en") -> None:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=_PIPED)
     console.print(explained_table(explanation, lang), highlight=False)
+
+
+def show_fills(found: Sequence[Sequence[Candidate]]) -> None:
+    """What may stand in each gap, a line a candidate; the gaps are numbered where there are several.
+
+    >>> show_fills([[Candidate("cat", 7, 0.75, "the cat"), Candidate("\\n", 8, 0.1249, "the\\n")]])
+     75.0 %  cat  the cat
+     12.5 %  ↵    the↵
+    """
+    for number, gap in enumerate(found, 1):
+        tokens = [display.in_line(candidate.token) for candidate in gap]
+        width = max(map(display.width, tokens), default=0)
+        if len(found) > 1:
+            print(f"gap {number}")
+        for token, candidate in zip(tokens, gap, strict=True):
+            space = " " * (width - display.width(token))
+            print(f"{100 * candidate.probability:>5.1f} %  {token}{space}  {display.in_line(candidate.text)}")
 
 
 _MOST = 12  # items of a list that are shown

@@ -130,11 +130,10 @@ def fill(
     as_json: AsJson = False,
 ) -> None:
     """Tell what may stand in the gaps of a text."""
-    from bimo import api
-    from bimo.generation.filling import describe
+    from bimo import api, console
 
     found = api.fill(model, standard_input().removesuffix("\n") if text == "-" else text, top_k)
-    print_json([[vars(candidate) for candidate in gap] for gap in found]) if as_json else print(describe(found))
+    print_json([[vars(candidate) for candidate in gap] for gap in found]) if as_json else console.show_fills(found)
 
 
 @app.command()

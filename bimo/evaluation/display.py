@@ -139,6 +139,18 @@ def visible(text: str) -> str:
     return "".join(out)
 
 
+_SIGNS = str.maketrans({"\n": "↵", "\t": "⇥"})
+
+
+def in_line(text: str) -> str:
+    """`text` made visible, with signs for new lines and tabs.
+
+    >>> in_line("a\\tb\\r\\n")
+    'a⇥b↵'
+    """
+    return visible(text).translate(_SIGNS)
+
+
 def width(text: str) -> int:
     """Columns that `text` takes: two for an ideograph.
 

@@ -62,21 +62,6 @@ def fill_text(bundle: Bundle, text: str, top_k: int = 5) -> list[list[Candidate]
     ]
 
 
-def describe(found: list[list[Candidate]]) -> str:
-    """Candidates for a person, a line each; the gaps are numbered where there are several.
-
-    >>> print(describe([[Candidate("cat", 7, 0.75, "the cat"), Candidate("dog", 8, 0.1249, "the dog")]]))
-     75.0 %  cat  the cat
-     12.5 %  dog  the dog
-    """
-    lines = []
-    for number, gap in enumerate(found, 1):
-        width = max((len(candidate.token) for candidate in gap), default=0)
-        lines += [f"gap {number}"] if len(found) > 1 else []
-        lines += [f"{100 * c.probability:>5.1f} %  {c.token:<{width}}  {c.text}" for c in gap]
-    return "\n".join(lines)
-
-
 def _ids(bundle: Bundle, pieces: list[str], mask_id: int, special: dict[str, int]) -> tuple[list[int], list[int]]:
     """The ids of a document whose pieces are parted by gaps, and the places of the gaps."""
     begin, end = special.get("bos", special.get("cls")), special.get("eos", special.get("sep"))

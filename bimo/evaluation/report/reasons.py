@@ -11,7 +11,6 @@ from bimo.explanation.results import Counted, Reasons, Remembered, Said, Token
 Words = Callable[..., str]
 LEVELS = (1, 2, 4, 8, 12)  # bits at which a token is shown as more surprising
 _LONGEST = 28  # columns of a context
-_SIGNS = str.maketrans({"\n": "↵", "\t": "⇥"})
 
 
 def level(bits: float | None) -> int:
@@ -46,7 +45,7 @@ def inked(text: str) -> str:
     """
     inner = text.strip(" ")
     before, after = len(text) - len(text.lstrip(" ")), len(text) - len(text.rstrip(" ")) if inner else 0
-    return display.visible("␣" * before + inner + "␣" * after).translate(_SIGNS)
+    return display.in_line("␣" * before + inner + "␣" * after)
 
 
 def tail(text: str, columns: int = _LONGEST) -> str:

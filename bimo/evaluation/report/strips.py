@@ -15,7 +15,7 @@ from bimo.evaluation.results import Comparison, Passage, Real
 Words = Callable[..., str]
 LEVELS = 8  # of ground and bar, above none
 _TOPS = (2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)  # bits at the highest level
-END, _NEWLINE, _TAB = "¶", "↵", "⇥"
+END = "¶"
 
 
 def strips(comparison: Comparison, table: Sequence[Line], t: Words) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def strips(comparison: Comparison, table: Sequence[Line], t: Words) -> dict[str,
 
 def _shown(piece: str) -> str:
     """A piece as it is read: nothing invisible, a document's end and new lines as signs."""
-    return display.visible(piece).replace("\n", _NEWLINE).replace("\t", _TAB) if piece else END
+    return display.in_line(piece) if piece else END
 
 
 def _context(passage: Passage, t: Words) -> list[tuple[str, str]]:

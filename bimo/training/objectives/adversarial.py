@@ -115,7 +115,8 @@ class Adversarial(Objective):
             return None
         return (
             f"training.context: {source.lost:.0%} of the text lies behind token {source.context} of its documents, and an objective that "
-            "judges whole texts would never see it; choose --documents line or paragraph, or a longer training.context"
+            f"judges whole texts would never see it; choose --documents line or paragraph, or training.context={source.holding(0.9)}, "
+            "which holds nine of ten whole"
         )
 
     def batches(self, model: NeuralLanguageModel, recipe: Recipe, corpus: Corpus) -> Batches:
@@ -165,6 +166,10 @@ class MixedDocuments(DocumentBatches):
     def __init__(self, split: Split, batch_size: int, context: int | None, seed: int = 0) -> None:
         super().__init__(split, batch_size, context, seed)
         self.lost = 1 - float(np.minimum(self._lengths - 1, self.context).sum()) / float((self._lengths - 1).sum())
+
+    def holding(self, share: float) -> int:
+        """The context that holds so many of the documents whole, tokens."""
+        return int(np.quantile(self._lengths - 1, share, method="higher"))
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         shuffled = epoch_generator(self.seed, epoch).permutation(len(self._documents))
