@@ -26,7 +26,7 @@ from bimo.evaluation.perplexity import Evaluation
 from bimo.evaluation.report.explained import write_explanation
 from bimo.evaluation.report.wording import words
 from bimo.evaluation.results import Comparison
-from bimo.evaluation.runs import Run
+from bimo.evaluation.runs import REPORT, Run
 from bimo.explanation.results import Explanation
 from bimo.generation.conversation import Conversation
 from bimo.generation.filling import Candidate
@@ -337,7 +337,7 @@ def _compared(folder: Path) -> dict[str, Any]:
         for row in found.rows
     }
     return {
-        "text": found.text.name, "budget": found.budget, "report": str(folder / "report.html"),
+        "text": found.text.name, "budget": found.budget, "report": str(folder / REPORT),
         "rows": {run: {k: v for k, v in facts.items() if v is not None} for run, facts in rows.items()},
     }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,11 +14,13 @@ from rich.console import Console
 from bimo.core.registry import Kind
 from bimo.data.corpus import Corpus
 from bimo.evaluation import display
+from bimo.evaluation.ranking import rank
 from bimo.evaluation.report.explained_table import explained_table
 from bimo.evaluation.report.tables import terminal_table
 from bimo.evaluation.report.verdict import verdict
-from bimo.evaluation.results import Comparison
-from bimo.evaluation.runs import Run
+from bimo.evaluation.report.wording import words
+from bimo.evaluation.results import Comparison, Row
+from bimo.evaluation.runs import REPORT, Run
 from bimo.explanation.results import Explanation
 from bimo.generation.filling import Candidate
 
@@ -35,32 +38,50 @@ def show_run(run: Run) -> None:
     """A finished run: its figures, a sample, where it lies and what comes next."""
     console = Console()
     if run.finished_before:
-        console.print(f"{run.folder}: already finished", markup=False, highlight=False, soft_wrap=True)
-    show_comparison(run.result)
-    console.print(f"model and report: {run.folder}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"next: {_following(run)}", markup=False, highlight=False, soft_wrap=True)
+        _say(console, f"{run.folder}: already finished")
+    _show_figures(console, run.result, "en")
+    _say(console, f"model and report: {run.folder}")
+    _say(console, f"next: {_command(run.folder, run.row)}")
 
 
-def _following(run: Run) -> str:
-    """The command that puts what was learned to use."""
-    folder = shlex.quote(str(run.folder))
-    if (yaml.safe_load(run.row.recipe) or {}).get("text", {}).get("conversations", False):
-        return f"bimo chat {folder}"
-    if run.row.kind == Kind.PSEUDO:
-        return f'bimo fill {folder} "… <mask> …"'
-    return f'bimo generate {folder} --given "…"' if run.row.kind == Kind.CONDITIONAL else f'bimo generate {folder} "…"'
+def show_comparison(comparison: Comparison, lang: str = "en") -> None:
+    """The table, a sample of each row, the verdict; where the report lies, and what puts the best to use."""
+    console, t, best = Console(), words(lang), rank(comparison).best
+    _show_figures(console, comparison, lang)
+    if comparison.folder is not None:
+        _say(console, t("terminal_report", path=comparison.folder / REPORT))
+        if best is not None:
+            _say(console, t("terminal_next", command=_command(comparison.folder / best.run, best)))
 
 
-def show_comparison(comparison: Comparison) -> None:
-    """The table, a sample of each row, the verdict."""
-    console = Console()
-    console.print(terminal_table(comparison))
+def _show_figures(console: Console, comparison: Comparison, lang: str) -> None:
+    t = words(lang)
+    console.print(terminal_table(comparison, lang))
     for row in comparison.rows:
         for sample in row.samples[:1]:
-            console.print(f"\n{row.label} writes: ", style="bold", end="", markup=False, highlight=False, soft_wrap=True)
-            console.print(f"{sample.prompt}|{sample.continuation}", markup=False, highlight=False, soft_wrap=True)
+            console.print()
+            _say(console, t("terminal_writes", label=row.label), style="bold", end="")
+            _say(console, f"{sample.prompt}|{sample.continuation}")
     console.print()
-    console.print(verdict(comparison), style="bold", markup=False, highlight=False, soft_wrap=True)
+    _say(console, verdict(comparison, lang), style="bold")
+
+
+def _command(folder: Path, row: Row) -> str:
+    """What puts a model to use, as it is typed."""
+    where = shlex.quote(str(folder))
+    if (yaml.safe_load(row.recipe) or {}).get("text", {}).get("conversations", False):
+        return f"bimo chat {where}"
+    if row.kind == Kind.PSEUDO:
+        return f'bimo fill {where} "… <mask> …"'
+    if row.kind == Kind.CONDITIONAL:
+        return f'bimo generate {where} --given "…"'
+    prompt = row.samples[0].prompt if row.samples else ""
+    said = shlex.quote(prompt) if prompt and display.in_line(prompt) == prompt else '"…"'
+    return f"bimo generate {where} {said} --max-new-tokens 200"
+
+
+def _say(console: Console, text: str, **how: Any) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True, **how)
 
 
 _PIPED = 160  # columns where no terminal says how many there are

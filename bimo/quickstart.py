@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from rich.console import Console
 
 from bimo import api, console
 from bimo.core import registry, store
-from bimo.evaluation.ranking import rank
 from bimo.evaluation.results import Comparison
 
 
@@ -38,12 +36,5 @@ def quickstart(
         err.print(f"text: the language manual that Python carries, written to {text}", markup=False, highlight=False, soft_wrap=True)
     result = api.compare(listed, families=registry.FIRST, budget=budget, out=out, overrides=overrides)
     console.show_comparison(result)
-    best = rank(result).best
-    print(f"\nreport: {out / 'report.html'}")
-    if best is not None:
-        print("next:")
-        prompt = best.samples[0].prompt if best.samples else ""
-        print(f"  bimo generate {shlex.quote(str(out / best.family))} {shlex.quote(prompt)} --max-new-tokens 200")
-        print("  bimo train my.txt --budget 10m")
-        print("  bimo compare my.txt --budget 2m")
+    print("and on your own text: bimo train my.txt --budget 10m, or bimo compare my.txt --budget 2m")
     return result

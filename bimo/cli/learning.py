@@ -135,7 +135,9 @@ def compare(
     hybrids: Annotated[
         int | None, typer.Option("--hybrids", min=0, help="mixtures to make of them; 3, or 0 where --families are given")
     ] = None,
-    lang: Annotated[str | None, typer.Option("--lang", help="of the report: en or zh; the text's if not given")] = None,
+    lang: Annotated[
+        str | None, typer.Option("--lang", help="of the report and of what is told here: en or zh; if not given, the text's and English")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train several families, and the best of their hybrids, under one budget and compare them."""
@@ -146,7 +148,7 @@ def compare(
         paths, valid=valid, test=test, documents=documents, families=families,
         tokenizer=tokenizer, vocab_size=vocab_size, budget=budget, seed=seed, out=out, hybrids=hybrids, lang=lang, overrides=overrides,
     )  # fmt: skip
-    print_json(result.to_dict()) if as_json else console.show_comparison(result)
+    print_json(result.to_dict()) if as_json else console.show_comparison(result, lang or "en")
     if all(row.error is not None for row in result.rows):
         raise typer.Exit(1)
 

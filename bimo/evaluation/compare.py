@@ -23,7 +23,7 @@ from bimo.evaluation.promising import promising
 from bimo.evaluation.report import write_report
 from bimo.evaluation.report.tables import markdown_table
 from bimo.evaluation.results import Comparison, Row
-from bimo.evaluation.runs import RESULT
+from bimo.evaluation.runs import REPORT, RESULT
 from bimo.models.base import Kind, Learning
 from bimo.models.hybrid.config import numbered
 from bimo.training.fit import refusal
@@ -69,7 +69,7 @@ def compare(
     why; Ctrl-C stops the whole comparison.
     """
     out = Path(out)
-    for earlier in (FILE, "table.md", "report.html"):
+    for earlier in (FILE, "table.md", REPORT):
         with store.machine_errors(out):
             (out / earlier).unlink(missing_ok=True)
     names = numbered([recipe.name for recipe in recipes])
@@ -95,7 +95,8 @@ def compare(
     )
     store.write_json(out / FILE, comparison.to_dict())
     store.write_text(out / "table.md", markdown_table(comparison) + "\n")
-    write_report(comparison, out / "report.html", lang)
+    write_report(comparison, out / REPORT, lang)
+    comparison.folder = out
     return comparison
 
 

@@ -7,6 +7,7 @@ Infinity and NaN are `null` in JSON.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
@@ -212,6 +213,7 @@ class Comparison(_Result):
     passage: Passage | None = Field(default=None, description="held-out text that each row's surprise is of")
     notices: list[str] = Field(default_factory=list)
     rows: list[Row] = Field(default_factory=list)
+    folder: Path | None = Field(default=None, exclude=True, description="where it lies, once it does; the file does not say so of itself")
 
     @model_validator(mode="after")
     def _units_fit(self) -> Comparison:

@@ -34,6 +34,7 @@ from bimo.training.starting import started
 from bimo.training.teacher import fingerprint_of
 
 RESULT = "result.json"
+REPORT = "report.html"
 MOST_TAKEN = 1.05  # times the budget: what a hybrid that is ranked may take with its parts
 
 
@@ -88,12 +89,12 @@ def run(
     comparison, row = _measured(fitted, bundle, corpus, folder, told, peak)
     comparison.rows = [row]
     store.write_json(folder / RESULT, comparison.to_dict())
-    write_report(comparison, folder / "report.html")
+    write_report(comparison, folder / REPORT)
     store.write_json(folder / RUN, {**store.read_json(folder / RUN), "status": "finished", **fitted.record()})
     return Run(folder, comparison)
 
 
-_MADE_BY_A_RUN = (checkpoint.FILE, RUN, RESULT, "model.safetensors", "config.json", "report.html", "metrics.jsonl", "error.json")
+_MADE_BY_A_RUN = (checkpoint.FILE, RUN, RESULT, "model.safetensors", "config.json", REPORT, "metrics.jsonl", "error.json")
 
 
 def refuse_used(folder: Path, compared: bool = False) -> None:

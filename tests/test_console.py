@@ -1,0 +1,53 @@
+"""What the terminal says of results: where they lie, and what puts them to use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bimo.console import show_comparison, show_run
+from bimo.evaluation.results import Comparison, Row, Sample
+from bimo.evaluation.runs import Run
+from tests.evaluation.example import comparison
+
+
+def test_a_comparison_says_where_it_lies_and_what_uses_the_best(capsys: pytest.CaptureFixture[str]) -> None:
+    found = comparison()
+    show_comparison(found)
+    assert "report" not in capsys.readouterr().out  # it lies nowhere
+    found.folder = Path("some where")
+    found.rows[0].run, found.rows[0].samples = "ngram", [Sample(prompt="Once", continuation=" upon")]
+    show_comparison(found)
+    said = capsys.readouterr().out
+    assert "report: some where/report.html\n" in said
+    assert "next: bimo generate 'some where/ngram' Once --max-new-tokens 200\n" in said
+    assert "folder" not in found.to_dict()  # it may be moved
+
+
+def test_a_comparison_speaks_chinese_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    found = comparison()
+    found.folder = Path("runs/c")
+    found.rows[0].samples = [Sample(prompt="从前", continuation="有座山")]
+    show_comparison(found, "zh")
+    said = capsys.readouterr().out
+    assert [
+        words for words in ("5-gram 写道：从前|有座山", "报告：runs/c/report.html", "接下来：bimo generate", "胜出") if words not in said
+    ] == []
+    assert [words for words in ("writes", "report:", "next:") if words in said] == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"kind": "exact"}, 'bimo generate runs/m "…" --max-new-tokens 200'),
+        ({"kind": "exact", "samples": [Sample(prompt="two\nlines", continuation="")]}, 'bimo generate runs/m "…" --max-new-tokens 200'),
+        ({"kind": "pseudo"}, 'bimo fill runs/m "… <mask> …"'),
+        ({"kind": "conditional", "samples": [Sample(prompt="a → ", continuation="b")]}, 'bimo generate runs/m --given "…"'),
+        ({"kind": "exact", "recipe": "text: {conversations: true}"}, "bimo chat runs/m"),
+    ],
+)
+def test_a_run_names_the_command_that_its_model_answers_to(facts: dict[str, object], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    row = Row.model_validate({"family": "x", "label": "X", "bits_per_byte": 2.0, **facts})
+    show_run(Run(Path("runs/m"), Comparison(text=comparison().text, rows=[row])))
+    assert capsys.readouterr().out.endswith(f"model and report: runs/m\nnext: {said}\n")
