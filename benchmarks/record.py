@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any, TypeVar
 
 import yaml
@@ -48,6 +49,33 @@ Found = TypeVar("Found")
 
 
 @dataclass
+class Ended:
+    """The commands of an entry that have ended, those too that had before it was stopped: what they said, and the seconds they took.
+
+    earlier: seconds of the commands that were not run again.
+    """
+
+    told: dict[str, dict[str, Any]] = field(default_factory=dict)
+    earlier: float = 0.0
+    lock: Lock = field(default_factory=Lock)  # of runs side by side
+
+    def before(self, command: str) -> str | None:
+        """What the command said, and its seconds counted; None where it has not ended."""
+        with self.lock:
+            if (told := self.told.get(command)) is None:
+                return None
+            self.earlier += told["seconds"]
+            return str(told["said"])
+
+    def keep(self, folder: Path, command: str, said: str, seconds: float) -> None:
+        """Write down that a command has ended, in the folder if there is one."""
+        with self.lock:
+            self.told[command] = {"said": said, "seconds": seconds}
+            if folder.is_dir():
+                store.write_json(folder / DONE, self.told)
+
+
+@dataclass
 class Desk:
     """What an entry works with: a folder of its own under runs/, the data, and commands that are written down."""
 
@@ -56,7 +84,7 @@ class Desk:
     rounds: int | None = None  # asked for on the command line; the benchmark's own number if None
     at_once: int = 1  # runs side by side, each on its own equal share of the processors
     commands: list[str] = field(default_factory=list)
-    done: dict[str, str] = field(default_factory=dict)  # what each command said that has ended, also before the entry was stopped
+    ended: Ended = field(default_factory=lambda: Ended())
 
     def data(self, name: str) -> str:
         """The path of a raw data file; a `UserError` where it is absent."""
@@ -87,6 +115,10 @@ class Desk:
         self.commands += [command for desk in desks for command in desk.commands]
         return found
 
+    def clock(self) -> float:
+        """Seconds, to be subtracted from one another; commands that had ended before the entry was stopped take as long as they took."""
+        return time.perf_counter() + self.ended.earlier
+
     def bimo(self, *words: object) -> Any:
         """Run `bimo … --json`; what it printed."""
         return json.loads(self.run("bimo", *words, "--json"))
@@ -99,19 +131,19 @@ class Desk:
         """Run a command from the repository's root, its progress shown; its standard output."""
         said = [str(w) for w in words]
         self.commands.append(shown(said))
-        if (before := self.done.get(self.commands[-1])) is not None:
+        if (before := self.ended.before(self.commands[-1])) is not None:
             print(f"  done before: {self.commands[-1]}", file=sys.stderr, flush=True)
             return before
         print(f"  $ {self.commands[-1]}", file=sys.stderr, flush=True)
         self._forget_half_done(said)
         command = [sys.executable, "-m", "bimo", *said[1:]] if said[0] == "bimo" else [sys.executable, *said[1:]]
+        begin = time.perf_counter()
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False)
         if done.returncode:
             raise MachineError(f"{self.commands[-1]}: ended with exit code {done.returncode}; what it said stands above")
-        self.done[self.commands[-1]] = done.stdout.decode("utf-8")
-        if self.folder.is_dir():
-            store.write_json(self.folder / DONE, dict(self.done))
-        return self.done[self.commands[-1]]
+        told = done.stdout.decode("utf-8")
+        self.ended.keep(self.folder, self.commands[-1], told, time.perf_counter() - begin)
+        return told
 
     def _forget_half_done(self, words: Sequence[str]) -> None:
         """Take away what the same command left in the entry's folder when it was stopped."""
@@ -235,7 +267,7 @@ def make(
     """Do the entry's work and write its record; hashes are those from before the work.
 
     patience: seconds to wait, at most, for an idle machine (an earlier timing is a load too). go_on: commands that ended before the
-    entry was stopped are not run again, where nothing has changed that they depend on.
+    entry was stopped are not run again, where nothing has changed that they depend on; the record says so, and counts their seconds.
     """
     files_of(entry.recipes, root)  # a recipe that is not there is told before the work, not after it
     hashes = hashes_of(entry, root)
@@ -245,11 +277,11 @@ def make(
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         store.write_json(place / HASHES, hashes)
-    desk = Desk(place, entry.seed, rounds, at_once, done=store.read_json(place / DONE, UserError) if same else {})
+    desk = Desk(place, entry.seed, rounds, at_once, ended=Ended(store.read_json(place / DONE, UserError) if same else {}))
     end = time.monotonic() + patience
     while os.getloadavg()[0] > BUSY and time.monotonic() < end:
         time.sleep(1)
-    load, begin = os.getloadavg()[0], time.perf_counter()
+    load, begin = os.getloadavg()[0], desk.clock()
     figures = entry.work(desk)
     record = {
         "shows": entry.shows,
@@ -260,10 +292,12 @@ def make(
         "budget": entry.budget,
         "machine": {**runtime.environment(), "load_before": load, **({"at_once": at_once} if at_once > 1 else {})},
         "date": datetime.now(UTC).date().isoformat(),
-        "seconds": round(time.perf_counter() - begin, 1),
+        "seconds": round(desk.clock() - begin, 1),
+        **({"went_on": True} if desk.ended.earlier else {}),
         "figures": dict(figures),
     }
     store.write_json(root / "evidence" / f"{entry.name}.json", record)
+    (place / DONE).unlink(missing_ok=True)
     return record
 
 
@@ -295,6 +329,8 @@ def main(
         "--at-once", type=int, default=1, help="runs side by side, each on an equal share of the processors (of `taskset`'s, under it)"
     )
     asked = parser.parse_args(arguments)
+    if asked.go_on and always:
+        parser.error("--go-on: a timing is made whole")
     known = {e.name: e for e in entries}
     for name in asked.names:
         if name not in known:

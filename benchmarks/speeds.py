@@ -40,7 +40,7 @@ def _kenlm(f: Mapping[str, Any], say: Say) -> list[list[str]]:
 
 
 def _nanogpt(f: Mapping[str, Any], say: Say) -> list[list[str]]:
-    peer = f"{say('CPU recipe of nanoGPT')}: {display.seconds(f['theirs_seconds'])}"
+    peer = f"{say('CPU recipe of nanoGPT')}: {'> ' if f['at_least'] else ''}{display.seconds(f['theirs_seconds'])}"
     sign = "≥ " if f["at_least"] else ""
     return [[say("time to 1.88 nats a character"), display.seconds(f["ours_seconds"]), peer, sign + _ratio(f["ratio"]), _asked(f, say)]]
 

@@ -76,7 +76,8 @@ def _command(folder: Path, row: Row) -> str:
     if row.kind == Kind.CONDITIONAL:
         return f'bimo generate {where} --given "…"'
     prompt = row.samples[0].prompt if row.samples else ""
-    said = shlex.quote(prompt) if prompt and display.in_line(prompt) == prompt else '"…"'
+    plain = prompt and display.in_line(prompt) == prompt and not prompt.startswith("-")
+    said = shlex.quote(prompt) if plain else '"…"'
     return f"bimo generate {where} {said} --max-new-tokens 200"
 
 

@@ -42,6 +42,7 @@ def test_a_comparison_speaks_chinese_where_asked(capsys: pytest.CaptureFixture[s
     [
         ({"kind": "exact"}, 'bimo generate runs/m "…" --max-new-tokens 200'),
         ({"kind": "exact", "samples": [Sample(prompt="two\nlines", continuation="")]}, 'bimo generate runs/m "…" --max-new-tokens 200'),
+        ({"kind": "exact", "samples": [Sample(prompt="- item", continuation="")]}, 'bimo generate runs/m "…" --max-new-tokens 200'),
         ({"kind": "pseudo"}, 'bimo fill runs/m "… <mask> …"'),
         ({"kind": "conditional", "samples": [Sample(prompt="a → ", continuation="b")]}, 'bimo generate runs/m --given "…"'),
         ({"kind": "exact", "recipe": "text: {conversations: true}"}, "bimo chat runs/m"),

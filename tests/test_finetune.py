@@ -17,6 +17,7 @@ from bimo.core import store
 from bimo.core.errors import CheckpointError, CorpusError, Interrupted, ModelError, RecipeError
 from bimo.data.corpus import Corpus
 from bimo.models.bundle import Bundle
+from bimo.text.vocabularies.gguf import fields_of
 from bimo.training import loop
 from tests.pretrained import pretrained
 
@@ -230,6 +231,8 @@ def test_special_tokens_and_a_chat_template_of_ones_own(place: Path, tmp_path: P
     assert (ids[0], ids[-1], ids[-2], ids.count(old)) == (old + 1, old + 2, old + 3, 1)
     assert ids.count(old + 3) == 1, "what people write never ends a turn"
     assert old + 3 in bundle.answer_ends
+    assert old + 3 in transformers.GenerationConfig.from_pretrained(run.folder).eos_token_id, "other programs end an answer there, too"
+    assert fields_of(bundle.tokenizer)["tokenizer.ggml.eot_token_id"] == old + 3
     split = Corpus.open(run.folder / "corpus").splits["train"]
     assert split.answers is not None
     assert (split.document(0)[split.answers[: len(split.document(0))]] == old + 3).sum() == 1

@@ -136,7 +136,7 @@ def compare(
         int | None, typer.Option("--hybrids", min=0, help="mixtures to make of them; 3, or 0 where --families are given")
     ] = None,
     lang: Annotated[
-        str | None, typer.Option("--lang", help="of the report and of what is told here: en or zh; if not given, the text's and English")
+        str | None, typer.Option("--lang", help="en or zh: of the report, if not given, the text's; of what is told here, English")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -131,6 +131,7 @@ def _save(conversation: Conversation, rest: str) -> None:
         raise UserError("/save: name a file")
     try:
         path = Path(rest).expanduser()
+        path = path if path.suffix in (".json", ".jsonl") else path.with_name(f"{path.name}.jsonl")
         if path.exists():
             raise UserError(f"/save: {path} exists already; choose another name")
         if not any(turn["role"] == "assistant" for turn in conversation.turns):

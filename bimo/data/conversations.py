@@ -5,7 +5,11 @@
 | `messages`: [{role, content}, …] | the turns as they stand |
 | `conversations`: [{from, value}, …] | the same, by ShareGPT's names: human, gpt |
 | `prompt`, `completion` | a user's turn and the answer, or the turns of both where they are lists of messages |
-| `instruction`, `input`, `output` | a user's turn, the input below the instruction, and the answer (Alpaca's form) |
+| `instruction`, `output` | a user's turn and the answer (Alpaca's form) |
+| `question`, `answer` | the same |
+
+An answer may be called `completion`, `output`, `response` or `answer` beside each of the three; an `input` or a `context` goes below
+what is asked, and a `system` text before it.
 """
 
 from __future__ import annotations
@@ -17,7 +21,9 @@ Turn = dict[str, str]  # role and content, and a name where it has one
 ROLES = ("system", "user", "assistant", "tool")
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant", "model": "assistant", "observation": "tool"}
 FIELDS = ("messages", "conversations", "conversation")
-_ANSWERS = ("output", "response", "answer")
+_ASKED, _ANSWERS = ("prompt", "instruction", "question"), ("completion", "output", "response", "answer")
+_BELOW = ("input", "context")  # what is asked about
+READ = "messages, conversations, prompt and completion, instruction and output, question and answer"  # in words
 # What would change how a conversation is told, and is not read.
 _UNREAD = (
     "tools", "functions", "tool_calls", "tool_call_id", "function_call", "reasoning_content", "reasoning", "thinking", "refusal",
@@ -35,8 +41,7 @@ def is_conversation(names: Sequence[str]) -> bool:
     (True, True, False)
     """
     known = {name.lower() for name in names}
-    asked = {"prompt", "completion"} <= known or ("instruction" in known and any(name in known for name in _ANSWERS))
-    return asked or any(name in known for name in FIELDS)
+    return any(name in known for name in FIELDS) or not (known.isdisjoint(_ASKED) or known.isdisjoint(_ANSWERS))
 
 
 def joined(turns: Sequence[Turn]) -> str:
@@ -57,14 +62,15 @@ def turns_of(record: Mapping[str, Any]) -> tuple[Turn, ...]:
     for name in FIELDS:
         if name in fields:
             return _checked(_messages(fields[name], name))
-    if "prompt" in fields:
-        return _checked([*_side(fields["prompt"], "prompt", "user"), *_side(fields.get("completion"), "completion", "assistant")])
+    asked = next((name for name in _ASKED if name in fields), _ASKED[0])
     answer = next((name for name in _ANSWERS if name in fields), _ANSWERS[0])
-    asked = _text(fields.get("instruction"), "instruction")
-    more = fields.get("input")
-    if isinstance(more, str) and more.strip():
-        asked = f"{asked}\n\n{more}"
-    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": _text(fields.get(answer), answer)}]
+    turns = [*_side(fields.get(asked), asked, "user"), *_side(fields.get(answer), answer, "assistant")]
+    for name in _BELOW:
+        if fields.get(name) in (None, "", [], {}):
+            continue
+        if isinstance(fields[asked], list):
+            raise NoConversation(f"{name} stands beside a list of turns; put it into one of them")
+        turns[0]["content"] += f"\n\n{_text(fields[name], name)}"
     system = fields.get("system")
     return _checked([{"role": "system", "content": system}, *turns] if isinstance(system, str) and system.strip() else turns)
 

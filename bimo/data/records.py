@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html.parser import HTMLParser
 from typing import Any, BinaryIO
 
-from bimo.data.conversations import NoConversation, Turn, is_conversation, joined, turns_of
+from bimo.data.conversations import FIELDS, READ, NoConversation, Turn, is_conversation, joined, turns_of
 from bimo.data.documents import FileReport, ReadReport, lines_of
 from bimo.data.encodings import Found, Unreadable, decode_blocks
 from bimo.data.formats import byte_chunks, reading
@@ -38,8 +38,8 @@ def pair_fields(names: Sequence[str]) -> tuple[str, str] | None:
     return (lowered[there[0][0]], lowered[there[0][1]]) if there else None
 
 
-def text_field(names: Sequence[str], with_text: Sequence[str]) -> str:
-    """The field that holds a record's text: a known name, else the only one that holds text.
+def text_field(names: Sequence[str], with_text: Sequence[str], conversations: bool = False) -> str:
+    """The field that holds a record's text: a known name, else the only one that holds text. conversations: they would be read, too.
 
     >>> text_field(["id", "text"], ["text"]), text_field(["label", "review"], ["review"])
     ('text', 'review')
@@ -50,13 +50,18 @@ def text_field(names: Sequence[str], with_text: Sequence[str]) -> str:
             return lowered[known]
     for name in names:
         if name.lower() in _LATER:
+            if conversations:
+                break
             raise Unreadable(
                 f"its records are {_LATER[name.lower()]} (field {name!r}), not texts; bimo finetune learns from them, "
                 "or write what to learn into a field 'text'"
             )
-    if len(with_text) == 1:
-        return with_text[0]
+    else:
+        if len(with_text) == 1:
+            return with_text[0]
     found = ", ".join(map(repr, names)) or "none"
+    if conversations:
+        raise Unreadable(f"no conversations, nor texts (fields: {found}); name the fields as one of these: {READ}; or text")
     raise Unreadable(f"no field 'text' or 'content', and not just one that holds text (fields: {found}); rename the one to read to 'text'")
 
 
@@ -114,7 +119,7 @@ class Records:
             self.given, self.field = pair
             self.entry.notes.append(f"{what} {self.field!r} read as text, {what} {self.given!r} as what it is given")
         else:
-            self.field = text_field(names, with_text)
+            self.field = text_field(names, with_text, self.conversations)
             self.entry.notes.append(f"{what} {self.field!r} read as text")
 
     def _text(self, record: Any, where: str) -> Iterator[Record]:
@@ -172,7 +177,7 @@ class Records:
         if isinstance(value, Mapping):
             nested = [v for v in value.values() if _is_nested(v)]
             single = len(nested) == 1 and isinstance(nested[0], list) and not any(k in value for k in TEXT_FIELDS)
-            value = nested[0] if single else [value]
+            value = nested[0] if single and not _is_one_conversation(value) else [value]
         for number, record in enumerate(value if isinstance(value, list) else [value], 1):
             yield from self._text(record, f"record {number}")
 
@@ -251,6 +256,16 @@ def _as_text(value: Any) -> str | None:
     if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
         return "\n".join(value)
     return None
+
+
+def _is_one_conversation(record: Mapping[str, Any]) -> bool:
+    """Whether a list in the record holds the turns of one conversation, not records.
+
+    >>> _is_one_conversation({"messages": [{"role": "user", "content": "a"}]}), _is_one_conversation({"conversations": [{"messages": []}]})
+    (True, False)
+    """
+    lists = [value for name, value in record.items() if name.lower() in FIELDS and isinstance(value, list) and value]
+    return any(isinstance(turns[0], Mapping) and ("role" in turns[0] or "from" in turns[0]) for turns in lists)
 
 
 def _is_nested(value: Any) -> bool:

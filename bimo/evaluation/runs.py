@@ -221,7 +221,7 @@ def _measured(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told
         learning=family.learning,
         parameters=fitted.model.parameter_count(),
         disk_bytes=sum(p.stat().st_size for p in folder.glob("model*.safetensors")),
-        run_bytes=sum(p.stat().st_size for p in folder.rglob("*.safetensors")),
+        run_bytes=sum(p.stat().st_size for p in folder.rglob("*.safetensors") if not p.name.startswith("diverged")),
         peak_memory_bytes=peak,
         peak_memory_on=fitted.model.device.type,
         context=bundle.context,

@@ -128,9 +128,9 @@ class Bundle:
             self.model.save(folder, dtype, most_bytes)
 
     def _all_ends(self) -> list[int]:
-        """The ids that end a text beside the model's own: the tokenizer's, and those that the folder named."""
+        """The ids that end a text or an answer beside the model's own: the tokenizer's, the chat template's, those of the folder."""
         eos = self.model.vocabulary.eos
-        ends = dict.fromkeys(i for i in (self.tokenizer.vocabulary.eos, *self.ends) if i is not None and i != eos)
+        ends = dict.fromkeys(i for i in (self.tokenizer.vocabulary.eos, *self.ends, *end_ids(self.tokenizer)) if i is not None and i != eos)
         return list(ends)
 
     @classmethod

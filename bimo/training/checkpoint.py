@@ -161,3 +161,13 @@ def checkpoint_bytes(model: nn.Module, training: TrainingSection) -> int:
     """Bytes of a checkpoint: what is learned, the best and the mean of it, and optimizer state (at most two moments a weight)."""
     weights = sum(p.numel() * p.element_size() for p in learned_state(model).values())
     return weights * ({"sgd": 3}.get(training.optimizer, 4) + (training.average > 0)) + (1 << 16)
+
+
+def run_bytes(model: nn.Module, training: TrainingSection) -> int:
+    """Bytes of a finished run: its checkpoint and the model."""
+    return checkpoint_bytes(model, training) + sum(t.nbytes for t in model.state_dict().values())
+
+
+def room_bytes(model: nn.Module, training: TrainingSection, standing: bool = False) -> int:
+    """Bytes that must be free on the disk: the old checkpoint goes only after the new one stands; one may stand already."""
+    return run_bytes(model, training) + (not standing) * checkpoint_bytes(model, training) + (16 << 20)

@@ -104,10 +104,8 @@ def _keep_adapter(model: NeuralLanguageModel, recipe: Recipe, corpus: Corpus, fo
 
 
 def _check_room(model: NeuralLanguageModel, training: TrainingSection, folder: Path, standing: bool) -> None:
-    """Two checkpoints (the old one goes only after the new one stands; one may stand already) and the model must fit on the disk."""
-    size = checkpoint.checkpoint_bytes(model, training)
-    need = (1 if standing else 2) * size + sum(t.nbytes for t in model.state_dict().values()) + (16 << 20)
-    free = store.free_bytes(folder)
+    """What the run writes must fit on the disk."""
+    need, free = checkpoint.room_bytes(model, training, standing), store.free_bytes(folder)
     if free < need:
         raise MachineError(
             f"{folder}: the run needs {need / 2**20:,.0f} MiB for its checkpoints, {free / 2**20:,.0f} MiB are free; "

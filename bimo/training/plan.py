@@ -32,7 +32,8 @@ class Plan:
 
     parameters: int
     memory_bytes: int
-    disk_bytes: int
+    disk_bytes: int  # of the finished run: the model and a checkpoint
+    disk_peak_bytes: int  # what must be free when it begins: a new checkpoint is written beside the old one
     steps: int
     tokens: int
     epochs: float
@@ -98,7 +99,8 @@ def make_plan(
     return Plan(
         parameters=model.parameter_count(),
         memory_bytes=measured.peak_bytes,
-        disk_bytes=checkpoint.checkpoint_bytes(model, training) + sum(p.numel() * p.element_size() for p in model.state_dict().values()),
+        disk_bytes=checkpoint.run_bytes(model, training),
+        disk_peak_bytes=checkpoint.room_bytes(model, training),
         steps=steps,
         tokens=tokens,
         epochs=tokens / source.tokens_per_epoch,

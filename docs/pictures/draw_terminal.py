@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import random
 import re
 import select
 import subprocess
@@ -33,13 +34,8 @@ def command(name: str, folder: Path) -> list[str]:
     if name == "chat":
         return ["bimo", "chat", MODEL, "--temperature", "0"]
     words = [MODEL, "questions.jsonl", "--budget", "60s", "--out", "runs/mine", "training.context=128", "training.batch_size=2"]
-    colours = {"sky": "blue", "grass": "green", "snow": "white", "coal": "black"}
-    asked = [
-        (f"What is the colour of {thing}? ({i})", f"{colour.capitalize()}, of course!")
-        for i in range(50)
-        for thing, colour in colours.items()
-    ]
-    records = ({"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in asked)
+    sums = random.Random(0).sample([(a, b) for a in range(2, 22) for b in range(2, 22)], 200)  # none twice: the held-out ones are new
+    records = ({"prompt": f"What is {a} plus {b}?", "completion": f"{a} and {b} make {a + b}, of course!"} for a, b in sums)
     (folder / "questions.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     return ["bimo", "finetune", *words]
 

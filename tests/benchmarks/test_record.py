@@ -186,7 +186,7 @@ def test_an_entry_that_fails_is_told_and_leaves_no_record(house: Path, entry: En
 
 
 def test_an_entry_that_was_stopped_goes_on_behind_the_commands_that_ended(entry: Entry, house: Path) -> None:
-    fail = house / "fail"
+    fail, place = house / "fail", house / "runs" / "evidence" / "fake"
     fail.touch()
 
     def two(desk: Desk) -> dict[str, object]:
@@ -201,19 +201,33 @@ def test_an_entry_that_was_stopped_goes_on_behind_the_commands_that_ended(entry:
     def run(*words: str) -> int:
         return record.main("benchmarks.fake", [stopped], False, list, words, house)
 
-    def said() -> list[str]:
-        return list(store.read_json(house / "runs" / "evidence" / "fake" / record.DONE).values())
+    def said() -> dict[str, object]:
+        return store.read_json(house / "evidence" / "fake.json")
 
     assert run() == 1
-    before = said()
-    assert len(before) == 1
+    (before,) = store.read_json(place / record.DONE).values()
+    store.write_json(place / record.DONE, {name: {**before, "seconds": 1000.0} for name in store.read_json(place / record.DONE)})
     fail.unlink()
     assert run("--go-on") == 0, "what the command had left is taken away before it is run again"
-    assert store.read_json(house / "evidence" / "fake.json")["figures"]["first"] == before[0]
-    assert len(store.read_json(house / "evidence" / "fake.json")["commands"]) == 2
+    assert said()["figures"]["first"] == before["said"]
+    assert (said()["went_on"], len(said()["commands"])) == (True, 2)
+    assert said()["seconds"] >= 1000, "the seconds that it took before count"
+    assert not (place / record.DONE).exists(), "what is whole does not go on"
+    fail.touch()
     (house / "code.py").write_text("x = 3\n")
+    assert run() == 1
+    fail.unlink()
+    (house / "code.py").write_text("x = 4\n")
     assert run("--go-on") == 0
-    assert said()[0] != before[0], "of other code nothing is taken over"
+    assert "went_on" not in said(), "of other code nothing is taken over"
+    with pytest.raises(SystemExit):
+        record.main("benchmarks.fake", [stopped], True, list, ["--go-on"], house)
+
+
+def test_commands_that_end_side_by_side_are_all_kept(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, at_once=2) if len(os.sched_getaffinity(0)) > 1 else Desk(tmp_path)
+    desk.each(lambda desk, number: [desk.run("python", "-c", f"print({number}, {i})") for i in range(3)], range(2))
+    assert len(store.read_json(tmp_path / record.DONE)) == len(desk.commands) == 6
 
 
 def test_a_desk_writes_commands_down_as_anyone_can_type_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,7 +153,8 @@ def figures() -> dict[str, dict[str, Any]]:
     machine = {"processor": "P", "cores": 2, "memory_bytes": 8e9, "torch": "2", "python": "3", "load_before": 0.1}
     machines = {"scaling": {**machine, "cores": 6, "at_once": 3, "cuda": ["a card"]}}
     return {
-        name: {"figures": f, "machine": machines.get(name, machine), "date": "2026-01-02", "command": "again"} for name, f in found.items()
+        name: {"figures": f, "machine": machines.get(name, machine), "date": "2026-01-02", "command": "again", "budget": "1 round"}
+        for name, f in found.items()
     }
 
 
@@ -266,16 +267,24 @@ def test_every_table_says_when_it_was_measured(name: str) -> None:
 
 def test_timings_of_a_busy_machine_are_marked() -> None:
     found = figures()
-    for name in ("cli-start", "training-speed", "ptb-lstm"):
+    for name in ("cli-start", "training-speed", "ptb-lstm", "ptb-ngram"):
         found[name]["machine"] = {**found[name]["machine"], "load_before": 0.6}
+    found["ptb-lstm"]["budget"] = "57m"
     for name, marked in {
-        "quality": ["bimo --help"],
+        "quality": ["Penn Treebank, LSTM, 57 min: test perplexity", "bimo --help"],
         "speed": ["training step, 6 layers of 384 (fp32)", "share of the best matrix rate"],
     }.items():
         made = tables.rewritten(f"<!-- evidence:{name} -->\n<!-- /evidence -->", found)
         assert [row.split(" | ")[0].removeprefix("| ") for row in made.splitlines() if "2026-01-02 †" in row] == marked
-        assert "† timed while the machine was at other work" in made
+        assert "† learned or timed while the machine was at other work" in made
         assert "†" not in tables.rewritten(f"<!-- evidence:{name} -->\n<!-- /evidence -->", figures())
+
+
+def test_a_record_that_went_on_and_what_is_noted_of_it_are_told() -> None:
+    found = figures()
+    found["wikitext2"] |= {"went_on": True, "note": "one run was made twice"}
+    made = tables.rewritten("<!-- evidence:wikitext2 -->\n<!-- /evidence -->", found)
+    assert "`make evidence ONLY=wikitext2` (gone on with after a stop, one run was made twice)" in made
 
 
 def test_pages_do_not_depend_on_the_code_of_the_day() -> None:

@@ -27,6 +27,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "prompt": {"prompt": "What?", "completion": "That."},
     "turns of both": {"prompt": ASKED[:1], "completion": ASKED[1:]},
     "alpaca": {"instruction": "What?", "input": "", "output": "That."},
+    "question": {"id": 1, "question": "What?", "answer": "That."},
+    "response": {"Prompt": "What?", "response": "That.", "context": None},
 }
 
 
@@ -38,6 +40,7 @@ def test_every_form_is_the_same_turns(form: str) -> None:
 def test_input_and_system_are_told_too() -> None:
     turns = turns_of({"instruction": "Add.", "input": "2 + 2", "output": "4", "system": "Be short."})
     assert [turn["content"] for turn in turns] == ["Be short.", "Add.\n\n2 + 2", "4"]
+    assert turns_of({"question": "Who?", "context": "He is.", "answer": "You."})[0]["content"] == "Who?\n\nHe is."
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,9 @@ def test_input_and_system_are_told_too() -> None:
         ({"prompt": "x", "completion": None}, "no text in completion"),
         ({"prompt": " ", "completion": "y"}, "no text in prompt"),
         ({"instruction": "x", "output": 3}, "no text in output"),
+        ({"question": "x", "answer": 42}, "no text in answer"),
+        ({"question": "x", "context": ["y"], "answer": "z"}, "no text in context"),
+        ({"prompt": ASKED[:1], "input": "x", "completion": "y"}, "input stands beside a list of turns"),
         ({"messages": ASKED, "tools": [{"name": "f"}]}, "the record has tools, which is not read; leave it out"),
         ({"messages": [*ASKED, {"role": "assistant", "content": "x", "tool_calls": [{}]}]}, "turn 3 of messages has tool_calls"),
         ({"messages": [*ASKED, {"role": "assistant", "content": "x", "weight": 0}]}, "turn 3 of messages has the weight 0"),
@@ -84,6 +90,7 @@ def test_records_are_read_with_their_turns_and_bad_ones_counted(tmp_path: Path) 
     ("t.csv", "instruction,input,output\nWhat?,,That.\nWho?,x,You.\n"),
     ("t.tsv", "prompt\tcompletion\nWhat?\tThat.\nWho?\tYou.\n"),
     ("t.json", json.dumps([FORMS["alpaca"], {"instruction": "Who?", "output": "You."}])),
+    ("wrapped.json", json.dumps({"conversations": [FORMS["messages"], {"messages": [{"role": "assistant", "content": "You."}]}]})),
 ])  # fmt: skip
 def test_tables_and_lists_hold_conversations_too(name: str, content: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
@@ -96,6 +103,21 @@ def test_parquet_with_turns(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([FORMS["messages"]] * 2), tmp_path / "t.parquet")
     found = list(read_documents(tmp_path / "t.parquet", conversations=True))
     assert [list(document.turns or ()) for document in found] == [ASKED, ASKED]
+
+
+@pytest.mark.parametrize("form", ["messages", "sharegpt"])
+def test_a_json_file_may_hold_one_conversation(form: str, tmp_path: Path) -> None:
+    (tmp_path / "talk.json").write_text(json.dumps(FORMS[form]))
+    (found,) = read_documents(tmp_path / "talk.json", conversations=True)
+    assert list(found.turns or ()) == ASKED
+    with pytest.raises(SourceError, match="bimo finetune learns from them"):
+        list(read_documents(tmp_path / "talk.json"))
+
+
+@pytest.mark.parametrize("record", [{"prompt": "What?", "reply": "That."}, {"id": "a", "frage": "Was?", "antwort": "Das."}])
+def test_records_of_other_names_are_told_those_that_are_read(record: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"name the fields as one of these: messages, .* question and answer; or text"):
+        list(read_documents(written(tmp_path, [record]), conversations=True))
 
 
 def test_without_asking_for_conversations_they_are_refused_and_the_way_is_told(tmp_path: Path) -> None:

@@ -38,8 +38,12 @@ def test_the_row_says_what_the_model_does(place: Path) -> None:
         assert row.perplexity == pytest.approx(math.exp(row.nats / row.tokens), rel=1e-6)  # type: ignore[operator]
         assert row.parameters == bundle.model.parameter_count()
         assert row.disk_bytes == (place / family / "model.safetensors").stat().st_size
+        kept = [path.stat().st_size for name in ("model", "checkpoint") if (path := place / family / f"{name}.safetensors").exists()]
+        assert row.run_bytes == sum(kept)
         assert row.generation_tokens_per_second
         assert row.plan is not None
+        assert row.plan.disk_bytes
+        assert row.run_bytes <= 1.1 * row.plan.disk_bytes, "what the plan said, but for the headers of files"
         assert row.plan.parameters
         assert (row.budget_seconds, row.capped) == (None, False)
 

@@ -30,6 +30,7 @@ def test_a_plan_is_consistent_and_changes_nothing() -> None:
     weights = [p.detach().clone() for p in model.parameters()]
     state = torch.get_rng_state()
     plan = make_plan(model, Likelihood(source()), section, probe_seconds=0.05)
+    assert plan.disk_peak_bytes > plan.disk_bytes > sum(p.nbytes for p in model.parameters())
     assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
     assert all(p.grad is None for p in model.parameters())
     assert torch.equal(state, torch.get_rng_state())

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bimo.core.errors import ModelError, UserError, did_you_mean
+from bimo.text.chat import end_ids
 from bimo.text.tokenizer import Tokenizer
 from bimo.text.vocabularies.added import begin_and_end, written
 from bimo.text.vocabularies.bert import NAMES, wordpiece_hub
@@ -206,6 +207,8 @@ def _special_ids(tokenizer: Tokenizer) -> dict[str, Any]:
         ids[name] = tokenizer.hub.token_to_id(written(settings.get(f"{name}_token")) or "")
     ids |= {name: None for name, other in (("bos", "cls"), ("eos", "sep")) if ids[name] == ids[other]}
     fields: dict[str, Any] = {f"{_IDS[name]}_token_id": i for name, i in ids.items() if i is not None}
+    if (ends := end_ids(tokenizer)) and ends[0] != ids["eos"]:  # by which the chat template ends an answer
+        fields["eot_token_id"] = ends[0]
     if ids["cls"] is None:  # what is generated from has no </s> behind it, though documents end with one
         fields |= {"add_bos_token": tokenizer.adds_bos, "add_eos_token": tokenizer.kind == "loaded" and tokenizer.adds_eos}
     return fields
