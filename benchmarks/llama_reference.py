@@ -62,7 +62,7 @@ def told(path: Path) -> dict[str, Any]:
     """What llama.cpp makes of a file: ids of the text, its last token's log-probabilities, the likeliest tokens that follow."""
     from llama_cpp import Llama
 
-    llama = Llama(str(path), n_ctx=64, logits_all=True, verbose=False)
+    llama = Llama(str(path), n_ctx=64, logits_all=True, verbose=False, type_k=0, type_v=0)  # keys and values as F32, not rounded to F16
     ids = [int(i) for i in llama.tokenize(TEXT.encode(), add_bos=False)][:32]
     llama.eval(ids)
     last = torch.log_softmax(torch.from_numpy(np.array(llama.scores[len(ids) - 1])).double(), dim=-1)
