@@ -245,4 +245,4 @@ ENTRIES = (
 )
 
 if __name__ == "__main__":
-    sys.exit(main("benchmarks.evidence", ENTRIES, always=False, after=tables.rewrite_all))
+    sys.exit(main("benchmarks.evidence", ENTRIES, always=False, after=tables.rewrite_all, patience=300))

@@ -69,6 +69,7 @@ def _gain(desk: Desk, rows: Mapping[str, Mapping[str, Any]], words: str, folder:
 def shown(figures: Mapping[str, Any], say: Say) -> tuple[list[str], list[list[str]]]:
     """Heads and rows of the table: each part, then each mixture with its weights and its gain."""
     rows: list[list[str]] = []
+    labels = {row["name"]: row["label"] for row in figures["rows"]}
     for row in figures["rows"]:
         gain = row.get("gain")
         weights = ", ".join(f"{part['label']} {part['weight']:.2f}" for part in row.get("parts", ()) if part.get("weight") is not None)
@@ -79,6 +80,6 @@ def shown(figures: Mapping[str, Any], say: Say) -> tuple[list[str], list[list[st
         gate = f" ({say('a gate' if gated else 'a gate, given up')})" if row["name"].endswith(", gate") else ""
         asked = f" ({say('asked')}: {display.percent(figures['cache_asked'], 0)})" if row["name"] == "lstm+cache" else ""
         rows.append([row["label"] + gate, display.perplexity(row.get("perplexity")), "" if gated else weights, gained,
-                     "" if gain is None else f"{gain['over']}, {display.percent(gain['perplexity_share'])}{asked}"])  # fmt: skip
+                     "" if gain is None else f"{labels[gain['over']]}, {display.percent(gain['perplexity_share'])}{asked}"])  # fmt: skip
     heads = ("model", "test perplexity", "weights", "nats saved (95 %)", "perplexity saved, over")
     return [say(head) for head in heads], rows

@@ -12,6 +12,7 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -182,6 +183,15 @@ class Entry:
     minutes: float  # about, on two cores
     recipes: tuple[str, ...] = ()
     seed: int = 0
+
+
+def of_time(budget: str) -> bool:
+    """Whether a budget is a time, so that what a run reaches depends on what else the machine does.
+
+    >>> of_time("8m an encoder, 2m each contrast"), of_time("24 steps a run")
+    (True, False)
+    """
+    return re.search(r"\d[smh]\b", budget) is not None
 
 
 # -- hashes ---------------------------------------------------------------------------------------------------------------
@@ -358,7 +368,7 @@ def _made(entry: Entry, module: str, asked: argparse.Namespace, always: bool, ro
         f"python -m {module} {entry.name}" + (f" --runs {rounds}" if rounds else "") + (f" --at-once {at_once}" if at_once > 1 else "")
     )
     try:
-        record = make(entry, command, rounds, root, patience, at_once, asked.go_on)
+        record = make(entry, command, rounds, root, patience if always or of_time(entry.budget) else 0, at_once, asked.go_on)
     except (UserError, MachineError) as error:
         print(f"{entry.name}: {error}", file=sys.stderr)
         return False

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.record import BUSY
+from benchmarks.record import BUSY, of_time
 
 Record = Mapping[str, Any]
 Records = Mapping[str, Record]
@@ -16,7 +15,7 @@ BENCHES = (
     "tokenizer-speed", "conformance", "cli-start",
 )  # fmt: skip
 
-_BUSY = "learned or timed while the machine was at other work"
+_BUSY = "the machine was at other work in the minute before"
 CHINESE = {
     "what": "内容", "asked": "要求", "measured": "实测", "measured on": "测于", "given again by": "重做命令", "model": "模型",
     "{} runs side by side, {} CPU each": "{} 个运行并行，各 {} 个 CPU",
@@ -24,7 +23,7 @@ CHINESE = {
     "mean ± standard error": "均值 ± 标准误", "winner": "胜者", "the GAN": "GAN", "likelihood": "似然", "neither": "不分胜负",
     "best size": "最佳规模", "operations": "运算次数", "over C^0.5": "与 C^0.5 之比",
     "width: bits per byte": "宽度：每字节比特",
-    _BUSY: "学习或计时的时候，机器另有工作", "gone on with after a stop": "中断后接着做完",
+    _BUSY: "开始前的一分钟里，机器另有工作", "gone on with after a stop": "中断后接着做完",
     "the third VAE was learned twice: beside its first ten minutes other work had run (1.055 times the LSTM)":
         "第三个 VAE 学了两次：第一次的十分钟里机器另有工作（为 LSTM 的 1.055 倍）",
     "bits per byte": "每字节比特",
@@ -107,7 +106,7 @@ def day(found: Records, name: str) -> str:
     Runs side by side have processors of their own, and their table says so.
     """
     record = found[name]
-    timed = name in BENCHES or re.search(r"\d[smh]\b", record["budget"]) is not None
+    timed = name in BENCHES or of_time(record["budget"])
     busy = record["machine"]["load_before"] > BUSY and "at_once" not in record["machine"]
     return f"{record['date']} †" if timed and busy else record["date"]
 

@@ -136,16 +136,16 @@ class Model:
         """What may stand in each gap of `text` (`<mask>` or `[MASK]`), the likeliest first; of a model that has seen both sides of gaps."""
         return fill_text(self.bundle, text, top_k)
 
-    def embed(self, texts: str | Sequence[str], pooling: Pooling = "mean", truncation: bool = False) -> Tensor:
+    def embed(self, texts: str | Sequence[str], pooling: Pooling | None = None, truncation: bool = False) -> Tensor:
         """A vector of each text, [N, D], of a model that has features.
 
-        pooling: what of a text's states it is made of: their mean, the first or the last. A text beyond the model's context is a
+        pooling: what of a text's states it is made of: mean, first or last; as its folder says if None (the mean, where it says nothing). A text beyond the model's context is a
         `ContextError`, or is cut there if `truncation` says so.
         """
         return sentence_vectors(self.bundle, listed(texts), pooling, truncation)
 
     def similarity(
-        self, first: str | Sequence[str], second: str | Sequence[str], pooling: Pooling = "mean", truncation: bool = False
+        self, first: str | Sequence[str], second: str | Sequence[str], pooling: Pooling | None = None, truncation: bool = False
     ) -> list[float]:
         """How alike each text of `first` and the one at its place in `second` are: the cosine of their vectors, between −1 and 1.
 
@@ -240,7 +240,7 @@ class Model:
             if max_shard_size is not None:
                 raise UserError(f"max_shard_size: {path} is one file; leave it out")
             with self.bundle.whole():
-                return opening.write_file(path, self.bundle.model, self.bundle.tokenizer, dtype)
+                return opening.write_file(path, self.bundle.model, self.bundle.tokenizer, dtype, self.bundle.pooling)
         self.bundle.save(path, dtype, None if max_shard_size is None else parse_size(max_shard_size))
         return []
 

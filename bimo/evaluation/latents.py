@@ -19,8 +19,9 @@ from bimo.data.split import Split
 from bimo.data.windows import evaluation_windows
 from bimo.models.base import LanguageModel
 from bimo.models.latent import drawn, fixed_noise, kl_to_prior, with_latent
+from bimo.models.scoring import tokens_together
 
-_ROWS, _BATCH_TOKENS = 64, 1 << 14
+_ROWS = 64
 ACTIVE = 0.01  # variance of a unit's mean over texts, above which it is active (Burda et al. 2016, section 5.2)
 
 
@@ -69,7 +70,7 @@ def latent_use(model: LanguageModel, split: Split, seed: int = 0) -> LatentUse:
     if split.documents < 2:
         raise UserError(f"{split.name}: latents are exchanged between documents, and there are fewer than two (--documents line?)")
     means, latents, kls = (np.zeros((split.documents, n)) for n in (width, width, 1))
-    for tokens, lengths, documents in _documents(split, model.device):
+    for tokens, lengths, documents in _documents(model, split):
         mean, log_variance = with_latent(model).encode(tokens, lengths)
         noise = fixed_noise(tokens, lengths, 1, width)[:, 0].to(mean)
         means[documents], latents[documents] = mean.cpu(), drawn(mean, log_variance, noise).cpu()
@@ -99,16 +100,16 @@ def exchange(number: int, seed: int = 0) -> NDArray[np.int64]:
     return order
 
 
-def _documents(split: Split, device: torch.device) -> Any:
+def _documents(model: LanguageModel, split: Split) -> Any:
     """(tokens [B, T], lengths [B], numbers of the documents [B]) of all documents."""
-    for batch in evaluation_windows(split, None, batch_size=_ROWS, max_tokens=_BATCH_TOKENS):
-        yield batch.tokens.to(device), batch.lengths.to(device), batch.documents.numpy()
+    for batch in evaluation_windows(split, None, batch_size=_ROWS, max_tokens=tokens_together(model)):
+        yield batch.tokens.to(model.device), batch.lengths.to(model.device), batch.documents.numpy()
 
 
 def _written(model: LanguageModel, split: Split, latents: NDArray[np.float64]) -> NDArray[np.float64]:
     """−log p(x|z) of each document, nats [documents], given the latents [documents, Z]."""
     nats = np.zeros(split.documents)
-    for tokens, lengths, documents in _documents(split, model.device):
+    for tokens, lengths, documents in _documents(model, split):
         z: Tensor = torch.from_numpy(latents[documents]).float()
         nats[documents] = model.score(tokens, lengths, given=z).per_row().cpu()
     return nats

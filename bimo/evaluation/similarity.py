@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -165,16 +165,15 @@ def _interval(estimate: float, drawn: Floats, level: float) -> Interval:
 
 
 @torch.no_grad()
-def sentence_vectors(bundle: Bundle, texts: Sequence[str], pooling: Pooling = "mean", truncation: bool = False) -> torch.Tensor:
+def sentence_vectors(bundle: Bundle, texts: Sequence[str], pooling: Pooling | None = None, truncation: bool = False) -> torch.Tensor:
     """Vectors [N, D] of texts, each read as a document, those of like length together, without dropout.
 
-    A text beyond the model's context is a `ContextError`, or is cut there if `truncation` says so. Raises `CapabilityError` for a model
+    pooling: mean, first or last; the model's own if None. A text beyond the model's context is a `ContextError`, or is cut there if `truncation` says so. Raises `CapabilityError` for a model
     without features.
     """
     if not texts:
         raise UserError("sentence vectors: no texts given")
-    if pooling not in get_args(Pooling):
-        raise UserError(f"pooling: unknown name {pooling!r}; {did_you_mean(pooling, get_args(Pooling))}")
+    how = _pooling(bundle, pooling)
     model: Any = bundle.model
     if "features" not in model.capabilities or not isinstance(model, NeuralLanguageModel):
         raise CapabilityError("this model gives no features, of which a sentence's vector is made; train one that does")
@@ -193,14 +192,24 @@ def sentence_vectors(bundle: Bundle, texts: Sequence[str], pooling: Pooling = "m
         found = []
         for at in range(0, len(order), _ROWS):
             tokens, lengths = (t.to(model.device) for t in gather_documents(split, order[at : at + _ROWS], limit))
-            found.append(pool(model.features(tokens, lengths), lengths, pooling).cpu())  # type: ignore[operator]
+            found.append(pool(model.features(tokens, lengths), lengths, how).cpu())  # type: ignore[operator]
     finally:
         model.train(learning)
     return torch.cat(found)[torch.from_numpy(np.argsort(order))]
 
 
+def _pooling(bundle: Bundle, asked: str | None) -> Pooling:
+    """What is asked for, or the model's own; what is neither mean, first nor last is a `UserError`."""
+    how, known = bundle.pooling if asked is None else asked, get_args(Pooling)
+    if how in known:
+        return cast(Pooling, how)
+    if asked is None:
+        raise UserError(f"pooling: the model's vectors are made by {how}, which is not supported; name one: {', '.join(known)}")
+    raise UserError(f"pooling: unknown name {asked!r}; {did_you_mean(asked, known)}")
+
+
 def similarity(
-    bundle: Bundle, pairs: Sequence[RatedPair], pooling: Pooling = "mean", *, level: float = 0.95, resamples: int = 1000, seed: int = 0
+    bundle: Bundle, pairs: Sequence[RatedPair], pooling: Pooling | None = None, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> Similarity:
     """How well the cosines of the model's sentence vectors order `pairs`; a sentence beyond the context is cut, and counted."""
     if len(pairs) < 2:
@@ -211,7 +220,7 @@ def similarity(
     first, second = (vectors[[places[getattr(pair, side)] for pair in pairs]] for side in ("first", "second"))
     cosines, ratings = F.cosine_similarity(first, second, dim=-1).numpy(), np.array([pair.rating for pair in pairs])
     interval = spearman_interval(cosines, ratings, level=level, resamples=resamples, seed=seed)
-    return Similarity(interval, len(pairs), pooling, cosines, ratings, _beyond(bundle, texts))
+    return Similarity(interval, len(pairs), _pooling(bundle, pooling), cosines, ratings, _beyond(bundle, texts))
 
 
 def _beyond(bundle: Bundle, texts: Sequence[str]) -> int:

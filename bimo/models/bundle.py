@@ -19,9 +19,10 @@ from bimo.data.batches import Given
 from bimo.data.conversations import Turn
 from bimo.data.corpus import Corpus
 from bimo.models.adapters import adapted, merge, merged, strip
-from bimo.models.base import LanguageModel, NeuralLanguageModel, load_model
+from bimo.models.base import Kind, LanguageModel, NeuralLanguageModel, load_model
 from bimo.models.interop.opening import open_file
 from bimo.models.interop.peft import read_adapter
+from bimo.models.interop.sentences import read_pooling, write_pooling
 from bimo.models.saved import holds_weights
 from bimo.models.vocabulary import generation_config
 from bimo.text.chat import encode_chat, end_ids
@@ -35,7 +36,8 @@ FILE = "bimo.json"
 class Bundle:
     """What a model folder holds. context: tokens of a training window, in which documents are scored; clean: how its text was tidied.
 
-    ends: ids that end an answer beside the end of a text; many chat models have one of their own.
+    ends: ids that end an answer beside the end of a text; many chat models have one of their own. pooling: what of its features a text's
+    vector is made of, mean, first or last, or what another program calls a way of its own.
     """
 
     model: LanguageModel
@@ -44,6 +46,7 @@ class Bundle:
     context: int | None = None
     clean: CleanSection = field(default_factory=CleanSection)
     ends: tuple[int, ...] = ()
+    pooling: str = "mean"
 
     @classmethod
     def of(cls, model: LanguageModel, corpus: Corpus, context: int | None = None) -> Bundle:
@@ -124,6 +127,8 @@ class Bundle:
         self.tokenizer.save(folder)
         store.write_json(folder / FILE, {"documents": self.documents, "context": self.context, "clean": self.clean.model_dump()})
         store.write_json(folder / "generation_config.json", generation_config(self.model.vocabulary, self._all_ends()))
+        if "features" in self.model.capabilities and (self.pooling != "mean" or self.model.kind is Kind.PSEUDO):
+            write_pooling(folder, self.pooling, self.model.config_dict().get("hidden_size") or self.model.config_dict()["width"])
         with self.whole():
             self.model.save(folder, dtype, most_bytes)
 
@@ -138,8 +143,8 @@ class Bundle:
         """Open a model folder (a run folder is one once its model is written), or a file that is a model (`.gguf`, `.arpa`)."""
         folder = Path(folder)
         if folder.is_file():
-            model, tokenizer = open_file(folder)
-            return cls(model, tokenizer)
+            model, tokenizer, pooling = open_file(folder)
+            return cls(model, tokenizer, pooling=pooling or "mean")
         if folder.is_dir() and not holds_weights(folder) and (folder / "recipe.yaml").exists():
             raise ModelError(f"{folder}: this run has not finished; go on with: bimo train --resume {folder}")
         model = load_model(folder)
@@ -163,7 +168,8 @@ class Bundle:
             clean = validated(CleanSection, told.get("clean", {}), "clean")
         except (RecipeError, TypeError) as cause:
             raise ModelError(f"{folder / FILE}: {cause}") from None
-        return cls(model, tokenizer, documents, context, clean, _ends(folder, model.vocab_size, tokenizer.vocabulary.eos))
+        ends = _ends(folder, model.vocab_size, tokenizer.vocabulary.eos)
+        return cls(model, tokenizer, documents, context, clean, ends, read_pooling(folder) or "mean")
 
 
 def _ends(folder: Path, size: int, eos: int | None) -> tuple[int, ...]:

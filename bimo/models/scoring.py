@@ -16,7 +16,7 @@ from bimo.data.split import Split
 from bimo.data.windows import EvaluationBatch, evaluation_streams, evaluation_windows
 from bimo.models.base import LanguageModel
 
-_BATCH_TOKENS = 1 << 14  # tokens scored together
+_BATCH_TOKENS, _ON_A_CARD = 1 << 12, 1 << 14  # tokens scored together: on a processor more are no faster, and take more memory
 _DOCUMENT_ROWS = 64  # whole documents scored together
 
 
@@ -32,6 +32,11 @@ class Begin:
         self.left = state
 
 
+def tokens_together(model: LanguageModel) -> int:
+    """About how many tokens are scored together where the model lies."""
+    return _ON_A_CARD if model.device.type == "cuda" else _BATCH_TOKENS
+
+
 def readings(
     model: LanguageModel, split: Split, context: int | None = None, stride: int | None = None
 ) -> Iterator[tuple[EvaluationBatch, Begin]]:
@@ -44,7 +49,7 @@ def readings(
     if model.whole_documents:
         if stride is not None:
             raise UserError("stride: this model reads each document whole; leave --stride out")
-        for batch in evaluation_windows(split, None, batch_size=_DOCUMENT_ROWS, max_tokens=_BATCH_TOKENS):
+        for batch in evaluation_windows(split, None, batch_size=_DOCUMENT_ROWS, max_tokens=tokens_together(model)):
             given = given_of(split, batch.documents.numpy())
             yield batch, Begin(None if given is None else given.to(model.device))
     elif context is None or model.outlives_context:
@@ -52,14 +57,14 @@ def readings(
             raise UserError("stride: what this model remembers has no limit, and it reads each document whole; leave --stride out")
         yield from _streams(model, split, context)
     else:
-        for batch in evaluation_windows(split, context, stride, max(1, _BATCH_TOKENS // context)):
+        for batch in evaluation_windows(split, context, stride, max(1, tokens_together(model) // context)):
             yield batch, Begin()
 
 
 def _streams(model: LanguageModel, split: Split, context: int | None) -> Iterator[tuple[EvaluationBatch, Begin]]:
     longest = int(np.diff(split.starts, append=split.tokens).max())
     rows = max(1, min(32, split.documents))
-    chunk = min(longest, max(64, _BATCH_TOKENS // rows)) if context is None else context
+    chunk = min(longest, max(64, tokens_together(model) // rows)) if context is None else context
     for group in evaluation_streams(split, chunk, rows):
         before: Any = None
         for batch in group:

@@ -184,7 +184,7 @@ def figures() -> dict[str, dict[str, Any]]:
             [
                 "| LSTM | 100.0 |  |  |  |",
                 "| LSTM + cache | 90.70 | LSTM 0.85, cache 0.15 | 2.1\u00a0% (1.8\u00a0% … 2.5\u00a0%) |",
-                "| lstm, 9.3\u00a0% (asked: 8\u00a0%) |",
+                "| LSTM, 9.3\u00a0% (asked: 8\u00a0%) |",
                 "| LSTM + cache (a gate) | 90.70 |  | 2.1",
                 "| LSTM + cache (a gate, given up) | 90.70 | LSTM 0.85, cache 0.15 | 2.1",
             ],
@@ -276,7 +276,7 @@ def test_timings_of_a_busy_machine_are_marked() -> None:
     }.items():
         made = tables.rewritten(f"<!-- evidence:{name} -->\n<!-- /evidence -->", found)
         assert [row.split(" | ")[0].removeprefix("| ") for row in made.splitlines() if "2026-01-02 †" in row] == marked
-        assert "† learned or timed while the machine was at other work" in made
+        assert "† the machine was at other work in the minute before" in made
         assert "†" not in tables.rewritten(f"<!-- evidence:{name} -->\n<!-- /evidence -->", figures())
 
 

@@ -212,7 +212,7 @@ def test_samples_that_do_not_fit_together_are_scored_apart(monkeypatch):
     tokens, lengths = documents()
     expected = model.score(tokens, lengths).nats
     for most in (1, 60):
-        monkeypatch.setattr("bimo.models.vae.model._ROWS_TOKENS", most)
+        monkeypatch.setattr("bimo.models.scoring._BATCH_TOKENS", most)
         torch.testing.assert_close(model.score(tokens, lengths).nats, expected)
 
 

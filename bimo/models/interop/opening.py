@@ -6,12 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bimo.core.errors import ModelError, UserError
-from bimo.models.base import LanguageModel, model_of
+from bimo.models.base import Kind, LanguageModel, model_of
 from bimo.text.tokenizer import Tokenizer
 
 
-def open_file(path: Path) -> tuple[LanguageModel, Tokenizer]:
-    """The model and the tokenizer that a `.gguf`, `.arpa` or `.arpa.gz` file holds."""
+_POOLING_TYPE, _POOLINGS = ".pooling_type", {"mean": 1, "first": 2, "last": 3}  # llama.cpp's numbers
+Opened = tuple[LanguageModel, Tokenizer, str | None]  # and how a text's vector is made, where the file says so
+
+
+def open_file(path: Path) -> Opened:
+    """The model and the tokenizer that a `.gguf`, `.arpa` or `.arpa.gz` file holds, and its pooling."""
     for ending, read in _READERS.items():
         if path.name.lower().endswith(ending):
             return read(path)
@@ -23,13 +27,13 @@ def writes(path: Path) -> bool:
     return any(path.name.lower().endswith(ending) for ending in _WRITERS)
 
 
-def write_file(path: Path, model: LanguageModel, tokenizer: Tokenizer, dtype: str | None = None) -> list[str]:
+def write_file(path: Path, model: LanguageModel, tokenizer: Tokenizer, dtype: str | None = None, pooling: str = "mean") -> list[str]:
     """Write a model and its tokenizer to a `.gguf` or `.arpa` file; returns notes on what is not as asked."""
     ending = next(ending for ending in _WRITERS if path.name.lower().endswith(ending))
-    return _WRITERS[ending](path, model, tokenizer, dtype)
+    return _WRITERS[ending](path, model, tokenizer, dtype, pooling)
 
 
-def _read_gguf(path: Path) -> tuple[LanguageModel, Tokenizer]:
+def _read_gguf(path: Path) -> Opened:
     from bimo.models.interop.gguf import read_gguf
     from bimo.text.vocabularies.gguf import tokenizer_of
 
@@ -38,25 +42,29 @@ def _read_gguf(path: Path) -> tuple[LanguageModel, Tokenizer]:
         hub, settings = tokenizer_of(found.vocabulary)
     except ModelError as cause:
         raise ModelError(f"{path}: {cause}") from None
-    return model_of(found.config, found.tensors, str(path)), Tokenizer(hub, "loaded", settings)
+    told = next((value for key, value in found.vocabulary.items() if key.endswith(_POOLING_TYPE)), None)
+    pooling = next((name for name, number in _POOLINGS.items() if number == told), None)
+    return model_of(found.config, found.tensors, str(path)), Tokenizer(hub, "loaded", settings), pooling
 
 
-def _write_gguf(path: Path, model: LanguageModel, tokenizer: Tokenizer, dtype: str | None) -> list[str]:
+def _write_gguf(path: Path, model: LanguageModel, tokenizer: Tokenizer, dtype: str | None, pooling: str) -> list[str]:
     from bimo.models.interop.gguf import write_gguf
     from bimo.text.vocabularies.gguf import fields_of
 
     fields = fields_of(tokenizer, model.vocab_size)
+    if model.kind is Kind.PSEUDO and pooling in _POOLINGS:
+        fields[f"{model.config_dict()['model_type']}{_POOLING_TYPE}"] = _POOLINGS[pooling]
     return write_gguf(path, model.config_dict(), model.tensors(), fields, dtype or "f16")
 
 
-def _read_arpa(path: Path) -> tuple[LanguageModel, Tokenizer]:
+def _read_arpa(path: Path) -> Opened:
     from bimo.models.interop.arpa import read_arpa
 
     model, words = read_arpa(path)
-    return model, Tokenizer.of_words(words)
+    return model, Tokenizer.of_words(words), None
 
 
-def _write_arpa(path: Path, model: LanguageModel, tokenizer: Tokenizer, dtype: str | None) -> list[str]:
+def _write_arpa(path: Path, model: LanguageModel, tokenizer: Tokenizer, dtype: str | None, _: str) -> list[str]:
     from bimo.models.interop.arpa import write_arpa
     from bimo.models.ngram import NGram
 
@@ -68,9 +76,9 @@ def _write_arpa(path: Path, model: LanguageModel, tokenizer: Tokenizer, dtype: s
     return []
 
 
-_READERS: dict[str, Callable[[Path], tuple[LanguageModel, Tokenizer]]] = {
+_READERS: dict[str, Callable[[Path], Opened]] = {
     ".gguf": _read_gguf,
     ".arpa": _read_arpa,
     ".arpa.gz": _read_arpa,
 }
-_WRITERS: dict[str, Callable[[Path, LanguageModel, Tokenizer, str | None], list[str]]] = {".gguf": _write_gguf, ".arpa": _write_arpa}
+_WRITERS: dict[str, Callable[[Path, LanguageModel, Tokenizer, str | None, str], list[str]]] = {".gguf": _write_gguf, ".arpa": _write_arpa}

@@ -18,6 +18,7 @@ from bimo.models.embedding import TokenEmbedding
 from bimo.models.latent import drawn, fixed_noise, importance_bound, kl_to_prior, log_ratio
 from bimo.models.layers import document_positions
 from bimo.models.saved import load_tensors
+from bimo.models.scoring import tokens_together
 from bimo.models.vae.bodies import (
     Blocks,
     RecurrentDecoder,
@@ -29,8 +30,6 @@ from bimo.models.vae.bodies import (
 from bimo.models.vae.config import VAEConfig
 from bimo.models.vocabulary import read_vocabulary, write_vocabulary
 from bimo.text.vocabulary import Vocabulary
-
-_ROWS_TOKENS = 1 << 14  # tokens of all samples that are scored together
 
 
 @dataclass(frozen=True)
@@ -238,7 +237,7 @@ class VAE(NeuralLanguageModel):
     def _reconstructions(self, tokens: Tensor, lengths: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """Nats of each token, float64 [K, B, T], given the latents [K, B, Z]; and which tokens are scored, bool [B, T]."""
         samples, (rows, width) = len(z), tokens.shape
-        together = max(1, min(samples, _ROWS_TOKENS // max(1, rows * width)))
+        together = max(1, min(samples, tokens_together(self) // max(1, rows * width)))
         found, scored = [], torch.zeros_like(tokens, dtype=torch.bool)
         for part in z.split(together):
             several = super().score(tokens.repeat(len(part), 1), lengths.repeat(len(part)), part.flatten(0, 1))

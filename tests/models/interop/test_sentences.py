@@ -1,0 +1,77 @@
+"""How a text's vector is made travels with the model: in folders as sentence-transformers says it, in GGUF, and from a run that learned so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import bimo
+from bimo.core.errors import UserError
+from bimo.model import Model
+from bimo.models.bundle import Bundle
+from bimo.models.encoder import Encoder, EncoderConfig
+from bimo.models.interop.sentences import CONFIG, read_pooling
+from bimo.text.tokenizer import Tokenizer
+
+BERT = {"layers": 1, "heads": 2, "width": 32, "feed_forward": 48, "context": 32, "norm": "layer", "norm_first": False,
+        "embedding_norm": True, "positions": "learned", "token_types": 2, "activation": "gelu", "bias": True}  # fmt: skip
+TEXTS = ["the cat sat", "on a mat it is"]
+
+
+@pytest.fixture
+def model() -> Model:
+    torch.manual_seed(3)
+    tokenizer = Tokenizer.train("wordpiece", ["the cat sat on a mat, it is"] * 9, 60)
+    return Model(Bundle(Encoder.build(EncoderConfig(**BERT), tokenizer.vocabulary).eval(), tokenizer))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first", "last"])
+def test_it_travels_with_folders_and_gguf(model: Model, pooling: str, tmp_path: Path) -> None:
+    model.bundle.pooling = pooling
+    vectors = model.embed(TEXTS)
+    assert torch.equal(vectors, model.embed(TEXTS, pooling))  # type: ignore[arg-type]
+    model.save(tmp_path / "folder")
+    names = [module["type"].rpartition(".")[2] for module in json.loads((tmp_path / "folder" / "modules.json").read_text())]
+    assert names == ["Transformer", "Pooling"]
+    assert torch.allclose(bimo.load(tmp_path / "folder").embed(TEXTS), vectors, atol=1e-6)
+    pytest.importorskip("gguf")
+    model.export(tmp_path / "model.gguf", "f32")
+    again = bimo.load(tmp_path / "model.gguf")
+    assert again.bundle.pooling == pooling
+    assert torch.allclose(again.embed(TEXTS), vectors, atol=1e-5)
+
+
+def test_a_way_that_is_not_ours_is_told_and_kept(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    told = json.loads((tmp_path / CONFIG).read_text())
+    (tmp_path / CONFIG).write_text(json.dumps({**told, "pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": True}))
+    opened = bimo.load(tmp_path)
+    with pytest.raises(UserError, match="made by pooling_mode_max_tokens, which is not supported; name one: mean, first, last"):
+        opened.embed(TEXTS)
+    assert torch.allclose(opened.embed(TEXTS, "mean"), model.embed(TEXTS), atol=1e-6)
+    with pytest.raises(UserError, match="unknown name 'frist'; did you mean first"):
+        opened.embed(TEXTS, "frist")  # type: ignore[arg-type]
+    opened.save(tmp_path / "again")
+    assert read_pooling(tmp_path / "again") == "pooling_mode_max_tokens"
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"pooling_mode_mean_tokens": 1, "word_embedding_dimension": 3}'])
+def test_a_folder_that_says_nothing_of_it_means_the_mean(model: Model, content: str, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    (tmp_path / CONFIG).write_text(content)
+    assert bimo.load(tmp_path).bundle.pooling == "mean"
+
+
+def test_a_run_keeps_what_its_contrast_learned(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("".join(f"the {a} is {b} {i}\n" for i in range(60) for a, b in (("cat", "big"), ("dog", "old"))))
+    words = ["objective.name=contrastive", "objective.pooling=first", "model.dropout=0.1", "model.layers=1", "model.width=16", "model.heads=2",
+             "training.batch_size=8"]  # fmt: skip
+    run = bimo.train(tmp_path / "lines.txt", family="encoder", documents="line", tokenizer="char", budget="2steps",
+                     out=tmp_path / "run", overrides=words)  # fmt: skip
+    assert bimo.load(run.folder).bundle.pooling == "first"
+    more = bimo.train(tmp_path / "lines.txt", documents="line", budget="2steps", out=tmp_path / "more",
+                      overrides=[f"start={run.folder}", "training.batch_size=8"])  # fmt: skip
+    assert bimo.load(more.folder).bundle.pooling == "first", "of what it went on from"
