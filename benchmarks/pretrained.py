@@ -104,10 +104,11 @@ def smollm2(desk: Desk) -> dict[str, Any]:
         del other
         gc.collect()
     found["answers"] = answers
-    found["llama.cpp"] = _llama_cpp(desk, bundle, passage, ours)
-    same = all(
-        row["largest_difference"] <= CLOSE and row["same_ids"] == row["same_answers"] == row["of"] for row in (found[n] for n in sources)
-    )
+    found["llama.cpp"] = _llama_cpp(desk, bundle, passage, answers)
+    same = all(row["largest_difference"] <= CLOSE and row["same_answers"] == row["of"] for row in (found[n] for n in sources))
+    same = (
+        same and found["our export"]["same_ids"] == found["our export"]["of"]
+    )  # transformers' reader of GGUF parts no digits, as the model does
     found["reached"] = same and (found["llama.cpp"] or {}).get("reached", False)
     return found
 
@@ -122,8 +123,11 @@ def _theirs_written(model: Any, tokenizer: Any, ids: Sequence[int], ends: Sequen
     return tokenizer.decode(out[0, len(ids) :], skip_special_tokens=True).strip()
 
 
-def _llama_cpp(desk: Desk, bundle: Bundle, passage: Sequence[int], ours: torch.Tensor) -> dict[str, Any] | None:
-    """What llama.cpp says of our exports: the first 16 likeliest tokens, and the divergence from our own logits on a passage."""
+def _llama_cpp(desk: Desk, bundle: Bundle, passage: Sequence[int], texts: Sequence[str]) -> dict[str, Any] | None:
+    """What llama.cpp says of our exports: the first 16 likeliest tokens, the divergence from our own logits on a passage, ids of texts.
+
+    With Q8_0 weights it rounds what they are multiplied by to 8 bits, too, which Bimo does not: that divergence is told, no more.
+    """
     try:
         from llama_cpp import Llama
     except ImportError:
@@ -139,7 +143,7 @@ def _llama_cpp(desk: Desk, bundle: Bundle, passage: Sequence[int], ours: torch.T
         llama.eval(list(passage))
         theirs = torch.from_numpy(np.array(llama.scores[: len(passage)]))
         llama.reset()
-        tokens = list(llama.tokenize(b"The capital of France is", add_bos=False))
+        ids = [list(llama.tokenize(text.encode(), add_bos=False)) == bundle.tokenizer.encode(text) for text in texts]
         written = []
         for token in llama.generate(list(prompt), temp=0.0, top_k=1):
             written.append(int(token))
@@ -149,10 +153,11 @@ def _llama_cpp(desk: Desk, bundle: Bundle, passage: Sequence[int], ours: torch.T
         rows[dtype] = {
             "kl_per_token": float((p.exp() * (p - q)).sum(-1).mean()),
             "same_tokens": written == wanted,
-            "same_ids": tokens == prompt,
+            "same_ids": all(ids),
         }
         del llama
-    rows["reached"] = all(row["kl_per_token"] < 1e-3 and row["same_tokens"] and row["same_ids"] for row in rows.values())
+    close = all(rows[dtype]["kl_per_token"] < 1e-3 for dtype in ("f32", "f16"))
+    rows["reached"] = close and all(row["same_tokens"] and row["same_ids"] for row in rows.values())
     return rows
 
 

@@ -44,7 +44,7 @@ def quality(found: Records, say: Say) -> str:
         ("contrast", "STS-B, Chinese: Spearman by contrast over mean pooling", "≥ 0.05", lambda f: _gain(f["zh"], say)),
         ("smollm2", "SmolLM2-135M, fp32: largest difference of logits from transformers'", "≤ 0.001", _farthest),
         ("smollm2", "ten chat prompts and two second ones: greedy answers that are transformers'", "12 / 12", _answers),
-        ("smollm2", "our GGUF export in llama.cpp, F16: KL a token", "< 0.001, 16 same greedy tokens", _llama),
+        ("smollm2", "our GGUF export in llama.cpp: KL a token", "F16 < 0.001, 16 same greedy tokens", _llama),
         (
             "smollm2-lora",
             "SmolLM2-135M, LoRA on 1,000 instructions, 10 min: nats saved on each token of held-out answers",
@@ -78,12 +78,17 @@ def _farthest(f: Mapping[str, Any]) -> str:
 
 
 def _llama(f: Mapping[str, Any]) -> str | None:
-    row = (f.get("llama.cpp") or {}).get("f16")
-    return None if row is None else f"{row['kl_per_token']:.1g}{', 16' if row['same_tokens'] else ''}"
+    rows = f.get("llama.cpp") or {}
+    told = (
+        f"{dtype.upper()} {rows[dtype]['kl_per_token']:.1g}{', 16' * rows[dtype]['same_tokens']}"
+        for dtype in ("f16", "q8_0")
+        if dtype in rows
+    )
+    return "; ".join(told) or None
 
 
 def _answers(f: Mapping[str, Any]) -> str:
-    return f"{min(min(f[side]['same_ids'], f[side]['same_answers']) for side in _SIDES)} / {f[_SIDES[0]]['of']}"
+    return f"{min(f[side]['same_answers'] for side in _SIDES)} / {f[_SIDES[0]]['of']}"
 
 
 def _spoiled(f: Mapping[str, Any]) -> str:

@@ -168,8 +168,8 @@ def _interval(estimate: float, drawn: Floats, level: float) -> Interval:
 def sentence_vectors(bundle: Bundle, texts: Sequence[str], pooling: Pooling | None = None, truncation: bool = False) -> torch.Tensor:
     """Vectors [N, D] of texts, each read as a document, those of like length together, without dropout.
 
-    pooling: mean, first or last; the model's own if None. A text beyond the model's context is a `ContextError`, or is cut there if `truncation` says so. Raises `CapabilityError` for a model
-    without features.
+    pooling: mean, first or last; the model's own if None. A text beyond the model's context is a `ContextError`, or is cut there if
+    `truncation` says so. Raises `CapabilityError` for a model without features.
     """
     if not texts:
         raise UserError("sentence vectors: no texts given")

@@ -171,7 +171,7 @@ def figures() -> dict[str, dict[str, Any]]:
                 "| of which inside a save | ≥ 30 | 37 |",
                 "| ≤ 0.001 | 7e-05 |",
                 "| 12 / 12 | 9 / 12 |",
-                "| < 0.001, 16 same greedy tokens | 0.0004, 16 |",
+                "| F16 < 0.001, 16 same greedy tokens | F16 0.0004, 16 |",
                 "| ≥ 0.15 | 0.485 |",
                 "| 99,999 / 100,000 |",
                 "| +0.071 (+0.050 … +0.090), supervised: 0.300 → 0.371 |",

@@ -9,7 +9,6 @@ from bimo.core.errors import ModelError, UserError
 from bimo.models.base import Kind, LanguageModel, model_of
 from bimo.text.tokenizer import Tokenizer
 
-
 _POOLING_TYPE, _POOLINGS = ".pooling_type", {"mean": 1, "first": 2, "last": 3}  # llama.cpp's numbers
 Opened = tuple[LanguageModel, Tokenizer, str | None]  # and how a text's vector is made, where the file says so
 

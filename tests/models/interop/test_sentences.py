@@ -1,4 +1,4 @@
-"""How a text's vector is made travels with the model: in folders as sentence-transformers says it, in GGUF, and from a run that learned so."""
+"""How a text's vector is made travels with the model: in folders as sentence-transformers says it, in GGUF, out of a run."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def test_a_folder_that_says_nothing_of_it_means_the_mean(model: Model, content: 
 
 def test_a_run_keeps_what_its_contrast_learned(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("".join(f"the {a} is {b} {i}\n" for i in range(60) for a, b in (("cat", "big"), ("dog", "old"))))
-    words = ["objective.name=contrastive", "objective.pooling=first", "model.dropout=0.1", "model.layers=1", "model.width=16", "model.heads=2",
-             "training.batch_size=8"]  # fmt: skip
+    words = ["objective.name=contrastive", "objective.pooling=first", "model.dropout=0.1", "model.layers=1", "model.width=16",
+             "model.heads=2", "training.batch_size=8"]  # fmt: skip
     run = bimo.train(tmp_path / "lines.txt", family="encoder", documents="line", tokenizer="char", budget="2steps",
                      out=tmp_path / "run", overrides=words)  # fmt: skip
     assert bimo.load(run.folder).bundle.pooling == "first"
