@@ -19,7 +19,7 @@ from bimo.data.batches import Given
 from bimo.data.conversations import Turn
 from bimo.data.corpus import Corpus
 from bimo.models.adapters import adapted, merge, merged, strip
-from bimo.models.base import Kind, LanguageModel, NeuralLanguageModel, load_model
+from bimo.models.base import LanguageModel, NeuralLanguageModel, load_model
 from bimo.models.interop.opening import open_file
 from bimo.models.interop.peft import read_adapter
 from bimo.models.interop.sentences import read_pooling, write_pooling
@@ -127,8 +127,8 @@ class Bundle:
         self.tokenizer.save(folder)
         store.write_json(folder / FILE, {"documents": self.documents, "context": self.context, "clean": self.clean.model_dump()})
         store.write_json(folder / "generation_config.json", generation_config(self.model.vocabulary, self._all_ends()))
-        if "features" in self.model.capabilities and (self.pooling != "mean" or self.model.kind is Kind.PSEUDO):
-            write_pooling(folder, self.pooling, self.model.config_dict().get("hidden_size") or self.model.config_dict()["width"])
+        if "features" in self.model.capabilities:
+            write_pooling(folder, self.pooling, getattr(getattr(self.model, "config", None), "width", None))
         with self.whole():
             self.model.save(folder, dtype, most_bytes)
 

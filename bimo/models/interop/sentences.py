@@ -21,10 +21,11 @@ def read_pooling(folder: Path) -> str | None:
     return known.get(asked[0], asked[0]) if len(asked) == 1 else ", ".join(asked) or None
 
 
-def write_pooling(folder: Path, pooling: str, width: int) -> None:
-    """Say in the folder of a model of that width how its vectors are made."""
+def write_pooling(folder: Path, pooling: str, width: int | None) -> None:
+    """Say in the folder of a model of that width, if it is known, how its vectors are made."""
     asked = [_SAID.get(name, name) for name in pooling.split(", ")]
-    store.write_json(folder / CONFIG, {"word_embedding_dimension": width, **{name: name in asked for name in {*_SAID.values(), *asked}}})
+    said = {} if width is None else {"word_embedding_dimension": width}
+    store.write_json(folder / CONFIG, {**said, **{name: name in asked for name in dict.fromkeys((*_SAID.values(), *asked))}})
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"} for i, (path, kind) in enumerate(_KINDS)
     ]

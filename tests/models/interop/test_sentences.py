@@ -58,6 +58,15 @@ def test_a_way_that_is_not_ours_is_told_and_kept(model: Model, tmp_path: Path) -
     assert read_pooling(tmp_path / "again") == "pooling_mode_max_tokens"
 
 
+def test_the_width_is_told_whatever_the_settings_call_it(model: Model, tmp_path: Path) -> None:
+    modern = Encoder.build(EncoderConfig(layers=1, heads=2, width=48, context=16), model.bundle.tokenizer.vocabulary)
+    for encoder, width in ((model.bundle.model, 32), (modern, 48)):
+        folder = tmp_path / str(width)
+        Bundle(encoder, model.bundle.tokenizer, pooling="last").save(folder)
+        assert Bundle.load(folder).pooling == "last"
+        assert json.loads((folder / CONFIG).read_text())["word_embedding_dimension"] == width
+
+
 @pytest.mark.parametrize("content", ["{}", "[]", '{"pooling_mode_mean_tokens": 1, "word_embedding_dimension": 3}'])
 def test_a_folder_that_says_nothing_of_it_means_the_mean(model: Model, content: str, tmp_path: Path) -> None:
     model.save(tmp_path)
