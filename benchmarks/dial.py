@@ -123,19 +123,22 @@ def dial_zh(desk: Desk) -> dict[str, Any]:
 
 def _beside_presets(desk: Desk, name: str) -> dict[str, Any]:
     """A row a run: the dial's and both presets', by turns; of the dial's, what it saves beside each preset of its seed."""
-    corpus, rows = _prepared(desk, name), []
+    corpus = _prepared(desk, name)
+
+    def learned(desk: Desk, of: tuple[int, str]) -> tuple[dict[str, Any], list[float]]:
+        seed, who = of
+        place = desk.folder / name / str(seed) / who
+        preset = [f"preset={who}"] if who in PRESETS else []
+        row = desk.bimo("train", corpus, *preset, "--budget", BUDGET, "--seed", seed, "--out", place)
+        shape = {} if preset else {"dial": store.read_json(place / "run.json")["dial"]}
+        return {**picked(row), "seed": seed, "who": who, **shape}, store.read_json(place / RESULT)["rows"][0]["unit_nats"]
+
+    asked = [(seed, who) for seed in SEEDS for who in (*PRESETS, "dial")]
+    runs = dict(zip(asked, desk.each(learned, asked), strict=True))
     for seed in SEEDS:
-        place = desk.folder / name / str(seed)
-        theirs = {}
-        for preset in PRESETS:
-            row = desk.bimo("train", corpus, f"preset={preset}", "--budget", BUDGET, "--seed", seed, "--out", place / preset)
-            theirs[preset] = store.read_json(place / preset / RESULT)["rows"][0]["unit_nats"]
-            rows.append({**picked(row), "seed": seed, "who": preset})
-        row = desk.bimo("train", corpus, "--budget", BUDGET, "--seed", seed, "--out", place / "dial")
-        ours = store.read_json(place / "dial" / RESULT)["rows"][0]["unit_nats"]
-        saved = {preset: vars(paired_bootstrap(ours, nats)) for preset, nats in theirs.items()}
-        picked_shape = store.read_json(place / "dial" / "run.json")["dial"]
-        rows.append({**picked(row), "seed": seed, "who": "dial", "saved": saved, "dial": picked_shape})
+        row, ours = runs[seed, "dial"]
+        row["saved"] = {preset: vars(paired_bootstrap(ours, runs[seed, preset][1])) for preset in PRESETS}
+    rows = [row for row, _ in runs.values()]
     reached = all(s["low"] > 0 for row in rows if row["who"] == "dial" for s in row["saved"].values())
     return {"budgeted": True, "text": name, "rows": rows, "reached": reached}
 
