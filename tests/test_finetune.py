@@ -17,8 +17,11 @@ from bimo.core import store
 from bimo.core.errors import CheckpointError, CorpusError, Interrupted, ModelError, RecipeError
 from bimo.data.corpus import Corpus
 from bimo.models.bundle import Bundle
+from bimo.models.decoder import Decoder
+from bimo.models.quantized import FourBit
 from bimo.text.vocabularies.gguf import fields_of
-from bimo.training import loop
+from bimo.training import loop, starting
+from bimo.training.checkpoint import Checkpoint
 from tests.pretrained import pretrained
 
 COLOURS = {"sky": "blue", "grass": "green", "coal": "black", "snow": "white"}
@@ -164,6 +167,47 @@ def test_a_run_that_was_stopped_goes_on_to_the_bit(place: Path, monkeypatch: pyt
     part = bimo.resume(place / "part")
     ours, theirs = (store.read_tensors(f / "model.safetensors") for f in (whole.folder, part.folder))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_adapters_are_learned_beside_weights_in_four_bits(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base is stored in half precision, and no map of its layers is made float32; a run that was stopped goes on to the bit."""
+    Bundle.load(place / "base").save(tmp_path / "half", dtype="bf16")
+    seen: list[torch.dtype] = []
+    keep = FourBit.__init__
+    monkeypatch.setattr(FourBit, "__init__", lambda self, weight: (seen.append(weight.dtype), keep(self, weight))[1])
+    words = [*FAST, "adapter.quantized=nf4", "training.learning_rate=0.02", "training.checkpoint_every=3", "training.precision=fp32"]
+    whole = bimo.finetune(tmp_path / "half", place / "talks.jsonl", out=tmp_path / "whole", budget="24steps", overrides=words)
+    assert set(seen) == {torch.bfloat16}
+    before, after = (bimo.load(f).evaluate([place / "talks.jsonl"]) for f in (tmp_path / "half", whole.folder))
+    assert after.nats_per_token < before.nats_per_token - 1.0
+    assert whole.row.parameters == bimo.load(whole.folder).info()["parameters"]
+    beside = bimo.load(tmp_path / "half", adapter=whole.folder / "adapter").evaluate([place / "talks.jsonl"])
+    assert beside.nats_per_token == pytest.approx(after.nats_per_token, abs=0.2), "the same adapters beside weights that were not rounded"
+    stop_after(monkeypatch, 5)
+    with pytest.raises(Interrupted):
+        bimo.finetune(tmp_path / "half", place / "talks.jsonl", out=tmp_path / "part", budget="24steps", overrides=words)
+    assert all(".down." in name or ".up." in name for name in Checkpoint.load(tmp_path / "part").model)
+    monkeypatch.undo()
+    part = bimo.resume(tmp_path / "part")
+    ours, theirs = (store.read_tensors(f / "model.safetensors") for f in (whole.folder, part.folder))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_model_that_is_tuned_lies_in_memory_once(place: Path) -> None:
+    """Its weights are handed on, not copied; where another run starts from it, they are opened again."""
+    starting.started.cache_clear()
+    reference = str(place / "base")
+    opened = starting.started(reference)
+    places = {t.data_ptr() for t in opened.model.state_dict().values()}  # type: ignore[union-attr]
+    for _ in range(2):
+        with torch.device("meta"):
+            model = Decoder(opened.model.config, opened.model.vocabulary)  # type: ignore[union-attr]
+        starting.take_weights(model, reference, opened.tokenizer)
+        held = model.state_dict()
+        assert not any(t.is_meta for t in held.values())
+        assert all(p.is_meta for p in starting.started(reference).model.parameters())  # type: ignore[union-attr]
+        assert places is None or {t.data_ptr() for t in held.values()} == places
+        places = None  # opened again, they lie elsewhere
 
 
 def test_more_rows_than_tokens_are_resumed_too(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

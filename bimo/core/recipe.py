@@ -141,6 +141,11 @@ class AdapterSection(Section):
         default=None, min_length=1, description="names of the maps: q_proj, v_proj …; all linear maps of the layers if not given"
     )
 
+    quantized: Literal["nf4"] | None = Field(
+        default=None,
+        description="how the layers' weights are kept beside which they are learned: nf4, in four bits (QLoRA); whole if not given",
+    )
+
     @property
     def scale(self) -> float:
         """What the product of the two maps is multiplied by."""

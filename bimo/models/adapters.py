@@ -19,7 +19,10 @@ from torch.nn import functional as F
 
 from bimo.core.errors import CapabilityError, ModelError, did_you_mean
 from bimo.core.recipe import AdapterSection
+from bimo.models import low_rank
 from bimo.models.base import NeuralLanguageModel
+from bimo.models.quantized import QuantizedLinear
+from bimo.models.saved import HALVES
 
 _FEW = 64  # rows of an input below which adding the matrices up first does not pay
 
@@ -27,7 +30,8 @@ _FEW = 64  # rows of an input below which adding the matrices up first does not 
 class AdaptedLinear(nn.Linear):
     """W x + b, which stays, and s·B·(A x) of some of its rows, which is learned.
 
-    weight [rows, D], bias [rows] or None, as they were; down and up: A [r, D] and B [part's rows, r] by the name of the part.
+    weight [rows, D], bias [rows] or None, as they were (`held`, where the map was quantised: its weight in four bits); down and up:
+    A [r, D] and B [part's rows, r] by the name of the part.
 
     >>> base = nn.Linear(3, 4)
     >>> layer = AdaptedLinear(base, {"q": slice(0, 2), "v": slice(2, 4)}, ("v",), rank=1, scale=2.0)
@@ -40,32 +44,46 @@ class AdaptedLinear(nn.Linear):
         self, base: nn.Linear, parts: Mapping[str, slice], chosen: Sequence[str], rank: int, scale: float, dropout: float = 0.0
     ) -> None:
         nn.Module.__init__(self)  # its weight is the base's, none is made
-        self.in_features, self.out_features = base.in_features, base.out_features
-        self.weight, self.bias = base.weight, base.bias
+        self.in_features, self.out_features, self.bias = base.in_features, base.out_features, base.bias
+        self.held = base.held if isinstance(base, QuantizedLinear) else None
+        if self.held is None:
+            self.weight = base.weight
+            self.weight.requires_grad_(False)
+        if self.bias is not None:
+            self.bias.requires_grad_(False)
         self.base = (base,)  # a tuple: not a module of this one
         self.rows = {name: parts[name] for name in chosen}
         self.scale, self.dropout, self.merged = scale, dropout, False
         self.down, self.up = nn.ParameterDict(), nn.ParameterDict()
+        like = torch.empty(0, device=next(base.buffers()).device) if self.held is not None else self.weight
+        like = like.float() if like.dtype in HALVES else like
         for name, rows in self.rows.items():
             bound = 1 / math.sqrt(base.in_features)
-            self.down[name] = nn.Parameter(base.weight.new_empty(rank, base.in_features).uniform_(-bound, bound))
-            self.up[name] = nn.Parameter(base.weight.new_zeros(rows.stop - rows.start, rank))
-        self.weight.requires_grad_(False)
-        if self.bias is not None:
-            self.bias.requires_grad_(False)
+            self.down[name] = nn.Parameter(like.new_empty(rank, base.in_features).uniform_(-bound, bound))
+            self.up[name] = nn.Parameter(like.new_zeros(rows.stop - rows.start, rank))
         self.register_state_dict_post_hook(_as_it_acts)
 
     def forward(self, input: Tensor) -> Tensor:
         """x [..., D] → [..., rows]."""
         x = input  # as nn.Linear calls it
         if self.merged:
-            return F.linear(x, self.weight, self.bias)
-        if (self.dropout and self.training) or x.numel() // x.shape[-1] < _FEW:
-            y = F.linear(x, self.weight, self.bias)
+            return self._apart(x)
+        if (self.rows and self.dropout and self.training) or (self.held is None and x.numel() // x.shape[-1] < _FEW):
+            y = self._apart(x)
             dropped = F.dropout(x, self.dropout, self.training)
             return y + torch.cat([part.to(y.dtype) for part in self._added(dropped)], dim=-1)
-        pairs = [tensor for name in self.rows for tensor in (self.down[name], self.up[name])]
-        return _LowRank.apply(x, self.weight, self.bias, self.scale, tuple(self.rows.values()), *pairs)  # type: ignore[no-any-return]
+        return low_rank.linear(x, self._copy, self.bias, self.scale, tuple(self.rows.values()), self.pairs())
+
+    def _copy(self) -> Tensor:
+        return self.weight.clone() if self.held is None else self.held.dense()
+
+    def _apart(self, x: Tensor) -> Tensor:
+        """What the map does without the adapters that stand beside it."""
+        return F.linear(x, self.weight, self.bias) if self.held is None else low_rank.linear(x, self.held.dense, self.bias)
+
+    def pairs(self) -> list[Tensor]:
+        """A, B, A, B … of the parts, in the order of `rows`."""
+        return [tensor for name in self.rows for tensor in (self.down[name], self.up[name])]
 
     def _added(self, x: Tensor) -> Iterator[Tensor]:
         """What the adapters add, part by part, zeros where there is none."""
@@ -75,14 +93,26 @@ class AdaptedLinear(nn.Linear):
                 yield x.new_zeros(*x.shape[:-1], rows.start - at)
             yield F.linear(F.linear(x, self.down[name]), self.up[name]) * self.scale
             at = rows.stop
-        if at < len(self.weight):
-            yield x.new_zeros(*x.shape[:-1], len(self.weight) - at)
+        if at < self.out_features:
+            yield x.new_zeros(*x.shape[:-1], self.out_features - at)
 
     @torch.no_grad()
-    def add(self, sign: float) -> None:
-        """Add the adapters into the weight, or take them out of it (`sign` −1)."""
-        for name, rows in self.rows.items():
-            self.weight[rows].addmm_(self.up[name], self.down[name], alpha=sign * self.scale)
+    def merge(self) -> None:
+        """Add the adapters into the weight."""
+        if self.held is None:
+            low_rank.add_pairs(self.weight, self.scale, tuple(self.rows.values()), self.pairs())
+        else:
+            self.held.add(self.scale, tuple(self.rows.values()), self.pairs())
+        self.merged = True
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Take them out of it: it is what it was, but for rounding."""
+        if self.held is None:
+            low_rank.add_pairs(self.weight, -self.scale, tuple(self.rows.values()), self.pairs())
+        else:
+            self.held.added.pop()
+        self.merged = False
 
 
 def _as_it_acts(layer: nn.Module, state: dict[str, Tensor], prefix: str, _: Any) -> None:
@@ -91,46 +121,8 @@ def _as_it_acts(layer: nn.Module, state: dict[str, Tensor], prefix: str, _: Any)
     if layer.merged:
         for name in [name for name in state if name.startswith((f"{prefix}down.", f"{prefix}up."))]:
             del state[name]
-
-
-class _LowRank(torch.autograd.Function):
-    """x (W + s·Σ B A)ᵀ + b as one product; its gradient goes to x and to the pairs A, B, never to W.
-
-    The sum is made anew in the backward pass: it is cheap beside the product, and keeping it for every layer is not.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, scale: float, rows: tuple[slice, ...], *pairs: Tensor) -> Tensor:
-        kind = x.device.type
-        ctx.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        ctx.scale, ctx.rows = scale, rows
-        ctx.save_for_backward(x, weight, *pairs)
-        with torch.autocast(kind, enabled=False):
-            added = None if bias is None else bias.to(ctx.dtype)
-            return F.linear(x.to(ctx.dtype), _sum(weight, scale, rows, pairs).to(ctx.dtype), added)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, weight, *pairs = ctx.saved_tensors
-        with torch.autocast(x.device.type, enabled=False):
-            flat, given = grad.reshape(-1, grad.shape[-1]).to(ctx.dtype), x.reshape(-1, x.shape[-1]).to(ctx.dtype)
-            back = None
-            if ctx.needs_input_grad[0]:
-                back = (flat @ _sum(weight, ctx.scale, ctx.rows, pairs).to(ctx.dtype)).view(x.shape).to(x.dtype)
-            found: list[Tensor] = []
-            for rows, down, up in zip(ctx.rows, pairs[::2], pairs[1::2], strict=True):
-                part = flat[:, rows]
-                inner = part @ up.to(ctx.dtype)  # [N, r]
-                found.append((inner.t() @ given).to(down.dtype) * ctx.scale)
-                found.append((part.t() @ (given @ down.to(ctx.dtype).t())).to(up.dtype) * ctx.scale)
-        return back, None, None, None, None, *found
-
-
-def _sum(weight: Tensor, scale: float, rows: tuple[slice, ...], pairs: Sequence[Tensor]) -> Tensor:
-    total = weight.clone()
-    for places, down, up in zip(rows, pairs[::2], pairs[1::2], strict=True):
-        total[places].addmm_(up, down, alpha=scale)
-    return total
+        if layer.held is not None:
+            state[f"{prefix}weight"] = layer.held.dense().cpu()
 
 
 # -- on a model -------------------------------------------------------------------------------------------------------
@@ -152,9 +144,18 @@ def adapt(model: NeuralLanguageModel, config: AdapterSection) -> None:
         raise ModelError(f"adapter.targets: {unknown[0]} is no linear map of this model; {did_you_mean(unknown[0], known)}")
     model.requires_grad_(False)
     for name, parts in names.items():
+        if config.quantized is not None:
+            _replace(model, name, lambda plain, name=name: _quantized(plain, name))
         chosen = [short(part) for part in parts if short(part) in wanted]
-        if chosen:
+        if chosen or config.quantized is not None:
             _replace(model, name, lambda base, parts=parts, chosen=chosen: _beside(base, parts, chosen, config))
+
+
+def _quantized(plain: nn.Linear, name: str) -> QuantizedLinear:
+    try:
+        return QuantizedLinear(plain)
+    except ModelError as cause:
+        raise ModelError(f"adapter.quantized: {name}: {cause}") from None
 
 
 def _beside(base: nn.Module, parts: Sequence[str], chosen: Sequence[str], config: AdapterSection) -> AdaptedLinear:
@@ -183,29 +184,30 @@ def merge(model: nn.Module) -> None:
     """Add all adapters into the weights: the model is as fast as it was before it had any. `unmerge` takes them out again."""
     for _, layer in adapted(model):
         if not layer.merged:
-            layer.add(1.0)
-            layer.merged = True
+            layer.merge()
 
 
 def unmerge(model: nn.Module) -> None:
     """Take merged adapters out of the weights, which are then what they were but for rounding."""
     for _, layer in adapted(model):
         if layer.merged:
-            layer.add(-1.0)
-            layer.merged = False
+            layer.unmerge()
 
 
 @contextmanager
 def merged(model: nn.Module) -> Iterator[None]:
     """The model with all its adapters merged, so that it is written as a plain one; afterwards it is what it was, to the bit."""
-    apart = [(layer, layer.weight.detach().clone()) for _, layer in adapted(model) if not layer.merged]
+    apart = [(layer, None if layer.held else layer.weight.detach().clone()) for _, layer in adapted(model) if not layer.merged]
     merge(model)
     try:
         yield
     finally:
         for layer, weight in apart:
-            layer.weight.data.copy_(weight)
-            layer.merged = False
+            if weight is None:
+                layer.unmerge()
+            else:
+                layer.weight.data.copy_(weight)
+                layer.merged = False
 
 
 def strip(model: nn.Module) -> None:

@@ -20,7 +20,8 @@ from bimo.core.errors import CapabilityError, ContextError, ModelError, UserErro
 from bimo.core.registry import Family, Kind, family_of_model_type
 from bimo.core.validation import Section
 from bimo.models.grounds import NOTHING_TOLD, Grounds
-from bimo.models.saved import DTYPES, narrowed, read_weights, write_weights
+from bimo.models.quantized import numbers
+from bimo.models.saved import DTYPES, narrowed, read_weights, widen, write_weights
 from bimo.text.vocabulary import Vocabulary
 
 State = Any  # opaque: made by a model, handed back to the same model
@@ -282,6 +283,7 @@ class NeuralLanguageModel(LanguageModel, nn.Module):
 
     learning = Learning.GRADIENT
     objectives: ClassVar[tuple[str, ...]] = ("causal", "distillation")  # names of what it can learn by, its own first
+    shares_beginnings = False  # whether `hidden` takes `shared`, how many tokens of each row every document in it begins with
     gradient_checkpointing = False  # whether the layers' insides are computed again in the backward pass, where the family can
 
     @property
@@ -377,14 +379,14 @@ class NeuralLanguageModel(LanguageModel, nn.Module):
         return nats
 
     def parameter_count(self) -> int:
-        """Learned numbers; tied ones count once."""
-        return sum(p.numel() for p in self.parameters())
+        """Learned numbers, those in four bits too; tied ones count once."""
+        return sum(p.numel() for p in self.parameters()) + numbers(self)
 
 
 _LAYERS = ("layers", "encoder_layers", "decoder_layers", "num_hidden_layers", "n_layer")  # in config.json, ours and others'
 
 
-def load_model(folder: Path | str) -> LanguageModel:
+def load_model(folder: Path | str, as_stored: bool = False) -> LanguageModel:
     """Open a model folder of any family by its `config.json`."""
     folder = Path(folder)
     if not folder.is_dir():
@@ -392,11 +394,14 @@ def load_model(folder: Path | str) -> LanguageModel:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder}: not a model folder (no config.json); train one with bimo train")
     config = store.read_json(folder / "config.json")
-    return model_of(config, read_weights(folder), str(folder))
+    return model_of(config, read_weights(folder), str(folder), as_stored)
 
 
-def model_of(config: Any, tensors: dict[str, Tensor], where: str = "a part") -> LanguageModel:
-    """The model of any family of what its `config.json` and its `model.safetensors` hold; where: what an error names."""
+def model_of(config: Any, tensors: dict[str, Tensor], where: str = "a part", as_stored: bool = False) -> LanguageModel:
+    """The model of any family of what its `config.json` and its `model.safetensors` hold; where: what an error names.
+
+    as_stored: half precision stays so, as no family computes, for one who will make something else of it; otherwise it becomes float32.
+    """
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelError(f"{where}: config.json: no model_type; is this a model folder?")
     row: Family = family_of_model_type(config["model_type"])
@@ -405,6 +410,9 @@ def model_of(config: Any, tensors: dict[str, Tensor], where: str = "a part") -> 
             raise ModelError(f"{where}: config.json: {name} is {value}, but model.safetensors holds {len(tensors)} tensors")
     try:
         with memory_errors():
-            return row.load().from_tensors(config, tensors)
+            model = row.load().from_tensors(config, tensors)
+            if isinstance(model, NeuralLanguageModel) and not as_stored:
+                widen(model)
+            return model
     except (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as cause:
         raise ModelError(f"{where}: config.json and model.safetensors do not fit together ({cause})") from cause

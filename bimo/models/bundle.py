@@ -124,7 +124,7 @@ class Bundle:
         """
         folder = Path(folder)
         self.model.check_dtype(dtype)  # before anything is written over
-        self.tokenizer.save(folder)
+        self.tokenizer.save(folder, ends="features" in self.model.capabilities)  # a text whose vector is asked for is whole
         store.write_json(folder / FILE, {"documents": self.documents, "context": self.context, "clean": self.clean.model_dump()})
         store.write_json(folder / "generation_config.json", generation_config(self.model.vocabulary, self._all_ends()))
         if "features" in self.model.capabilities:
@@ -139,15 +139,18 @@ class Bundle:
         return list(ends)
 
     @classmethod
-    def load(cls, folder: Path | str) -> Bundle:
-        """Open a model folder (a run folder is one once its model is written), or a file that is a model (`.gguf`, `.arpa`)."""
+    def load(cls, folder: Path | str, as_stored: bool = False) -> Bundle:
+        """Open a model folder (a run folder is one once its model is written), or a file that is a model (`.gguf`, `.arpa`).
+
+        as_stored: see `model_of`; a file's weights are float32 in any case.
+        """
         folder = Path(folder)
         if folder.is_file():
             model, tokenizer, pooling = open_file(folder)
             return cls(model, tokenizer, pooling=pooling or "mean")
         if folder.is_dir() and not holds_weights(folder) and (folder / "recipe.yaml").exists():
             raise ModelError(f"{folder}: this run has not finished; go on with: bimo train --resume {folder}")
-        model = load_model(folder)
+        model = load_model(folder, as_stored)
         tokenizer = Tokenizer.load(folder)
         if tokenizer.vocabulary.size > model.vocab_size:
             raise ModelError(

@@ -20,7 +20,7 @@ M = TypeVar("M", bound=nn.Module)
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PART = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
-_HALVES = (torch.float16, torch.bfloat16)
+HALVES = (torch.float16, torch.bfloat16)
 _PLAIN = (torch.float32, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def _refuse_pickles(folder: Path) -> None:
 
 def _known(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
-        if tensor.dtype not in (*_HALVES, *_PLAIN):
+        if tensor.dtype not in (*HALVES, *_PLAIN):
             raise ModelError(f"{path}: tensor {name} is {tensor.dtype}, which is not supported; give the model in full or half precision")
     return tensors
 
@@ -160,6 +160,14 @@ def load_tensors(model: M, tensors: Mapping[str, Tensor]) -> M:
     return model.requires_grad_(True).eval()
 
 
+@torch.no_grad()
+def widen(model: nn.Module) -> None:
+    """Make float32 of a model's half-precision numbers, in place."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.dtype in HALVES:
+            tensor.data = tensor.data.float()
+
+
 def regrouped(
     tensors: Mapping[str, Tensor],
     wanted: Mapping[str, Tensor],
@@ -169,7 +177,7 @@ def regrouped(
     """The state dictionary `wanted` (its shapes count) of tensors that a file names and parts in its own way.
 
     names: for each of our modules the file's, whose rows are joined (None: the file's names are ours); transposed: which of
-    our tensors lie the other way round there. Half precision becomes float32.
+    our tensors lie the other way round there. Their precision is the file's.
 
     >>> halves = {"a.weight": torch.zeros(1, 2), "b.weight": torch.ones(1, 2)}
     >>> regrouped(halves, {"ab.weight": torch.empty(2, 2)}, {"ab": ("a", "b")})["ab.weight"].tolist()
@@ -184,7 +192,6 @@ def regrouped(
         parts = [left.pop(target) for target in theirs]
         tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
         tensor = tensor.t() if transposed(name) else tensor
-        tensor = tensor.float() if tensor.dtype in _HALVES else tensor
         if tensor.shape != shape.shape:
             gives = theirs[0] if theirs == [name] else f"{theirs[0]} gives {name}, which"
             raise ModelError(f"model.safetensors: {gives} has shape {list(tensor.shape)}, not {list(shape.shape)}")

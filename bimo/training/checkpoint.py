@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bimo.core import store
 from bimo.core.errors import CheckpointError
 from bimo.core.recipe import TrainingSection
+from bimo.models import quantized
 
 FILE = "checkpoint.safetensors"
 RECIPE, RUN = "recipe.yaml", "run.json"  # beside it: what the run is made from, and how it goes
@@ -165,7 +166,8 @@ def checkpoint_bytes(model: nn.Module, training: TrainingSection) -> int:
 
 def run_bytes(model: nn.Module, training: TrainingSection) -> int:
     """Bytes of a finished run: its checkpoint and the model."""
-    return checkpoint_bytes(model, training) + sum(t.nbytes for t in model.state_dict().values())
+    whole = sum(t.nbytes for t in model.state_dict().values()) + 4 * quantized.numbers(model)
+    return checkpoint_bytes(model, training) + whole
 
 
 def room_bytes(model: nn.Module, training: TrainingSection, standing: bool = False) -> int:

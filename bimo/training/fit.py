@@ -140,7 +140,10 @@ def _fit_composite(
     recipe.model = work.config.model_dump(mode="json", exclude_none=True, exclude={"title"})
     recipe.save(folder / RECIPE)
     plans = [part.plan for part in told]
-    plan = {name: sum(own.get(name) or 0 for own in plans) for name in ("parameters", "disk_bytes", "seconds")}
+    plan = {name: sum(own.get(name) or 0 for own in plans) for name in ("parameters", "seconds")}
+    # Of parts that learned here, their runs; of all, their weights in the hybrid: an n-gram's table, or four bytes a number.
+    weights = sum(4 * (part.plan.get("parameters") or 0) if part.steps else part.plan.get("disk_bytes") or 0 for part in told)
+    plan["disk_bytes"] = weights + sum(part.plan.get("disk_bytes") or 0 for part in told if part.own)
     learning = [part.plan for part in told if part.steps]
     plan |= {name: sum(own.get(name) or 0 for own in learning) for name in ("steps", "epochs", "tokens")}
     store.write_json(folder / RUN, {**read_run(folder), "plan": plan})
@@ -216,7 +219,7 @@ def plan_ahead(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
         parts = plan_parts(recipe, corpus, lambda part: plan_ahead(part, corpus), seen.get("seconds", 0.0))
         return {**({"dial": seen} if seen else {}), "parts": parts}
     runtime.set_threads(recipe.training.threads)
-    model = build(recipe, corpus)
+    model = build(recipe, corpus, bare=recipe.start is not None)
     if isinstance(model, NeuralLanguageModel):
         begin_weights(model, recipe, corpus)
         model = model.to(runtime.pick_device(recipe.training.device))

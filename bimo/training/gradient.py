@@ -39,8 +39,10 @@ def fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, res
     if recipe.adapter is not None and recipe.start is None:
         raise RecipeError("adapter: adapters stand beside a trained model; name it in start, or leave adapter out")
     tags = None if saved is None else read_run(folder).get("tags", {"names": [], "told": []})
-    model: NeuralLanguageModel = build(recipe, corpus, None if tags is None else tags["names"])  # type: ignore[assignment]
-    if saved is None or recipe.adapter is not None:  # a checkpoint of adapters does not hold what they stand beside
+    begins = saved is None or recipe.adapter is not None  # a checkpoint of adapters does not hold what they stand beside
+    bare = begins and recipe.start is not None
+    model: NeuralLanguageModel = build(recipe, corpus, None if tags is None else tags["names"], bare)  # type: ignore[assignment]
+    if begins:
         begin_weights(model, recipe, corpus)
     model = model.to(device)
     model.gradient_checkpointing = training.gradient_checkpointing

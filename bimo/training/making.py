@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,14 +47,16 @@ class Fitted:
         }  # fmt: skip
 
 
-def build(recipe: Recipe, corpus: Corpus, tags: Sequence[str] | None = None) -> LanguageModel:
+def build(recipe: Recipe, corpus: Corpus, tags: Sequence[str] | None = None, bare: bool = False) -> LanguageModel:
     """A fresh model of the recipe's family for the corpus' vocabulary, seeded by the recipe.
 
-    tags: names of those that it reads, where its weights come from a checkpoint, which holds which token has which.
+    tags: names of those that it reads, where its weights come from a checkpoint, which holds which token has which. bare: without
+    memory, which `begin_weights` gives it with the weights that it starts from.
     """
     vocabulary = model_vocabulary(recipe, corpus, tags)
     torch.manual_seed(recipe.training.seed)
-    model = recipe.row.load().build(recipe.model_section(), vocabulary)
+    with torch.device("meta") if bare else nullcontext():
+        model = recipe.row.load().build(recipe.model_section(), vocabulary)
     if vocabulary.tags and not reads_tags(model):
         raise RecipeError(f"text.tags: {recipe.family} reads no tags; leave text.tags out, or take a family that is learned by gradient")
     return model

@@ -18,6 +18,7 @@ from bimo.core import runtime
 from bimo.core.budget import Budget
 from bimo.core.recipe import Precision, TrainingSection
 from bimo.data.split import Split
+from bimo.models import quantized
 from bimo.models.base import NeuralLanguageModel
 from bimo.training import checkpoint
 from bimo.training.objectives.base import Objective
@@ -54,14 +55,15 @@ class Plan:
 def flops_per_token(model: nn.Module) -> float:
     """Floating-point operations of learning one token: 6 for each weight that multiplies (Kaplan et al. 2020, section 2.1).
 
-    Embedding look-ups are free unless they are the head too; the products inside attention are left out.
+    A frozen weight has no gradient of its own, and takes 4. Embedding look-ups are free unless they are the head too; the products inside
+    attention are left out.
     """
     head = getattr(model, "head", None)
-    weights = {id(p): p.numel() for p in model.parameters() if p.dim() >= 2}
+    weights = {id(p): (6.0 if p.requires_grad else 4.0) * p.numel() for p in model.parameters() if p.dim() >= 2}
     looked_up = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
     if head is not None:
         looked_up.discard(id(head()[0]))
-    return 6.0 * sum(n for key, n in weights.items() if key not in looked_up)
+    return sum(n for key, n in weights.items() if key not in looked_up) + 4.0 * quantized.numbers(model)
 
 
 def count_steps(budget: Budget, source: Any, accumulation: int, seconds_per_step: float, seconds_used: float) -> int:

@@ -17,15 +17,19 @@ from bimo.models.adapters import adapt
 from bimo.models.base import NeuralLanguageModel
 from bimo.models.bundle import Bundle
 from bimo.models.embedding import TokenEmbedding
+from bimo.models.saved import HALVES, widen
 from bimo.text.tokenizer import Tokenizer
 from bimo.text.vocabulary import Vocabulary
 
 
 @lru_cache(maxsize=1)
 def started(reference: str) -> Bundle:
-    """The model that a run starts from: a folder, a file, or a reference of `bimo.core.fetch`. It is kept, and must not be changed."""
+    """The model that a run starts from: a folder, a file, or a reference of `bimo.core.fetch`. It is kept, and must not be changed.
+
+    Its weights, in the precision that they are stored in, are there until `take_weights` hands them on.
+    """
     try:
-        return Bundle.load(fetch.located(reference))
+        return Bundle.load(fetch.located(reference), as_stored=True)
     except ModelError as cause:
         raise RecipeError(f"start: {cause}") from None
 
@@ -91,11 +95,14 @@ def start_vocabulary(reference: str, tokenizer: Tokenizer) -> Vocabulary:
 
 @torch.no_grad()
 def take_weights(model: NeuralLanguageModel, reference: str, tokenizer: Tokenizer) -> None:
-    """Put the weights of the trained model into one of the same shape over the same tokenizer, or one with tokens added to it.
+    """Hand the weights of the trained model, as they are stored, to one of the same shape over its tokenizer, or with tokens added to it.
 
-    The rows of an added token begin as the mean of those of the tokens that its text was before. Raises `RecipeError` where they differ
-    otherwise.
+    They are not copied: a model that is fine-tuned lies in memory once. `started` keeps all but them, and opens them anew where they
+    are asked for again. The rows of an added token begin as the mean of those of the tokens that its text was before. Raises `RecipeError`
+    where they differ otherwise.
     """
+    if _gone(started(reference).model):
+        started.cache_clear()
     bundle = started(reference)
     added = _added(bundle.tokenizer, tokenizer, reference)
     before = nn.Module.state_dict(bundle.model)  # type: ignore[arg-type]
@@ -111,7 +118,12 @@ def take_weights(model: NeuralLanguageModel, reference: str, tokenizer: Tokenize
                 f"start: {name} is {shape} in {reference} and {list(tensor.shape)} here; leave the fields of its shape as they are"
             )
         state[name] = found
-    model.load_state_dict(state)
+    model.load_state_dict(state, assign=True)
+    bundle.model.to("meta")  # type: ignore[attr-defined]
+
+
+def _gone(model: Any) -> bool:
+    return any(parameter.is_meta for parameter in model.parameters())
 
 
 def _rows_of_tokens(model: NeuralLanguageModel) -> set[str]:
@@ -138,6 +150,7 @@ def _added(before: Tokenizer, now: Tokenizer, reference: str) -> dict[int, list[
 
 def _grown(rows: Tensor, size: int, added: dict[int, list[int]]) -> Tensor:
     """Rows [V, …] for `size` ids: those of added ones are means of others, and so are those of ids that no token has."""
+    rows = rows.float() if rows.dtype in HALVES else rows
     mean = rows.mean(dim=0, keepdim=True)
     grown = torch.cat((rows, mean.expand(max(0, size - len(rows)), *rows.shape[1:]))).clone()
     for i, pieces in added.items():
@@ -157,9 +170,11 @@ def make_ready(model: NeuralLanguageModel, recipe: Recipe, tokenizer: Tokenizer)
     """
     reference = str(recipe.start)
     take_weights(model, reference, tokenizer)
+    if recipe.adapter is not None:
+        adapt(model, recipe.adapter)
+    widen(model)  # after the maps of its layers were quantised, if they were: they are whole at no time
     if recipe.adapter is None:
         return
-    adapt(model, recipe.adapter)
     old, new = tokens_added(reference, tokenizer)
     if new == old:
         return

@@ -18,6 +18,7 @@ from bimo.models import adapters
 from bimo.models.adapters import AdaptedLinear, adapt, adapted, merge, merged, strip, unmerge
 from bimo.models.decoder import Decoder, DecoderConfig
 from bimo.models.interop.peft import CONFIG, WEIGHTS, read_adapter, write_adapter
+from bimo.models.quantized import FourBit
 from bimo.models.recurrent import Recurrent
 from bimo.text.vocabulary import Vocabulary
 
@@ -299,3 +300,84 @@ def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
         read_adapter(copy.deepcopy(fresh()), tmp_path)
     with pytest.raises(ModelError, match="no adapters to write"):
         write_adapter(fresh(), tmp_path)
+
+
+# -- beside weights in four bits --------------------------------------------------------------------------------------
+
+
+QUANTIZED = AdapterSection(rank=3, alpha=5.0, quantized="nf4")
+
+
+@pytest.mark.parametrize("shape", OURS)
+def test_beside_quantised_weights_they_do_what_they_do_beside_plain_ones(shape: str) -> None:
+    """The reference: a plain model whose layers' weights are what four bits made of them, with plain adapters."""
+    model, plain = fresh(shape), fresh(shape)
+    for name in plain.linear_names():
+        layer = plain.get_submodule(name)
+        layer.weight.data = FourBit(layer.weight).dense()
+    adapt(model, QUANTIZED)
+    adapt(plain, AdapterSection(rank=3, alpha=5.0))
+    ours, theirs = logits(shaken(model)), logits(shaken(plain))
+    assert torch.allclose(ours, theirs, atol=1e-4)
+    for each in (model, plain):
+        each.zero_grad()
+        hidden, _ = each.hidden(TOKENS[:, :-1])
+        F.cross_entropy((hidden @ each.head()[0].T).flatten(0, 1), TOKENS[:, 1:].flatten()).backward()
+    wanted = {name: p.grad for name, p in plain.named_parameters() if p.requires_grad}
+    found = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    assert found.keys() == wanted.keys()
+    assert all(torch.allclose(found[name], wanted[name], atol=1e-5) for name in wanted)
+    assert model.parameter_count() == plain.parameter_count()
+
+
+def test_quantised_weights_are_whole_in_what_is_written() -> None:
+    model = fresh()
+    plain = model.tensors()
+    adapt(model, QUANTIZED)
+    with_adapters = logits(shaken(model))
+    assert not any(name.endswith("qkv.weight") for name in model.state_dict()), "what a checkpoint would hold"
+    with merged(model):
+        written = {name: tensor.clone() for name, tensor in model.tensors().items()}
+    assert {name: t.shape for name, t in written.items()} == {name: t.shape for name, t in plain.items()}
+    assert torch.allclose(logits(type(model).from_tensors(model.config_dict(), written)), with_adapters, atol=1e-4)
+    assert torch.equal(logits(model), with_adapters), "as it was"
+    merge(model)
+    merge(model)
+    assert torch.allclose(logits(model), with_adapters, atol=1e-4)
+    unmerge(model)
+    assert torch.equal(logits(model), with_adapters)
+    merge(model)
+    strip(model)  # the maps stay in four bits, with what was added to them
+    assert torch.allclose(logits(model), with_adapters, atol=1e-4)
+    assert all(torch.allclose(model.tensors()[name], written[name], atol=1e-6) for name in written)
+
+
+def test_maps_that_have_no_adapter_are_quantised_too(tmp_path: Path) -> None:
+    model = fresh()
+    adapt(model, AdapterSection(rank=2, targets=["v_proj"], quantized="nf4"))
+    before = logits(shaken(model))
+    assert not [name for name, p in model.named_parameters() if p.dim() == 2 and "embedding" not in name and "output" not in name
+                and not p.requires_grad]  # fmt: skip
+    write_adapter(model, tmp_path)
+    again = fresh()
+    adapt(again, AdapterSection(rank=2, targets=["v_proj"], quantized="nf4"))
+    strip(again)
+    read_adapter(again, tmp_path)  # beside maps that are in four bits already
+    assert torch.allclose(logits(again), before, atol=1e-4)
+
+
+def test_dropout_beside_quantised_weights() -> None:
+    model = fresh()
+    adapt(model, AdapterSection(rank=2, dropout=0.5, quantized="nf4"))
+    shaken(model)
+    model.train()
+    hidden, _ = model.hidden(TOKENS)
+    hidden.square().sum().backward()
+    assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.requires_grad)
+
+
+def test_a_weight_that_is_not_finite_is_named() -> None:
+    model = fresh()
+    model.blocks[1].feed_forward.outer.weight.data[0, 0] = float("nan")
+    with pytest.raises(ModelError, match=r"adapter\.quantized: blocks\.1\.feed_forward\.outer: a weight is infinite or not a number"):
+        adapt(model, QUANTIZED)

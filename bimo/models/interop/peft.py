@@ -38,7 +38,7 @@ def write_adapter(model: NeuralLanguageModel, folder: Path, base: str = "") -> N
 
     Raises `ModelError` where the model has none.
     """
-    layers = dict(adapted(model))
+    layers = {name: layer for name, layer in adapted(model) if layer.rows}
     if not layers:
         raise ModelError(f"{folder}: the model has no adapters to write")
     repository, revision = fetch.repository(base)
