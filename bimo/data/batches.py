@@ -38,7 +38,7 @@ class Batch:
 
     tokens: int64 [B, T+1]; boundaries: bool [B, T], True where tokens[b, t] is the first of a document; targets_scored: bool [B, T],
     False where the target is the first token of a document or padding; fresh: nothing is carried into it; given: what rows
-    that are whole documents are given, or None.
+    that are whole documents are given, or None; shared: so many tokens at the beginning of each row are that of every document in it.
     """
 
     tokens: Tensor
@@ -46,6 +46,7 @@ class Batch:
     targets_scored: Tensor
     fresh: bool = False
     given: Given | None = None
+    shared: int = 0
     count: int = -1  # targets that are scored; counted where not said
     read: int = -1  # tokens that are fed, padding left out; as many as are scored where not said
 

@@ -179,17 +179,27 @@ class Decoder(NeuralLanguageModel):
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
-    def hidden(self, tokens: Tensor, carry: Any = None, boundaries: Tensor | None = None) -> tuple[Tensor, None]:
-        """Hidden states [B, T, D]; attention and positions stay within each document. Nothing is carried: windows stand alone."""
+    @property
+    def shares_beginnings(self) -> bool:  # type: ignore[override]
+        """Where it reads single tokens alone; an n-gram at a document's beginning would reach into the document before it."""
+        return self.ngrams is None
+
+    def hidden(self, tokens: Tensor, carry: Any = None, boundaries: Tensor | None = None, shared: int = 0) -> tuple[Tensor, None]:
+        """Hidden states [B, T, D]; attention and positions stay within each document. Nothing is carried: windows stand alone.
+
+        shared: the first so many tokens of a row are a document that each of the others there goes on from.
+        """
         T = tokens.shape[1]
         self.check_context(T)
         if boundaries is None or T == 1 or not bool(boundaries[:, 1:].any()):
             positions = torch.arange(T, device=tokens.device)[None, :]
             return self._read(tokens, positions, Sight(), self._last(tokens, positions)), None
         positions, documents = document_positions(boundaries)
+        positions[:, shared:] += shared
         if pieces := text_pieces(boundaries):
-            return self._read(tokens, positions, Sight(pieces=pieces), self._last(tokens, positions)), None
+            return self._read(tokens, positions, Sight(pieces=pieces, shared=shared), self._last(tokens, positions)), None
         same = documents[:, :, None] == documents[:, None, :]
+        same[:, :, :shared] = True
         mask = same.logical_and_(torch.ones(T, T, dtype=torch.bool, device=tokens.device).tril_())[:, None]
         return self._read(tokens, positions, Sight(mask=mask, causal=False), self._last(tokens, positions)), None
 

@@ -124,8 +124,8 @@ class Sight:
 
     cos, sin: [T, 1, E] or [B, T, 1, E] (None: no rotation); mask: additive or bool [B, 1, T, S] (None: no mask);
     causal: each token sees itself and those before it; cache: where keys and values of earlier tokens lie; still: nothing is
-    dropped out, though the model is learning; pieces: (row, start, stop) of texts that each see themselves alone, in place of a mask;
-    filled: the layers are given these places alone, [N, D] in place of [B, T, D].
+    dropped out, though the model is learning; pieces: (row, start, stop) of texts that each see themselves alone, and the first `shared`
+    tokens of their row, in place of a mask; filled: the layers are given these places alone, [N, D] in place of [B, T, D].
     """
 
     cos: Tensor | None = None
@@ -135,6 +135,7 @@ class Sight:
     cache: KeyValueStore | None = None
     still: bool = False
     pieces: tuple[tuple[int, int, int], ...] = ()
+    shared: int = 0
     filled: Filled | None = None
 
     @property
@@ -149,7 +150,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, sight: Sight, dropout: float = 0.0) 
     With fewer key-value heads than heads, head h reads key-value head h // (H/K).
     """
     if sight.pieces:
-        return _attend_pieces(q, k, v, sight.pieces, dropout)
+        return _attend_pieces(q, k, v, sight, dropout)
     heads, kv_heads = q.shape[1], k.shape[1]
     if heads != kv_heads and q.shape[2] == 1:  # one step: the heads of a group are that group's queries
         grouped = q.view(q.shape[0], kv_heads, heads // kv_heads, q.shape[3])
@@ -158,13 +159,20 @@ def attend(q: Tensor, k: Tensor, v: Tensor, sight: Sight, dropout: float = 0.0) 
     return F.scaled_dot_product_attention(q, k, v, attn_mask=sight.mask, dropout_p=dropout, is_causal=causal, enable_gqa=heads != kv_heads)
 
 
-def _attend_pieces(q: Tensor, k: Tensor, v: Tensor, pieces: tuple[tuple[int, int, int], ...], dropout: float) -> Tensor:
-    """Attention of each piece to itself alone, causal: the work grows with the squares of the pieces' lengths, not of the rows'."""
+def _attend_pieces(q: Tensor, k: Tensor, v: Tensor, sight: Sight, dropout: float) -> Tensor:
+    """Attention of each piece to itself alone, causal: the work grows with the squares of the pieces' lengths, not of the rows'.
+
+    What they share stands before each of them, with its queries, whose results are left out: a square needs no mask.
+    """
     grouped = q.shape[1] != k.shape[1]
     rows: list[list[Tensor]] = [[] for _ in range(len(q))]
-    for row, start, stop in pieces:
-        part = (t[row : row + 1, :, start:stop] for t in (q, k, v))
-        rows[row].append(F.scaled_dot_product_attention(*part, dropout_p=dropout, is_causal=stop > start + 1, enable_gqa=grouped))
+    for row, start, stop in sight.pieces:
+        before = sight.shared if start else 0  # the shared tokens are the first piece of their row
+        part = [t[row : row + 1, :, start:stop] for t in (q, k, v)]
+        if before:
+            part = [torch.cat((t[row : row + 1, :, :before], p), dim=2) for t, p in zip((q, k, v), part, strict=True)]
+        y = F.scaled_dot_product_attention(*part, dropout_p=dropout, is_causal=before + stop > start + 1, enable_gqa=grouped)
+        rows[row].append(y[:, :, before:])
     return torch.cat([torch.cat(row, dim=2) for row in rows])
 
 

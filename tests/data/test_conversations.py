@@ -14,7 +14,7 @@ from bimo.core.errors import CorpusError, SourceError
 from bimo.data.conversations import NoConversation, turns_of
 from bimo.data.corpus import Corpus, prepare
 from bimo.data.documents import Document, ReadReport
-from bimo.data.packing import PackedBatches, pack
+from bimo.data.packing import PackedBatches, pack, shared_beginning
 from bimo.data.sources import read_documents
 from bimo.data.speech import Speech
 from bimo.data.split import Split
@@ -261,6 +261,53 @@ def test_every_text_is_met_whole_once_an_epoch_in_a_new_order() -> None:
     assert orders[0] != orders[1]
     assert (source.batch(1, 2).tokens == source.batch(1, 2).tokens).all()
     assert "packed into" in source.notes[0]
+
+
+def beginning_alike(lengths: list[int], shared: int, learned: int) -> Split:
+    """Texts whose first `shared` tokens are 900, 901 …, and of which the tokens from `learned` on are learned."""
+    split = split_of(lengths)
+    ids, answers = np.array(split.shards[0]), np.zeros(sum(lengths), np.bool_)
+    for start, length in zip(split.starts, lengths, strict=True):
+        ids[start : start + shared] = 900 + np.arange(shared)
+        answers[start + learned : start + length] = True
+    return Split("train", [ids], split.starts, split.document_bytes, answers=answers)
+
+
+def test_what_all_texts_begin_with_stands_once_a_row() -> None:
+    lengths = np.random.default_rng(1).integers(14, 30, 60).tolist()
+    split = beginning_alike(lengths, 10, 12)
+    plain, shared = PackedBatches(split, 2, 64), PackedBatches(split, 2, 64, share=True)
+    assert (plain.shared, shared.shared) == (0, 10)
+    assert len(shared.rows) < len(plain.rows)
+    assert shared.tokens_per_epoch == sum(10 + sum(lengths[d] - 11 for d in row) for row in shared.rows)
+    assert "; the 10 tokens that all begin with are read once a row" in shared.notes[0]
+    seen = []
+    for index in range(shared.steps_per_epoch):
+        batch = shared.batch(0, index)
+        assert batch.shared == 10
+        for row in range(2):
+            begins = batch.boundaries[row].nonzero().flatten().tolist()
+            assert begins[:2] == [0, 10]
+            assert batch.tokens[row, :10].tolist() == list(range(900, 910))
+            for start, stop in zip(begins[1:], [*begins[2:], batch.tokens.shape[1]], strict=True):
+                text = int(batch.tokens[row, start])
+                if text:
+                    seen.append(text)
+                    own = batch.tokens[row, start:]
+                    assert int((own == text).sum()) == lengths[text - 1] - 10
+                    assert int(batch.targets_scored[row, start : stop - 1].sum()) == lengths[text - 1] - 12
+                    assert not batch.targets_scored[row, start - 1]
+    assert set(seen) == set(range(1, 61))
+
+
+def test_what_is_shared_ends_before_anything_is_learned() -> None:
+    lengths = [20, 25, 30]
+    assert shared_beginning(beginning_alike(lengths, 12, 18)) == 12
+    assert shared_beginning(beginning_alike(lengths, 12, 12)) == 11, "the target behind it must be no answer"
+    assert shared_beginning(beginning_alike(lengths, 7, 12)) == 0, "too few to matter"
+    assert shared_beginning(beginning_alike([20], 12, 18)) == 0, "nothing to share it with"
+    assert shared_beginning(beginning_alike([14, 14], 14, 12)) == 11
+    assert shared_beginning(split_of([20, 25])) == 0
 
 
 def test_a_text_that_fits_no_row_is_told() -> None:

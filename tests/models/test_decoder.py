@@ -7,6 +7,7 @@ import torch
 
 from bimo.core.errors import ContextError
 from bimo.core.recipe import AdapterSection
+from bimo.models import layers
 from bimo.models.adapters import adapt, adapted
 from bimo.models.decoder import Decoder, DecoderConfig
 from bimo.text.vocabulary import Vocabulary
@@ -58,6 +59,29 @@ def test_packed_documents_do_not_see_each_other(name):
     assert near(logits[0:1], model.advance(model.start(1), tokens[0:1])[0])
     for part in (slice(0, 4), slice(4, 8), slice(8, 9)):
         assert near(logits[1:2, part], model.advance(model.start(1), tokens[1:2, part])[0])
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+@pytest.mark.parametrize("by_pieces", [False, True])
+def test_documents_that_go_on_from_a_shared_beginning(name, by_pieces, monkeypatch):
+    """What they cost, and its gradients, are those of whole documents side by side."""
+    monkeypatch.setattr(layers, "_SHORT", 1 if by_pieces else 99)
+    model = make(name)
+    assert model.shares_beginnings
+    beginning, documents = torch.randint(0, 13, (3,)), [torch.randint(0, 13, (n,)) for n in (2, 1, 3)]
+    row = torch.cat([beginning, *documents])[None]
+    boundaries = torch.zeros(1, 9, dtype=torch.bool)
+    boundaries[0, [0, 3, 5, 6]] = True
+    assert bool(layers.text_pieces(boundaries)) is by_pieces
+    found = model.hidden(row, None, boundaries, shared=3)[0]
+    found[:, 3:].square().sum().backward()
+    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    wanted = [model.hidden(torch.cat([beginning, document])[None])[0][:, 3:] for document in documents]
+    assert torch.allclose(found[:, 3:], torch.cat(wanted, 1), rtol=0, atol=1e-9)
+    sum(part.square().sum() for part in wanted).backward()
+    again = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(gradients, again, strict=True))
 
 
 @pytest.mark.parametrize("name", EXTREMES)

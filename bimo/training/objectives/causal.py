@@ -31,24 +31,24 @@ class Causal(Objective):
 
     def batches(self, model: NeuralLanguageModel, recipe: Recipe, corpus: Corpus) -> Batches:
         """Whole documents, shuffled windows or carried rows, as the model reads."""
-        return batches_for(model, recipe, corpus)
+        return batches_for(model, recipe, corpus, share=model.shares_beginnings)
 
     def loss(self, model: NeuralLanguageModel, batch: Batch, carry: Any, done: float) -> Loss:
         """See `causal_likelihood`."""
         return causal_likelihood(model, batch, carry, self.config.label_smoothing)
 
 
-def batches_for(model: NeuralLanguageModel, recipe: Recipe, corpus: Corpus) -> Batches:
+def batches_for(model: NeuralLanguageModel, recipe: Recipe, corpus: Corpus, share: bool = False) -> Batches:
     """Whole documents for a model that reads so, shuffled windows for one with a context, carried rows for one without.
 
-    Conversations are packed whole into the windows of a model with a context.
+    Conversations are packed whole into the windows of a model with a context; share: see `PackedBatches`.
     """
     training, split = recipe.training, corpus.splits["train"]
     if model.context is not None and (training.context or 0) > model.context:
         raise RecipeError(f"training.context: {training.context} is more than the model's context of {model.context}")
     width = training.context or model.context
     if split.answers is not None and model.context is not None:
-        return PackedBatches(split, training.batch_size, width or model.context, training.seed)
+        return PackedBatches(split, training.batch_size, width or model.context, training.seed, share)
     if model.whole_documents:
         return DocumentBatches(split, training.batch_size, width, training.seed)
     if model.context is None:
@@ -59,8 +59,9 @@ def batches_for(model: NeuralLanguageModel, recipe: Recipe, corpus: Corpus) -> B
 def causal_likelihood(model: NeuralLanguageModel, batch: Batch, carry: Any = None, label_smoothing: float = 0.0) -> Loss:
     """Negative log-likelihood of a batch's targets (tokens int64 [B, T+1]), each given all that stands before it."""
     inputs, targets = batch.tokens[:, :-1], batch.tokens[:, 1:]
-    given = {} if batch.given is None else {"given": batch.given}
-    hidden, carry = model.hidden(inputs, carry, batch.boundaries, **given)
+    more: dict[str, Any] = {} if batch.given is None else {"given": batch.given}
+    more |= {"shared": batch.shared} if batch.shared else {}
+    hidden, carry = model.hidden(inputs, carry, batch.boundaries, **more)
     scored = batch.targets_scored
     flat, wanted = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
     if batch.count < wanted.numel():
