@@ -18,7 +18,7 @@ from bimo.text import trainers
 from bimo.text.runners import UNK, BpeRunner, ByteRunner, CharRunner, HubRunner, Ids, Runner, WordRunner
 from bimo.text.streaming import StreamDecoder
 from bimo.text.template import PLAIN, ChatTemplate, find_template, put_template
-from bimo.text.vocabularies.added import written
+from bimo.text.vocabularies.added import with_ends, written
 from bimo.text.vocabularies.extending import extended, with_special
 from bimo.text.vocabularies.opening import open_tokenizer
 from bimo.text.vocabulary import SpecialToken, Vocabulary
@@ -243,11 +243,14 @@ class Tokenizer:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of `tokenizer.json`, in hexadecimal."""
+        """SHA-256 of `tokenizer.json`, in hexadecimal; the special tokens that one of our own kinds adds to a text are left out of it."""
         return hashlib.sha256(self._json.encode("utf-8")).hexdigest()
 
-    def save(self, folder: Path) -> None:
-        """Write `tokenizer.json`, `tokenizer_config.json` and, if there is one, `chat_template.jinja` into `folder`, each whole or not."""
+    def save(self, folder: Path, ends: bool = False) -> None:
+        """Write `tokenizer.json`, `tokenizer_config.json` and, if there is one, `chat_template.jinja` into `folder`, each whole or not.
+
+        Of a kind of our own, `tokenizer.json` tells other programs what our models are given: `<s>` before a text; ends: `</s>` behind it.
+        """
         v = self.vocabulary
         names = {"bos_token": v.bos, "eos_token": v.eos, "pad_token": v.pad, "unk_token": v.unk}
         config: dict[str, Any] = {
@@ -264,7 +267,10 @@ class Tokenizer:
         else:
             (Path(folder) / "chat_template.jinja").unlink(missing_ok=True)  # another's
         (Path(folder) / "special_tokens_map.json").unlink(missing_ok=True)
-        store.write_text(Path(folder) / "tokenizer.json", self._json)
+        text = self._json
+        if self.kind != "loaded":
+            text = with_ends(text, config.get("bos_token"), config.get("eos_token") if ends else None)
+        store.write_text(Path(folder) / "tokenizer.json", text)
         store.write_json(Path(folder) / "tokenizer_config.json", settings)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -63,6 +64,28 @@ def add_told(hub: Any, settings: Mapping[str, Any], where: str) -> bool:
     if wanted:
         hub.add_special_tokens(list(dict.fromkeys(wanted)))
     return changed or bool(wanted)
+
+
+_NONE = '"post_processor":null'
+
+
+def with_ends(text: str, bos: str | None, eos: str | None) -> str:
+    """The text of a `tokenizer.json` that adds no special tokens, made to add these (None: nothing there); `without_ends` takes it back."""
+    from tokenizers import Tokenizer
+
+    hub = Tokenizer.from_str(text)
+    begin_and_end(hub, bos, eos)
+    return text.replace(_NONE, f'"post_processor":{_compact(json.loads(hub.to_str())["post_processor"])}', 1)
+
+
+def without_ends(text: str) -> str:
+    """The text of a `tokenizer.json` as it was before `with_ends`."""
+    told = json.loads(text)
+    return text.replace(f'"post_processor":{_compact(told.get("post_processor"))}', _NONE, 1) if isinstance(told, dict) else text
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def begin_and_end(hub: Any, bos: str | None, eos: str | None) -> None:

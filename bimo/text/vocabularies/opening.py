@@ -12,7 +12,7 @@ from bimo.core import store
 from bimo.core.errors import ModelError
 from bimo.text.runners import told_panics
 from bimo.text.template import find_template, put_template
-from bimo.text.vocabularies.added import NAMES, add_told, begin_and_end, written
+from bimo.text.vocabularies.added import NAMES, add_told, begin_and_end, without_ends, written
 from bimo.text.vocabularies.bert import bert
 from bimo.text.vocabularies.gpt2 import gpt2
 from bimo.text.vocabularies.sentencepiece import sentencepiece
@@ -66,6 +66,7 @@ def _from_json(path: Path, settings: dict[str, Any]) -> Opened:
 
     store.read_json(path)  # missing or not JSON: an error that says so
     text = path.read_text(encoding="utf-8")
+    text = without_ends(text) if "bimo_kind" in settings else text
     try:
         with told_panics():
             hub = tokenizers.Tokenizer.from_str(text)
