@@ -38,6 +38,12 @@ class Ranking:
         return after[0] if after else (self.ranked[1] if len(self.ranked) > 1 else None)
 
 
+def placed(comparison: Comparison, ranking: Ranking) -> list[tuple[int, Row]]:
+    """All rows with their places in the comparison, as they are told: the best first, then those that stand apart, those that failed."""
+    places = {id(row): index for index, row in enumerate(comparison.rows)}
+    return [(places[id(row)], row) for row in (*ranking.ranked, *(row for row, _ in ranking.apart), *ranking.failed)]
+
+
 def _bits(row: Row) -> float:
     return math.inf if row.bits_per_byte is None or math.isnan(row.bits_per_byte) else row.bits_per_byte
 

@@ -37,7 +37,7 @@ def test_a_gain_that_may_be_nothing_is_said_to_be():
     assert gain_said(found[0], EN).startswith("saves 0.119 bits per byte over its best part, the Transformer (95")
     assert gain_said(found[1], EN).startswith("no sure gain over its best part, the Transformer: what it saves may be nothing (95")
     assert "未必有所得" in gain_said(found[1], words("zh"))
-    drawn = mixtures(large(), EN)["lines"]
+    drawn = mixtures(large(), list(enumerate(large().rows)), EN)["lines"]
     assert [line["sure"] for line in drawn] == [True, False, True]
 
 
@@ -100,7 +100,7 @@ def test_terminal_and_markdown_tell_weights_and_gain():
 
 
 def test_weights_fill_a_bar_in_the_inks_of_their_rows():
-    drawn = mixtures(large(), EN)["lines"]
+    drawn = mixtures(large(), list(enumerate(large().rows)), EN)["lines"]
     assert 'class="s0"' in drawn[0]["shares"]
     assert 'class="s4"' in drawn[0]["shares"]
     assert 'class="none"' in drawn[1]["shares"]

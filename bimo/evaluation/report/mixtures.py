@@ -10,16 +10,17 @@ from markupsafe import Markup
 from bimo.evaluation import display
 from bimo.evaluation.hybrids import Gain, gain_said, gains, signed
 from bimo.evaluation.report import plots
-from bimo.evaluation.results import Comparison
+from bimo.evaluation.results import Comparison, Row
 
 Words = Callable[..., str]
 _NOTES = {"product": "hybrids_product", "gate": "hybrids_gate", "documents": "hybrids_documents"}  # of a mixture
 _ROOM = 0.06  # of the scale, left and right of what is drawn
 
 
-def mixtures(comparison: Comparison, t: Words) -> dict[str, Any]:
-    """Every hybrid with its weights in words and as a bar, its gain in words and as a mark with a whisker."""
-    found = gains(comparison)
+def mixtures(comparison: Comparison, placed: Sequence[tuple[int, Row]], t: Words) -> dict[str, Any]:
+    """Every hybrid with its weights in words and as a bar, its gain in words and as a mark with a whisker; in the order of `placed`."""
+    order = {slot: at for at, (slot, _) in enumerate(placed)}
+    found = sorted(gains(comparison), key=lambda gain: order[gain.index])
     kinds = {gain.row.mixture for gain in found}
     known = any(gain.best is not None for gain in found)
     low, high = _span(found)

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from bimo.core import store
 from bimo.core.recipe import DocumentMode
 from bimo.evaluation import display
-from bimo.evaluation.ranking import Ranking, rank, row_interval
+from bimo.evaluation.ranking import Ranking, placed, rank, row_interval
 from bimo.evaluation.report import frame
 from bimo.evaluation.report.bars import bars
 from bimo.evaluation.report.figures import comparing, learning_plots, tradeoff_plots
@@ -44,7 +44,7 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
     """The page as a string; a comparison of one row reads as the report of a single run."""
     t = words(lang)
     ranking = rank(comparison)
-    rows = list(enumerate(comparison.rows))
+    rows = placed(comparison, ranking)
     single = len(rows) == 1
     curves, cut = learning_plots(comparison, ranking, t)
     table = lines(comparison, lang)
@@ -76,9 +76,9 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
         counted=any(len(row.curve) <= 1 and not row.error for _, row in rows),
         tradeoffs=[] if single else tradeoff_plots(comparison, ranking, t),
         legend=_legend(comparison, ranking, table),
-        hybrids=mixtures(comparison, t),
+        hybrids=mixtures(comparison, rows, t),
         surprise=strips(comparison, table, t),
-        writing=writing(comparison, t),
+        writing=writing(rows, t),
         plans=[part for i, r in rows if (part := {"label": r.label, "slot": i, "entries": _plan(r, t)})["entries"]],
         text=comparison.text,
         mode=t(f"mode_{comparison.text.documents}") if comparison.text.documents in get_args(DocumentMode) else "",
@@ -132,7 +132,7 @@ def _facts(comparison: Comparison, t: Words) -> list[tuple[str, str]]:
         split = text.splits.get(name)
         if split is None:
             return ""
-        documents = t("document_1") if split.documents == 1 else t("documents_n", n=f"{split.documents:,}")
+        documents = t("documents_n", n=f"{split.documents:,}")
         return joined((display.size(split.bytes), t("tokens_n", n=display.count(split.tokens)), documents))
 
     parts = _machine_parts(machine, t)

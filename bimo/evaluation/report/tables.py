@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bimo.evaluation import display
 from bimo.evaluation.hybrids import gain_said, gains, weights_said
-from bimo.evaluation.ranking import Ranking, one_tokenizer, over_time, rank
+from bimo.evaluation.ranking import Ranking, one_tokenizer, over_time, placed, rank
 from bimo.evaluation.report.wording import words
 from bimo.evaluation.results import Comparison, Row
 
@@ -76,19 +76,17 @@ def lines(comparison: Comparison, lang: str = "en") -> list[Line]:
     reasons |= {id(row): display.visible(row.error or "").strip() or t("unmeasured") for row in ranking.failed}
     best = [_best_rows(comparison, ranking, column) for column in COLUMNS]
     mixed = len({row.budgeted for row in comparison.rows}) > 1
-    places = {id(row): index for index, row in enumerate(comparison.rows)}
     mixtures = {gain.index: t("colon").join(p for p in (weights_said(gain, t), gain_said(gain, t)) if p) for gain in gains(comparison)}
-    ordered = [*ranking.ranked, *(row for row, _ in ranking.apart), *ranking.failed]
     return [
         Line(
             row,
-            places[id(row)],
+            index,
             tuple(Cell(c.show(c.value(row)), id(row) in winners) for c, winners in zip(COLUMNS, best, strict=True)),
             _marks(row, mixed, told={id(r) for r, why in ranking.apart if why == "kind"}, t=t),
             reasons.get(id(row), ""),
-            mixtures.get(places[id(row)], ""),
+            mixtures.get(index, ""),
         )
-        for row in ordered
+        for index, row in placed(comparison, ranking)
     ]
 
 
@@ -153,12 +151,12 @@ def footnotes(comparison: Comparison, lang: str = "en") -> list[str]:
             settings.setdefault((row.generation_batch, row.generation_precision or "–", row.generation_threads or "–"), []).append(row)
     if len(settings) == 1:
         batch, precision, threads = next(iter(settings))
-        notes.append(t("generation_at", batch=batch, precision=precision, threads=threads))
+        notes.append(t("generation_at", batch=batch, precision=precision, threads=t("threads_n", n=threads)))
     elif settings:
         notes.append(t("generation_mixed"))
         for (batch, precision, threads), which in settings.items():
             names = t("comma").join(display.shorten(row.label, 24) for row in which)
-            notes.append(names + t("colon") + t("generation_at", batch=batch, precision=precision, threads=threads))
+            notes.append(names + t("colon") + t("generation_at", batch=batch, precision=precision, threads=t("threads_n", n=threads)))
     return notes
 
 

@@ -79,8 +79,10 @@ WORDS: dict[str, tuple[str, str]] = {
 def words(lang: str) -> Callable[..., str]:
     """A function that gives the words of a key in `lang`, its fields filled in; an unknown language lists the known.
 
-    >>> words("en")("seed", n=3), words("zh")("figures")
-    ('seed 3', '各项指标')
+    What stands under the key with `_1` behind it is said of one.
+
+    >>> words("en")("seed", n=3), words("zh")("figures"), words("en")("cores_n", n=1)
+    ('seed 3', '各项指标', '1 core')
     """
     languages = ("en", "zh")
     if lang not in languages:
@@ -88,7 +90,7 @@ def words(lang: str) -> Callable[..., str]:
     place = languages.index(lang)
 
     def word(key: str, /, **fields: object) -> str:
-        text = WORDS[key][place]
+        text = WORDS[f"{key}_1" if fields.get("n") in (1, "1") and f"{key}_1" in WORDS else key][place]
         return text.format(**fields) if fields else text
 
     return word

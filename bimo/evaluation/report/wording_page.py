@@ -17,7 +17,7 @@ PAGE: dict[str, tuple[str, str]] = {
     "ids": ("{n} ids", "{n} 个编号"),
     "tokens_n": ("{n} tokens", "{n} 个词元"),
     "documents_n": ("{n} documents", "{n} 篇文档"),
-    "document_1": ("1 document", "1 篇文档"),
+    "documents_n_1": ("1 document", "1 篇文档"),
     "each": ("{n} each", "每种 {n}"),
     "bars": ("Bits per byte", "每字节比特数"),
     "bars_note": (
@@ -58,8 +58,8 @@ PAGE: dict[str, tuple[str, str]] = {
     "unknown": ("{n} unknown tokens", "{n} 个未知词元"),
     "impossible": ("{n} tokens of probability zero", "{n} 个零概率词元"),
     "generation_at": (
-        "Generation speed: batch {batch}, {precision}, {threads} threads.",
-        "生成速度：批量 {batch}，{precision}，{threads} 线程。",
+        "Generation speed: batch {batch}, {precision}, {threads}.",
+        "生成速度：批量 {batch}，{precision}，{threads}。",
     ),
     "generation_mixed": ("Generation speeds were measured with different settings:", "各模型的生成速度测量设置不同："),
     "col_model": ("model", "模型"),
@@ -230,7 +230,9 @@ PAGE: dict[str, tuple[str, str]] = {
     "percent": ("{n}\u00a0%", "{n}%"),
     "seed": ("seed {n}", "随机种子 {n}"),
     "cores_n": ("{n} cores", "{n} 核"),
+    "cores_n_1": ("1 core", "1 核"),
     "threads_n": ("{n} threads", "{n} 线程"),
+    "threads_n_1": ("1 thread", "1 线程"),
     "memory_n": ("{n} memory", "内存 {n}"),
     "notices": ("Notices", "说明"),
     "footer": (

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bimo.evaluation import display
-from bimo.evaluation.results import Comparison, Row
+from bimo.evaluation.results import Row
 
 Words = Callable[..., str]
 _LONGEST = 1500  # characters of a sample; what is cut off is counted on the page
 _MEASURES = ("distinct_1", "distinct_2", "repetition_4", "self_bleu")
 
 
-def writing(comparison: Comparison, t: Words) -> dict[str, Any]:
-    """The samples of every row; the prompt and the settings that all share stand once."""
-    rows = [(slot, row) for slot, row in enumerate(comparison.rows) if row.samples]
+def writing(placed: Sequence[tuple[int, Row]], t: Words) -> dict[str, Any]:
+    """The samples of every row, in their order; the prompt and the settings that all share stand once."""
+    rows = [(slot, row) for slot, row in placed if row.samples]
     every = [sample for _, row in rows for sample in row.samples]
     prompts, settings = {sample.prompt for sample in every}, {sample.settings for sample in every}
     prompt = prompts.pop() if len(rows) > 1 and len(prompts) == 1 else ""
@@ -36,12 +36,12 @@ def writing(comparison: Comparison, t: Words) -> dict[str, Any]:
         }
         for slot, row in rows
     ]
-    return {"parts": parts, "prompt": prompt, "settings": setting, "variety": _variety(comparison, t)}
+    return {"parts": parts, "prompt": prompt, "settings": setting, "variety": _variety(placed, t)}
 
 
-def _variety(comparison: Comparison, t: Words) -> dict[str, Any]:
+def _variety(placed: Sequence[tuple[int, Row]], t: Words) -> dict[str, Any]:
     """A table of what is known of the variety of each row's texts."""
-    rows = [(slot, row) for slot, row in enumerate(comparison.rows) if any(v is not None for v in row.measures.values())]
+    rows = [(slot, row) for slot, row in placed if any(v is not None for v in row.measures.values())]
     found = {name for _, row in rows for name, value in row.measures.items() if value is not None}
     names = [*(n for n in _MEASURES if n in found), *sorted(found - set(_MEASURES))]
     texts = {row.self_bleu_texts for _, row in rows if row.measures.get("self_bleu") is not None and row.self_bleu_texts}
