@@ -41,6 +41,7 @@ def bf16_is_native(device: torch.device) -> bool:
 
 _LONG = 2.0  # seconds of a step with all threads from which one alone is not tried: it is no small model
 _STRIDE = 7919  # a prime: steps through an epoch that meet each of its batches
+_ON_A_CARD = 6  # rounds at least: kernels are loaded with each shape that they first meet, and rows differ in length
 _ROUNDS = 6  # of steps that the choice made is timed for; the first counts for nothing
 
 
@@ -65,7 +66,8 @@ def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSe
         runtime.set_threads(number)
         # On a GPU the first step loads kernels and says nothing of the speed.
         limit = math.inf if best is None or model.device.type == "cuda" else 4 * best.seconds_per_step
-        found = timer.time(precision, seconds / len(choices) / len(threads), limit=limit)
+        least = _ON_A_CARD if model.device.type == "cuda" else 2
+        found = timer.time(precision, seconds / len(choices) / len(threads), least=least, limit=limit)
         if best is None or found.seconds_per_step < best.seconds_per_step:
             best = found
     assert best is not None
