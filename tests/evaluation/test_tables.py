@@ -57,6 +57,17 @@ def test_failed_capped_and_lossy_rows_say_so():
     assert lines(c)[-1].row is failed
 
 
+def test_what_all_have_lost_alike_is_said_once():
+    c = comparison()
+    for made in c.rows:
+        made.unknown_tokens, made.lost_bytes = 7, 21
+    assert not any(line.marks for line in lines(c))
+    assert "Of the test text, by the tokenizer of them all: 7 unknown tokens, 21 bytes lost." in footnotes(c)
+    c.rows[0].lost_bytes = 20
+    assert all("7 unknown tokens" in line.marks for line in lines(c))
+    assert not any("tokenizer of them all" in note for note in footnotes(c))
+
+
 def test_a_bound_says_of_how_many_samples():
     c = comparison()
     c.rows[0].kind, c.rows[0].score_samples = "bound", 1

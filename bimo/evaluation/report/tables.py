@@ -75,14 +75,14 @@ def lines(comparison: Comparison, lang: str = "en") -> list[Line]:
     reasons = {id(row): _reason(row, why, t) for row, why in ranking.apart}
     reasons |= {id(row): display.visible(row.error or "").strip() or t("unmeasured") for row in ranking.failed}
     best = [_best_rows(comparison, ranking, column) for column in COLUMNS]
-    mixed = len({row.budgeted for row in comparison.rows}) > 1
+    mixed, alike = len({row.budgeted for row in comparison.rows}) > 1, _lost_alike(comparison)
     mixtures = {gain.index: t("colon").join(p for p in (weights_said(gain, t), gain_said(gain, t)) if p) for gain in gains(comparison)}
     return [
         Line(
             row,
             index,
             tuple(Cell(c.show(c.value(row)), id(row) in winners) for c, winners in zip(COLUMNS, best, strict=True)),
-            _marks(row, mixed, told={id(r) for r, why in ranking.apart if why == "kind"}, t=t),
+            _marks(row, mixed, alike, told={id(r) for r, why in ranking.apart if why == "kind"}, t=t),
             reasons.get(id(row), ""),
             mixtures.get(index, ""),
         )
@@ -122,7 +122,7 @@ def kind_said(row: Row, t: Callable[..., str]) -> str:
     return t("kind_samples", n=f"{row.score_samples:,}") if more else t(f"kind_{row.kind}")
 
 
-def _marks(row: Row, mixed: bool, told: set[int], t: Callable[..., str]) -> tuple[str, ...]:
+def _marks(row: Row, mixed: bool, alike: bool, told: set[int], t: Callable[..., str]) -> tuple[str, ...]:
     marks = []
     if row.kind != "exact" and row.error is None and id(row) not in told:
         marks.append(kind_said(row, t))
@@ -130,10 +130,20 @@ def _marks(row: Row, mixed: bool, told: set[int], t: Callable[..., str]) -> tupl
         marks.append(t("budgeted"))
     if row.capped:
         marks.append(t("capped"))
-    for key, number in (("unknown", row.unknown_tokens), ("lost", row.lost_bytes), ("impossible", row.impossible_tokens)):
-        if number:
-            marks.append(t(key, n=f"{number:,}"))
-    return tuple(marks)
+    if row.impossible_tokens:
+        marks.append(t("impossible", n=f"{row.impossible_tokens:,}"))
+    return (*marks, *(() if alike else _losses(row, t)))
+
+
+def _losses(row: Row, t: Callable[..., str]) -> tuple[str, ...]:
+    """What the tokenizer lost of the test text."""
+    return tuple(t(key, n=f"{number:,}") for key, number in (("unknown", row.unknown_tokens), ("lost", row.lost_bytes)) if number)
+
+
+def _lost_alike(comparison: Comparison) -> bool:
+    """Whether several rows all lost the same, which is then told once, below the table."""
+    rows = [row for row in comparison.rows if row.error is None]
+    return len(rows) > 1 and one_tokenizer(comparison) and len({(row.unknown_tokens, row.lost_bytes) for row in rows}) == 1
 
 
 def footnotes(comparison: Comparison, lang: str = "en") -> list[str]:
@@ -145,6 +155,8 @@ def footnotes(comparison: Comparison, lang: str = "en") -> list[str]:
         notes.append(t("budgeted_all" if all(row.budgeted for row in rows) else "budgeted_some"))
     if any(row.capped for row in rows):
         notes.append(t("capped_note"))
+    if _lost_alike(comparison) and (lost := _losses(rows[0], t)):
+        notes.append(t("lost_alike", what=t("comma").join(lost)))
     settings = {}
     for row in rows:
         if row.generation_tokens_per_second is not None and row.generation_batch is not None:
