@@ -56,9 +56,9 @@ class Ours:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        filled = batch.tokens[:, :-1] != 0  # padding is 0, which no chat template writes
-        texts = int((batch.boundaries & filled).sum()) - (len(filled) if batch.shared else 0)
-        return int((batch.tokens != 0).sum()) + batch.shared * (texts - len(filled))
+        filled = int((batch.tokens != 0).sum())  # padding is 0, which no chat template writes
+        texts = filled - batch.read  # the last token of each is not fed
+        return filled + batch.shared * (texts - len(batch.tokens))
 
 
 class Theirs:

@@ -170,7 +170,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_bit(place: Path, monkeypatch: pyt
 
 
 def test_adapters_are_learned_beside_weights_in_four_bits(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The base is stored in half precision, and no map of its layers is made float32; a run that was stopped goes on to the bit."""
+    """The base goes to four bits from the half precision that it is stored in; a run that was stopped goes on to the bit."""
     Bundle.load(place / "base").save(tmp_path / "half", dtype="bf16")
     seen: list[torch.dtype] = []
     keep = FourBit.__init__

@@ -44,6 +44,30 @@ def test_it_begins_with_the_weights_and_the_tokenizer(text: Path, first: Path, t
     assert bimo.load(run.folder).bundle.tokenizer.fingerprint == bimo.load(first).bundle.tokenizer.fingerprint
 
 
+KINDS = {
+    "decoder": [], "encoder": [], "seq2seq": [], "relative": ["model.positions=relative"], "lstm": [], "vae": [],
+    "vae of blocks": ["model.body=transformer"], "gan": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_family_goes_on(kind: str, tmp_path: Path) -> None:
+    """All that a model is made of is there, what no file holds too: the second run reads and writes as the first."""
+    family = {"relative": "seq2seq", "vae of blocks": "vae"}.get(kind, kind)
+    file = tmp_path / ("pairs.jsonl" if family == "seq2seq" else "t.txt")
+    pair = '{{"prompt": "ink {i}", "completion": "paper {i}"}}' if family == "seq2seq" else "ink flows over paper {i}"
+    file.write_text("\n".join(pair.format(i=i) for i in range(120)), encoding="utf-8")
+    options = {} if family == "seq2seq" else {"documents": "line"}
+    small = [*TINY[1:], *KINDS[kind], *([] if family in ("lstm", "gan") else ["model.heads=2"])]
+    begun = bimo.train(file, family=family, tokenizer="char", budget="2steps", out=tmp_path / "first", overrides=small, **options)
+    fewer = [word for word in TINY if not word.startswith("model.")]
+    again = bimo.train(file, budget="2steps", out=tmp_path / "second", **options,
+                       overrides=[f"start={begun.folder}", *fewer, "training.learning_rate=1e-9"])  # fmt: skip
+    before, after = load_model(begun.folder).state_dict(), load_model(again.folder).state_dict()
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    assert again.row.bits_per_byte == pytest.approx(begun.row.bits_per_byte, rel=1e-4)
+
+
 def test_fields_that_leave_the_shape_may_change_and_a_run_resumes_without_the_first(text: Path, first: Path, tmp_path: Path) -> None:
     moved = tmp_path / "first"
     first_again = bimo.train(text, family="gru", tokenizer="char", budget="2steps", out=moved, overrides=TINY)

@@ -21,7 +21,7 @@ from bimo.core.errors import CapabilityError, ModelError, did_you_mean
 from bimo.core.recipe import AdapterSection
 from bimo.models import low_rank
 from bimo.models.base import NeuralLanguageModel
-from bimo.models.quantized import QuantizedLinear
+from bimo.models.quantized import FourBit
 from bimo.models.saved import HALVES
 
 _FEW = 64  # rows of an input below which adding the matrices up first does not pay
@@ -30,8 +30,9 @@ _FEW = 64  # rows of an input below which adding the matrices up first does not 
 class AdaptedLinear(nn.Linear):
     """W x + b, which stays, and s·B·(A x) of some of its rows, which is learned.
 
-    weight [rows, D], bias [rows] or None, as they were (`held`, where the map was quantised: its weight in four bits); down and up:
-    A [r, D] and B [part's rows, r] by the name of the part.
+    weight [rows, D], bias [rows] or None, as they were; down and up: A [r, D] and B [part's rows, r] by the name of the part. quantized: in
+    place of the weight stands `held`, which keeps it in four bits (QLoRA); it may then have no part that is learned, and is no weight
+    that a checkpoint would hold.
 
     >>> base = nn.Linear(3, 4)
     >>> layer = AdaptedLinear(base, {"q": slice(0, 2), "v": slice(2, 4)}, ("v",), rank=1, scale=2.0)
@@ -41,47 +42,45 @@ class AdaptedLinear(nn.Linear):
     """
 
     def __init__(
-        self, base: nn.Linear, parts: Mapping[str, slice], chosen: Sequence[str], rank: int, scale: float, dropout: float = 0.0
-    ) -> None:
+        self, base: nn.Linear, parts: Mapping[str, slice], chosen: Sequence[str], rank: int, scale: float, dropout: float = 0.0,
+        quantized: bool = False,
+    ) -> None:  # fmt: skip
         nn.Module.__init__(self)  # its weight is the base's, none is made
         self.in_features, self.out_features, self.bias = base.in_features, base.out_features, base.bias
-        self.held = base.held if isinstance(base, QuantizedLinear) else None
-        if self.held is None:
-            self.weight = base.weight
-            self.weight.requires_grad_(False)
-        if self.bias is not None:
-            self.bias.requires_grad_(False)
         self.base = (base,)  # a tuple: not a module of this one
         self.rows = {name: parts[name] for name in chosen}
         self.scale, self.dropout, self.merged = scale, dropout, False
         self.down, self.up = nn.ParameterDict(), nn.ParameterDict()
-        like = torch.empty(0, device=next(base.buffers()).device) if self.held is not None else self.weight
-        like = like.float() if like.dtype in HALVES else like
+        like = base.weight.new_empty(0, dtype=torch.float32 if base.weight.dtype in HALVES else None)
         for name, rows in self.rows.items():
             bound = 1 / math.sqrt(base.in_features)
             self.down[name] = nn.Parameter(like.new_empty(rank, base.in_features).uniform_(-bound, bound))
             self.up[name] = nn.Parameter(like.new_zeros(rows.stop - rows.start, rank))
+        self.held = FourBit(base.weight) if quantized else None
+        if self.held is None:
+            self.weight = base.weight
+            self.weight.requires_grad_(False)
+        else:
+            base.weight = nn.Parameter(base.weight.detach().to("meta"), requires_grad=False)
+        if self.bias is not None:
+            self.bias.requires_grad_(False)
         self.register_state_dict_post_hook(_as_it_acts)
 
     def forward(self, input: Tensor) -> Tensor:
         """x [..., D] → [..., rows]."""
         x = input  # as nn.Linear calls it
-        if self.merged:
-            return self._apart(x)
+        if self.merged and self.held is None:
+            return F.linear(x, self.weight, self.bias)
         if (self.rows and self.dropout and self.training) or (self.held is None and x.numel() // x.shape[-1] < _FEW):
-            y = self._apart(x)
+            y = F.linear(x, self.weight, self.bias) if self.held is None else low_rank.linear(x, self.held.dense, self.bias)
             dropped = F.dropout(x, self.dropout, self.training)
             return y + torch.cat([part.to(y.dtype) for part in self._added(dropped)], dim=-1)
-        return low_rank.linear(x, self._copy, self.bias, self.scale, tuple(self.rows.values()), self.pairs())
+        return low_rank.linear(x, self._copy, self.bias, self.scale, tuple(self.rows.values()), self._pairs())
 
     def _copy(self) -> Tensor:
         return self.weight.clone() if self.held is None else self.held.dense()
 
-    def _apart(self, x: Tensor) -> Tensor:
-        """What the map does without the adapters that stand beside it."""
-        return F.linear(x, self.weight, self.bias) if self.held is None else low_rank.linear(x, self.held.dense, self.bias)
-
-    def pairs(self) -> list[Tensor]:
+    def _pairs(self) -> list[Tensor]:
         """A, B, A, B … of the parts, in the order of `rows`."""
         return [tensor for name in self.rows for tensor in (self.down[name], self.up[name])]
 
@@ -96,23 +95,35 @@ class AdaptedLinear(nn.Linear):
         if at < self.out_features:
             yield x.new_zeros(*x.shape[:-1], self.out_features - at)
 
-    @torch.no_grad()
     def merge(self) -> None:
-        """Add the adapters into the weight."""
-        if self.held is None:
-            low_rank.add_pairs(self.weight, self.scale, tuple(self.rows.values()), self.pairs())
-        else:
-            self.held.add(self.scale, tuple(self.rows.values()), self.pairs())
+        """Add the adapters into the weight; where it is in four bits they go on to work beside it, and are in what is written."""
+        self._add(1.0)
         self.merged = True
 
-    @torch.no_grad()
     def unmerge(self) -> None:
         """Take them out of it: it is what it was, but for rounding."""
-        if self.held is None:
-            low_rank.add_pairs(self.weight, -self.scale, tuple(self.rows.values()), self.pairs())
-        else:
-            self.held.added.pop()
+        self._add(-1.0)
         self.merged = False
+
+    @torch.no_grad()
+    def _add(self, sign: float) -> None:
+        if self.held is None:
+            low_rank.add_pairs(self.weight, sign * self.scale, tuple(self.rows.values()), self._pairs())
+
+    @torch.no_grad()
+    def whole(self) -> Tensor:
+        """The weight of a plain map that does the same, or, where adapters are not merged, of the one that they stand beside."""
+        if self.held is None:
+            return self.weight
+        weight = self.held.dense()
+        return low_rank.add_pairs(weight, self.scale, tuple(self.rows.values()), self._pairs()) if self.merged else weight
+
+    def plain(self) -> nn.Linear:
+        """The plain map again, with the adapters in it where they were merged."""
+        (base,) = self.base
+        if self.held is not None:
+            base.weight = nn.Parameter(self.whole())
+        return base
 
 
 def _as_it_acts(layer: nn.Module, state: dict[str, Tensor], prefix: str, _: Any) -> None:
@@ -122,7 +133,7 @@ def _as_it_acts(layer: nn.Module, state: dict[str, Tensor], prefix: str, _: Any)
         for name in [name for name in state if name.startswith((f"{prefix}down.", f"{prefix}up."))]:
             del state[name]
         if layer.held is not None:
-            state[f"{prefix}weight"] = layer.held.dense().cpu()
+            state[f"{prefix}weight"] = layer.whole().cpu()
 
 
 # -- on a model -------------------------------------------------------------------------------------------------------
@@ -144,26 +155,20 @@ def adapt(model: NeuralLanguageModel, config: AdapterSection) -> None:
         raise ModelError(f"adapter.targets: {unknown[0]} is no linear map of this model; {did_you_mean(unknown[0], known)}")
     model.requires_grad_(False)
     for name, parts in names.items():
-        if config.quantized is not None:
-            _replace(model, name, lambda plain, name=name: _quantized(plain, name))
         chosen = [short(part) for part in parts if short(part) in wanted]
         if chosen or config.quantized is not None:
-            _replace(model, name, lambda base, parts=parts, chosen=chosen: _beside(base, parts, chosen, config))
+            _replace(model, name, lambda base, name=name, chosen=chosen: _beside(base, name, names[name], chosen, config))
 
 
-def _quantized(plain: nn.Linear, name: str) -> QuantizedLinear:
-    try:
-        return QuantizedLinear(plain)
-    except ModelError as cause:
-        raise ModelError(f"adapter.quantized: {name}: {cause}") from None
-
-
-def _beside(base: nn.Module, parts: Sequence[str], chosen: Sequence[str], config: AdapterSection) -> AdaptedLinear:
+def _beside(base: nn.Module, name: str, parts: Sequence[str], chosen: Sequence[str], config: AdapterSection) -> AdaptedLinear:
     assert isinstance(base, nn.Linear)
     sizes = [base.out_features] if len(parts) == 1 else list(base.parts)  # type: ignore[arg-type]
     ends = itertools.accumulate(sizes)
     places = {short(part): slice(end - size, end) for part, size, end in zip(parts, sizes, ends, strict=True)}
-    return AdaptedLinear(base, places, chosen, config.rank, config.scale, config.dropout)
+    try:
+        return AdaptedLinear(base, places, chosen, config.rank, config.scale, config.dropout, config.quantized is not None)
+    except ModelError as cause:
+        raise ModelError(f"adapter.quantized: {name}: {cause}") from None
 
 
 def short(name: str) -> str:
@@ -176,7 +181,7 @@ def short(name: str) -> str:
 
 
 def adapted(model: nn.Module) -> Iterator[tuple[str, AdaptedLinear]]:
-    """The maps with adapters beside them, by name."""
+    """The maps with adapters beside them, by name; those too that have none and are in four bits."""
     return ((name, module) for name, module in model.named_modules() if isinstance(module, AdaptedLinear))
 
 
@@ -213,7 +218,7 @@ def merged(model: nn.Module) -> Iterator[None]:
 def strip(model: nn.Module) -> None:
     """Put the plain linear maps back, with the adapters added into them where they were merged."""
     for name, layer in list(adapted(model)):
-        _replace(model, name, lambda _, layer=layer: layer.base[0])
+        _replace(model, name, lambda _, layer=layer: layer.plain())
     model.requires_grad_(True)
 
 

@@ -20,7 +20,7 @@ from bimo.core.errors import CapabilityError, ContextError, ModelError, UserErro
 from bimo.core.registry import Family, Kind, family_of_model_type
 from bimo.core.validation import Section
 from bimo.models.grounds import NOTHING_TOLD, Grounds
-from bimo.models.quantized import numbers
+from bimo.models.quantized import four_bit_numbers
 from bimo.models.saved import DTYPES, narrowed, read_weights, widen, write_weights
 from bimo.text.vocabulary import Vocabulary
 
@@ -317,7 +317,8 @@ class NeuralLanguageModel(LanguageModel, nn.Module):
         Adapters are put beside them; the map to the vocabulary is none of them.
         """
         head = self.head()[0]
-        return {name: (name,) for name, module in self.named_modules() if isinstance(module, nn.Linear) and module.weight is not head}
+        maps = ((name, module) for name, module in self.named_modules() if isinstance(module, nn.Linear))
+        return {name: (name,) for name, module in maps if getattr(module, "weight", None) is not head}  # one in four bits has none
 
     @torch.no_grad()
     def begin_from(self, frequencies: Tensor) -> None:
@@ -380,14 +381,14 @@ class NeuralLanguageModel(LanguageModel, nn.Module):
 
     def parameter_count(self) -> int:
         """Learned numbers, those in four bits too; tied ones count once."""
-        return sum(p.numel() for p in self.parameters()) + numbers(self)
+        return sum(p.numel() for p in self.parameters()) + four_bit_numbers(self)
 
 
 _LAYERS = ("layers", "encoder_layers", "decoder_layers", "num_hidden_layers", "n_layer")  # in config.json, ours and others'
 
 
 def load_model(folder: Path | str, as_stored: bool = False) -> LanguageModel:
-    """Open a model folder of any family by its `config.json`."""
+    """Open a model folder of any family by its `config.json`; as_stored: see `model_of`."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such model folder")

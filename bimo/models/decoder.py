@@ -196,7 +196,7 @@ class Decoder(NeuralLanguageModel):
             return self._read(tokens, positions, Sight(), self._last(tokens, positions)), None
         positions, documents = document_positions(boundaries)
         positions[:, shared:] += shared
-        if pieces := text_pieces(boundaries):
+        if pieces := text_pieces(boundaries, shared):
             return self._read(tokens, positions, Sight(pieces=pieces, shared=shared), self._last(tokens, positions)), None
         same = documents[:, :, None] == documents[:, None, :]
         same[:, :, :shared] = True

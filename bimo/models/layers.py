@@ -58,11 +58,13 @@ def make_norm(kind: Norm, width: int, epsilon: float, bias: bool = True) -> nn.M
 def sinusoids(context: int, width: int) -> Tensor:
     """Positions as waves, float32 [context, D]: sin at the even places, cos at the odd, of position / 10000^(2i/D) (Vaswani 2017, §3.5).
 
+    They are made on the processor, also for a model that is made without memory.
+
     >>> sinusoids(2, 4).tolist()
     [[0.0, 1.0, 0.0, 1.0], [0.8414..., 0.5403..., 0.0099..., 0.9999...]]
     """
-    inverse = 1.0 / (10000.0 ** (torch.arange(0, width, 2, dtype=torch.float32) / width))
-    angles = torch.arange(context, dtype=torch.float32)[:, None] * inverse
+    inverse = 1.0 / (10000.0 ** (torch.arange(0, width, 2, dtype=torch.float32, device="cpu") / width))
+    angles = torch.arange(context, dtype=torch.float32, device="cpu")[:, None] * inverse
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
 
 
@@ -176,10 +178,11 @@ def _attend_pieces(q: Tensor, k: Tensor, v: Tensor, sight: Sight, dropout: float
     return torch.cat([torch.cat(row, dim=2) for row in rows])
 
 
-def text_pieces(boundaries: Tensor) -> tuple[tuple[int, int, int], ...]:
+def text_pieces(boundaries: Tensor, shared: int = 0) -> tuple[tuple[int, int, int], ...]:
     """(row, start, stop) of the texts in rows with bool boundaries [B, T], where attending to each by itself pays; none where it does not.
 
-    It pays on a processor where texts are long enough for a call each, and it saves half of the scores.
+    Behind the first `shared` tokens each text attends to these too. It pays on a processor where texts are long enough for a call each, and
+    it saves half of the scores.
 
     >>> begins = torch.zeros(1, 300, dtype=torch.bool)
     >>> begins[0, 100] = begins[0, 180] = True
@@ -195,7 +198,7 @@ def text_pieces(boundaries: Tensor) -> tuple[tuple[int, int, int], ...]:
     pieces = []
     for (row, start), following in zip(found.tolist(), [*found[1:].tolist(), [rows, 0]], strict=True):
         pieces.append((row, start, following[1] if following[0] == row else width))
-    scores = sum((stop - start) ** 2 for _, start, stop in pieces)
+    scores = sum((stop - start + (shared if start else 0)) ** 2 for _, start, stop in pieces)
     return tuple(pieces) if len(pieces) * _SHORT <= rows * width and 2 * scores <= rows * width**2 else ()
 
 

@@ -1,23 +1,21 @@
 """Weights in four bits: NF4, and its scales in eight (QLoRA, Dettmers et al. 2023, section 3 and appendix E).
 
 64 weights share a scale, the largest of their sizes; a weight is the nearest of sixteen levels times it. The levels are quantiles of the
-normal distribution, as trained weights are about normal. The scales less their mean are kept in eight bits, 256 of them by one step: 4.13
-bits a weight in all. What is quantised learns no more; adapters beside it do.
+normal distribution, as trained weights are about normal. 256 scales are kept in eight bits each, in even steps from the least of them to
+the largest (the paper's are numbers with a floating point, less their mean): 4.13 bits a weight in all. What is quantised learns no more;
+adapters beside it do.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bimo.core.errors import ModelError
-from bimo.models import low_rank
 
 BLOCK, SCALES = 64, 256  # weights to a scale, scales to a step of theirs
 _TAIL = 0.9677083  # of the normal distribution, where the outermost levels lie (appendix E: the mean of 1 − 1/30 and 1 − 1/32)
@@ -37,19 +35,18 @@ def levels() -> Tensor:
 
 
 class FourBit(nn.Module):
-    """A matrix of any size in four bits a weight, and low-rank maps that were added to it. It has no state to save: `dense` is the matrix.
+    """A matrix of any size in four bits a weight. It has no state to save: `dense` is the matrix, for a moment.
 
     >>> weight = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
-    >>> held = FourBit(weight)
-    >>> held.nbytes * 8 / weight.numel() < 4.2, float((held.dense() - weight).abs().mean()) < 0.1
-    (True, True)
+    >>> float((FourBit(weight).dense() - weight).abs().mean()) < 0.1
+    True
     """
 
     codes: Tensor  # uint8 [⌈n / 64⌉ · 32]: two weights each, the first in the upper half
-    scales: Tensor  # int8 [⌈n / 64⌉]
-    steps: Tensor  # float32 [⌈blocks / 256⌉]
-    middle: Tensor  # float32 []: the mean of the scales
-    pairs: Tensor  # float32 [256, 2]: the two levels of each code
+    scales: Tensor  # uint8 [⌈n / 64⌉]
+    least: Tensor  # float32 [⌈blocks / 256⌉]: of 256 scales the least …
+    steps: Tensor  # … and the steps upwards from it
+    both: Tensor  # float32 [256, 2]: the two levels of each code
 
     def __init__(self, weight: Tensor) -> None:
         """weight [rows, D], in any precision. Raises `ModelError` where a number of it is not finite."""
@@ -60,16 +57,15 @@ class FourBit(nn.Module):
             largest = blocks.abs().amax(dim=1)
             if not bool(torch.isfinite(largest).all()):
                 raise ModelError("a weight is infinite or not a number, and cannot be kept in four bits")
-            middle = largest.mean()
-            rest = F.pad(largest - middle, (0, -len(largest) % SCALES)).view(-1, SCALES)
-            steps = rest.abs().amax(dim=1) / 127
-            scales = (rest / steps.clamp(min=torch.finfo(torch.float32).tiny)[:, None]).round().flatten()[: len(largest)].to(torch.int8)
+            groups = torch.cat((largest, largest[-1:].expand(-len(largest) % SCALES))).view(-1, SCALES)
+            least = groups.amin(dim=1)
+            steps = (groups.amax(dim=1) - least) / 255
+            scales = ((groups - least[:, None]) / _not_0(steps)[:, None]).round().to(torch.uint8).flatten()[: len(largest)]
             table = levels().to(weight.device)
-            self._keep(scales=scales, steps=steps, middle=middle, pairs=torch.cartesian_prod(table, table))
-            blocks /= self._scales().clamp(min=torch.finfo(torch.float32).tiny)[:, None]
+            self._keep(scales=scales, least=least, steps=steps, both=torch.cartesian_prod(table, table))
+            blocks /= _not_0(self._scales())[:, None]
             nearest = torch.bucketize(blocks, (table[1:] + table[:-1]) / 2).to(torch.uint8).view(-1, 2)
             self._keep(codes=(nearest[:, 0] << 4) | nearest[:, 1])
-        self.added: list[tuple[float, tuple[slice, ...], tuple[Tensor, ...]]] = []
 
     def _keep(self, **tensors: Tensor) -> None:
         for name, tensor in tensors.items():
@@ -77,57 +73,21 @@ class FourBit(nn.Module):
 
     def _scales(self) -> Tensor:
         """float32 [⌈n / 64⌉]."""
-        return self.middle + self.scales * self.steps.repeat_interleave(SCALES)[: len(self.scales)]
+        least, steps = (each.repeat_interleave(SCALES)[: len(self.scales)] for each in (self.least, self.steps))
+        return least + self.scales * steps
 
     @torch.no_grad()
     def dense(self) -> Tensor:
-        """The matrix as float32, a copy of one's own, with all that was added."""
-        found = F.embedding(self.codes.int(), self.pairs).view(-1, BLOCK)
+        """The matrix as float32, a copy of one's own."""
+        found = F.embedding(self.codes.int(), self.both).view(-1, BLOCK)
         found *= self._scales()[:, None]
-        weight = found.view(-1)[: math.prod(self.shape)].view(self.shape)
-        for scale, rows, pairs in self.added:
-            low_rank.add_pairs(weight, scale, rows, [pair.to(weight.device) for pair in pairs])
-        return weight
-
-    def add(self, scale: float, rows: Sequence[slice], pairs: Sequence[Tensor]) -> None:
-        """From now on s·B·A is added to the rows of each pair A, B; `added` holds what was, and may be emptied."""
-        self.added.append((scale, tuple(rows), tuple(pair.detach() for pair in pairs)))
-
-    @property
-    def nbytes(self) -> int:
-        """What it takes in memory, but for the table of levels and what was added."""
-        return sum(t.nbytes for t in (self.codes, self.scales, self.steps, self.middle))
+        return found.view(-1)[: math.prod(self.shape)].view(self.shape)
 
 
-class QuantizedLinear(nn.Linear):
-    """W x + b, W in four bits; in a state dictionary it is a plain map, whose `weight` [rows, D] is made for it.
-
-    >>> torch.manual_seed(0)
-    <...>
-    >>> plain = nn.Linear(128, 2)
-    >>> map = QuantizedLinear(plain)
-    >>> list(map.state_dict()), bool((map(torch.ones(128)) - plain(torch.ones(128))).abs().max() < 0.2)
-    (['bias', 'weight'], True)
-    """
-
-    def __init__(self, plain: nn.Linear) -> None:
-        """plain: the map, which is left as it is; its bias is shared."""
-        nn.Module.__init__(self)  # it has no weight
-        self.in_features, self.out_features, self.bias = plain.in_features, plain.out_features, plain.bias
-        self.parts = getattr(plain, "parts", (plain.out_features,))  # as StackedLinear's
-        self.held = FourBit(plain.weight)
-        self.register_state_dict_post_hook(_whole)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """x [..., D] → [..., rows]."""
-        return low_rank.linear(input, self.held.dense, self.bias)
+def _not_0(scales: Tensor) -> Tensor:
+    return scales.clamp(min=torch.finfo(torch.float32).tiny)
 
 
-def _whole(layer: nn.Module, state: dict[str, Tensor], prefix: str, _: Any) -> None:
-    assert isinstance(layer, QuantizedLinear)
-    state[f"{prefix}weight"] = layer.held.dense().cpu()
-
-
-def numbers(model: nn.Module) -> int:
+def four_bit_numbers(model: nn.Module) -> int:
     """How many weights of a model are in four bits."""
     return sum(math.prod(module.shape) for module in model.modules() if isinstance(module, FourBit))

@@ -59,7 +59,9 @@ class RopeScaling(Section):
             return (1 - kept) * inverse / self.factor + kept * inverse
         first, last = (self._dimension(turns, 2 * len(inverse), theta, original) for turns in (self.beta_fast, self.beta_slow))
         low, high = max(math.floor(first), 0), min(math.ceil(last), 2 * len(inverse) - 1)
-        ramp = ((torch.arange(len(inverse), dtype=torch.float32) - low) / (high - low if high != low else 0.001)).clamp(0.0, 1.0)
+        ramp = ((torch.arange(len(inverse), dtype=torch.float32, device="cpu") - low) / (high - low if high != low else 0.001)).clamp(
+            0.0, 1.0
+        )
         return 1.0 / (self.factor * powers) * ramp + inverse * (1 - ramp)
 
     @staticmethod
@@ -75,9 +77,9 @@ def rotary_tables(context: int, width: int, theta: float, scaling: RopeScaling |
     >>> cos[:, 0, 0].tolist()  # cos 0, cos ½, cos 1
     [1.0, 0.8775..., 0.5403...]
     """
-    powers = theta ** (torch.arange(0, width, 2, dtype=torch.float32) / width)
+    powers = theta ** (torch.arange(0, width, 2, dtype=torch.float32, device="cpu") / width)
     inverse, amplitude = (1.0 / powers, 1.0) if scaling is None else (scaling.slowed(powers, theta), scaling.amplitude)
-    angles = torch.arange(context, dtype=torch.float32)[:, None] * inverse
+    angles = torch.arange(context, dtype=torch.float32, device="cpu")[:, None] * inverse
     cos, sin = angles.cos()[:, None] * amplitude, angles.sin()[:, None] * amplitude
     return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 

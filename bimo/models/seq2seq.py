@@ -197,10 +197,7 @@ class Seq2Seq(NeuralLanguageModel):
         settings = Seq2SeqConfig(**{name: config[name] for name in Seq2SeqConfig.model_fields if name in config})
         with torch.device("meta"):
             model = cls(settings, read_vocabulary(config))
-        load_tensors(model, tensors)
-        if settings.positions == "sinusoidal":
-            model.waves = sinusoids(settings.context, settings.width).to(model.embedding.weight)
-        return model
+        return load_tensors(model, tensors)
 
     # -- learning -----------------------------------------------------------------------------------------------------
 

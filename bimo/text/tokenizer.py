@@ -249,7 +249,8 @@ class Tokenizer:
     def save(self, folder: Path, ends: bool = False) -> None:
         """Write `tokenizer.json`, `tokenizer_config.json` and, if there is one, `chat_template.jinja` into `folder`, each whole or not.
 
-        Of a kind of our own, `tokenizer.json` tells other programs what our models are given: `<s>` before a text; ends: `</s>` behind it.
+        Of a kind of our own, `tokenizer.json` tells other programs what our models are given: `<s>` before a text, where the
+        vocabulary has it; ends: `</s>` behind it.
         """
         v = self.vocabulary
         names = {"bos_token": v.bos, "eos_token": v.eos, "pad_token": v.pad, "unk_token": v.unk}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bimo.core import store
 from bimo.core.errors import CheckpointError
 from bimo.core.recipe import TrainingSection
-from bimo.models import quantized
+from bimo.models.quantized import four_bit_numbers
 
 FILE = "checkpoint.safetensors"
 RECIPE, RUN = "recipe.yaml", "run.json"  # beside it: what the run is made from, and how it goes
@@ -166,7 +166,7 @@ def checkpoint_bytes(model: nn.Module, training: TrainingSection) -> int:
 
 def run_bytes(model: nn.Module, training: TrainingSection) -> int:
     """Bytes of a finished run: its checkpoint and the model."""
-    whole = sum(t.nbytes for t in model.state_dict().values()) + 4 * quantized.numbers(model)
+    whole = sum(t.nbytes for t in model.state_dict().values()) + 4 * four_bit_numbers(model)
     return checkpoint_bytes(model, training) + whole
 
 

@@ -141,9 +141,6 @@ def _fit_composite(
     recipe.save(folder / RECIPE)
     plans = [part.plan for part in told]
     plan = {name: sum(own.get(name) or 0 for own in plans) for name in ("parameters", "seconds")}
-    # Of parts that learned here, their runs; of all, their weights in the hybrid: an n-gram's table, or four bytes a number.
-    weights = sum(4 * (part.plan.get("parameters") or 0) if part.steps else part.plan.get("disk_bytes") or 0 for part in told)
-    plan["disk_bytes"] = weights + sum(part.plan.get("disk_bytes") or 0 for part in told if part.own)
     learning = [part.plan for part in told if part.steps]
     plan |= {name: sum(own.get(name) or 0 for own in learning) for name in ("steps", "epochs", "tokens")}
     store.write_json(folder / RUN, {**read_run(folder), "plan": plan})

@@ -16,6 +16,7 @@ from bimo.data.corpus import Corpus
 from bimo.models.adapters import merge, strip
 from bimo.models.base import NeuralLanguageModel
 from bimo.models.interop.peft import write_adapter
+from bimo.models.quantized import four_bit_numbers
 from bimo.training import checkpoint
 from bimo.training.checkpoint import RECIPE, RUN, read_run
 from bimo.training.loop import Hooks, Loop
@@ -93,16 +94,22 @@ def fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, res
 
 
 def _keep_adapter(model: NeuralLanguageModel, recipe: Recipe, corpus: Corpus, folder: Path) -> list[str]:
-    """Write the adapters, then add them into the weights: the run's model is a whole one, and needs no other.
+    """Write the adapters, then add them into the weights, whole again if they were in four bits: the run's model needs no other.
 
     Where rows of added tokens were learned too, adapters are not all that was learned, and none are written; a notice says so.
     """
     old, new = tokens_added(str(recipe.start), corpus.tokenizer)
     if new == old:
         write_adapter(model, folder / ADAPTER, str(recipe.start))
+    notices = [] if new == old else [f"{new - old:,} tokens were added, and their rows learned too: only the whole model holds them"]
     merge(model)
+    if model.device.type == "cuda" and (need := 4 * four_bit_numbers(model)):
+        torch.cuda.empty_cache()
+        if need > torch.cuda.mem_get_info(model.device)[0]:
+            model.cpu()
+            notices.append("the card has no room for the model as it is written, whole: it was measured on the processor")
     strip(model)
-    return [] if new == old else [f"{new - old:,} tokens were added, and their rows learned too: only the whole model holds them"]
+    return notices
 
 
 def _check_room(model: NeuralLanguageModel, training: TrainingSection, folder: Path, standing: bool) -> None:

@@ -18,8 +18,8 @@ from bimo.core import runtime
 from bimo.core.budget import Budget
 from bimo.core.recipe import Precision, TrainingSection
 from bimo.data.split import Split
-from bimo.models import quantized
 from bimo.models.base import NeuralLanguageModel
+from bimo.models.quantized import four_bit_numbers
 from bimo.training import checkpoint
 from bimo.training.objectives.base import Objective
 from bimo.training.probe import probe
@@ -63,7 +63,7 @@ def flops_per_token(model: nn.Module) -> float:
     looked_up = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
     if head is not None:
         looked_up.discard(id(head()[0]))
-    return sum(n for key, n in weights.items() if key not in looked_up) + 4.0 * quantized.numbers(model)
+    return sum(n for key, n in weights.items() if key not in looked_up) + 4.0 * four_bit_numbers(model)
 
 
 def count_steps(budget: Budget, source: Any, accumulation: int, seconds_per_step: float, seconds_used: float) -> int:

@@ -17,6 +17,7 @@ import torch
 from bimo.core import runtime
 from bimo.core.recipe import Precision, TrainingSection
 from bimo.models.base import NeuralLanguageModel
+from bimo.models.quantized import FourBit
 from bimo.training import checkpoint
 from bimo.training.objectives.base import Objective, training_step
 
@@ -41,8 +42,7 @@ def bf16_is_native(device: torch.device) -> bool:
 
 _LONG = 2.0  # seconds of a step with all threads from which one alone is not tried: it is no small model
 _STRIDE = 7919  # a prime: steps through an epoch that meet each of its batches
-_ON_A_CARD = 6  # rounds at least: kernels are loaded with each shape that they first meet, and rows differ in length
-_ROUNDS = 6  # of steps that the choice made is timed for; the first counts for nothing
+_ROUNDS = 6  # of steps that the choice made is timed for; on a GPU every choice, where kernels are loaded for each shape first met
 
 
 def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSection, seconds: float, most: float = math.inf) -> Probe:
@@ -50,8 +50,8 @@ def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSe
 
     What the recipe leaves open is tried and the fastest kept: fp32 and bf16 where the machine has bf16 products; all
     processor threads and one, which is faster for small models (it is not tried where a step takes seconds). torch is left
-    with the threads that won. seconds: about how long to try, two steps a choice at least. most: after so many nothing new is begun;
-    where there is such an end, a time is to be filled, and what won few and long steps is timed once more.
+    with the threads that won. seconds: about how long to try, two steps a choice at least, six on a GPU. most: after so many
+    nothing new is begun; where there is such an end, a time is to be filled, and what won few and long steps is timed once more.
     """
     native = bf16_is_native(model.device)
     choices: list[Precision] = [training.precision] if training.precision else ["fp32", "bf16"] if native else ["fp32"]
@@ -66,7 +66,7 @@ def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSe
         runtime.set_threads(number)
         # On a GPU the first step loads kernels and says nothing of the speed.
         limit = math.inf if best is None or model.device.type == "cuda" else 4 * best.seconds_per_step
-        least = _ON_A_CARD if model.device.type == "cuda" else 2
+        least = _ROUNDS if model.device.type == "cuda" else 2
         found = timer.time(precision, seconds / len(choices) / len(threads), least=least, limit=limit)
         if best is None or found.seconds_per_step < best.seconds_per_step:
             best = found
@@ -99,7 +99,10 @@ class _Timer:
 
     def time(self, precision: Precision, seconds: float, *, least: int = 2, limit: float = math.inf) -> Probe:
         """Rounds of a step of each kind for about `seconds`, at least `least`, or one where its mean step took longer than `limit`."""
-        model, training = copy.deepcopy(self.model).train(), self.training
+        frozen: list[Any] = [p for p in self.model.parameters() if not p.requires_grad]
+        frozen += [module for module in self.model.modules() if isinstance(module, FourBit)]
+        model = copy.deepcopy(self.model, {id(each): each for each in frozen}).train()  # what learns nothing is not copied
+        training = self.training
         optimizers, moments = self.objective.optimizers(model, training), self.objective.moments()
         end, carry = time.perf_counter() + seconds, None
         rounds: list[list[float]] = []  # seconds of a step of each kind

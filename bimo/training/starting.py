@@ -101,15 +101,18 @@ def take_weights(model: NeuralLanguageModel, reference: str, tokenizer: Tokenize
     are asked for again. The rows of an added token begin as the mean of those of the tokens that its text was before. Raises `RecipeError`
     where they differ otherwise.
     """
-    if _gone(started(reference).model):
-        started.cache_clear()
     bundle = started(reference)
+    if _gone(bundle.model):
+        started.cache_clear()
+        before, bundle = bundle, started(reference)
+        if before.model.config_dict() != bundle.model.config_dict():
+            raise RecipeError(f"start: {reference} has been changed since it was opened; begin again")
     added = _added(bundle.tokenizer, tokenizer, reference)
-    before = nn.Module.state_dict(bundle.model)  # type: ignore[arg-type]
+    weights = nn.Module.state_dict(bundle.model)  # type: ignore[arg-type]
     rows = _rows_of_tokens(model)
     state: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
-        found = before.get(name)
+        found = weights.get(name)
         if found is not None and name in rows and (added or len(found) < len(tensor)):
             found = _grown(found, len(tensor), added)
         if found is None or found.shape != tensor.shape:
@@ -172,7 +175,7 @@ def make_ready(model: NeuralLanguageModel, recipe: Recipe, tokenizer: Tokenizer)
     take_weights(model, reference, tokenizer)
     if recipe.adapter is not None:
         adapt(model, recipe.adapter)
-    widen(model)  # after the maps of its layers were quantised, if they were: they are whole at no time
+    widen(model)  # after the maps of its layers were quantised, if they were, one by one
     if recipe.adapter is None:
         return
     old, new = tokens_added(reference, tokenizer)

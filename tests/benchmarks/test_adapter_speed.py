@@ -46,14 +46,17 @@ def test_both_sides_lose_the_same_on_a_conversation(rows: Path, tmp_path: Path) 
     ours = adapter_speed.Ours(bundle, split, 2, 96)
     batch = ours.source.batch(0, 0)
     nats = causal_likelihood(ours.model, batch).nats
-    told = []
+    assert batch.shared
+    told, tokens = [], 0
     for row in (0, 1):
         edges = [0, *batch.boundaries[row].nonzero().flatten().tolist(), batch.tokens.shape[1]]
         for start, stop in itertools.pairwise(sorted(set(edges))):
             text, learned = batch.tokens[row, start:stop], batch.targets_scored[row, max(0, start - 1) : stop - 1]
-            learned = learned if start else torch.cat((torch.zeros(1, dtype=torch.bool), learned))
-            if learned.any():
-                labels = torch.where(learned, text, -100)[None]
+            if start and learned.any():  # what all begin with is the first piece of a row
+                text = torch.cat((batch.tokens[row, : batch.shared], text))
+                labels = torch.where(torch.cat((torch.zeros(batch.shared, dtype=torch.bool), learned)), text, -100)[None]
                 told.append(float(theirs.model(input_ids=text[None], labels=labels).loss) * int(learned.sum()))
+                tokens += int((text != 0).sum())  # a single place of padding behind a row has no boundary
     assert float(nats) == pytest.approx(sum(told), rel=1e-4)
-    assert theirs.step(0) > 0 < ours.step(0)
+    assert ours.step(0) == tokens
+    assert theirs.step(0) > 0

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from bimo.core.errors import CorpusError, SourceError
 from bimo.data.conversations import NoConversation, turns_of
@@ -18,7 +19,10 @@ from bimo.data.packing import PackedBatches, pack, shared_beginning
 from bimo.data.sources import read_documents
 from bimo.data.speech import Speech
 from bimo.data.split import Split
+from bimo.models.decoder import Decoder, DecoderConfig
 from bimo.text.tokenizer import Tokenizer
+from bimo.text.vocabulary import Vocabulary
+from bimo.training.objectives.causal import causal_likelihood
 
 ASKED = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "That."}]
 FORMS: dict[str, dict[str, Any]] = {
@@ -298,6 +302,26 @@ def test_what_all_texts_begin_with_stands_once_a_row() -> None:
                     assert int(batch.targets_scored[row, start : stop - 1].sum()) == lengths[text - 1] - 12
                     assert not batch.targets_scored[row, start - 1]
     assert set(seen) == set(range(1, 61))
+
+
+def test_an_epoch_costs_the_same_with_what_is_shared_read_once() -> None:
+    """The loss and its gradients, of rows each met once."""
+    lengths = np.random.default_rng(2).integers(14, 30, 40).tolist()
+    split = beginning_alike(lengths, 10, 12)
+    torch.manual_seed(0)
+    model = Decoder.build(DecoderConfig(layers=2, width=16, heads=2, context=64), Vocabulary(1000)).double()
+    told = []
+    for share in (False, True):
+        source = PackedBatches(split, 1, 64, share=share)
+        model.zero_grad()
+        nats = sum(causal_likelihood(model, source.batch(0, i)).nats.sum() for i in range(source.steps_per_epoch))
+        nats.backward()  # type: ignore[union-attr]
+        told.append((source.steps_per_epoch, nats.detach(), [p.grad.clone() for p in model.parameters()]))  # type: ignore[union-attr]
+    (plain, ours, grads), (fewer, theirs, others) = told
+    assert fewer < plain
+    assert float(ours) == pytest.approx(float(theirs), rel=1e-9)
+    for ours, theirs in zip(grads, others, strict=True):  # norms are taken in float32
+        assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-5 * float(ours.abs().max()))
 
 
 def test_what_is_shared_ends_before_anything_is_learned() -> None:

@@ -347,7 +347,8 @@ def test_quantised_weights_are_whole_in_what_is_written() -> None:
     unmerge(model)
     assert torch.equal(logits(model), with_adapters)
     merge(model)
-    strip(model)  # the maps stay in four bits, with what was added to them
+    strip(model)  # whole again, with what was added
+    assert not list(adapted(model))
     assert torch.allclose(logits(model), with_adapters, atol=1e-4)
     assert all(torch.allclose(model.tensors()[name], written[name], atol=1e-6) for name in written)
 
@@ -361,9 +362,21 @@ def test_maps_that_have_no_adapter_are_quantised_too(tmp_path: Path) -> None:
     write_adapter(model, tmp_path)
     again = fresh()
     adapt(again, AdapterSection(rank=2, targets=["v_proj"], quantized="nf4"))
-    strip(again)
-    read_adapter(again, tmp_path)  # beside maps that are in four bits already
+    strip(again)  # what four bits made of its maps
+    read_adapter(again, tmp_path)
     assert torch.allclose(logits(again), before, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["seq2seq", "encoder", "vae"])
+def test_families_whose_maps_have_no_other_names_in_four_bits(family: str, tmp_path: Path) -> None:
+    kind: Any = registry.family(family).load()
+    shape = {"width": 16, "heads": 2, **({"body": "transformer"} if family == "vae" else {})}
+    model = kind.build(kind.Config(**shape), Vocabulary(41, bos=0, eos=1, pad=2))
+    plain = {name: t.shape for name, t in model.tensors().items()}
+    adapt(model, AdapterSection(rank=2, quantized="nf4"))
+    write_adapter(model, tmp_path)
+    with merged(model):
+        assert {name: t.shape for name, t in model.tensors().items()} == plain
 
 
 def test_dropout_beside_quantised_weights() -> None:

@@ -54,9 +54,12 @@ PAGE: dict[str, tuple[str, str]] = {
     ),
     "capped": ("capped", "触顶"),
     "capped_note": ("Capped: the time ran out before the planned steps were done.", "触顶：计划的步数未完成时间已用尽。"),
+    "lost_1": ("1 byte lost", "丢失 1 字节"),
     "lost": ("{n} bytes lost", "丢失 {n} 字节"),
     "lost_alike": ("Of the test text, by the tokenizer of them all: {what}.", "测试文本中，各模型共用的分词器：{what}。"),
+    "unknown_1": ("1 unknown token", "1 个未知词元"),
     "unknown": ("{n} unknown tokens", "{n} 个未知词元"),
+    "impossible_1": ("1 token of probability zero", "1 个零概率词元"),
     "impossible": ("{n} tokens of probability zero", "{n} 个零概率词元"),
     "generation_at": (
         "Generation speed: batch {batch}, {precision}, {threads}.",

@@ -147,14 +147,9 @@ class Blocks(nn.Module):
             for _ in range(depth)
         )
         self.norm = RMSNorm(width)
-        self.places = (config.context + 1, per_head)
         self.cos: Tensor
         self.sin: Tensor
-        self.make_tables()
-
-    def make_tables(self) -> None:
-        """The angles of all positions; a buffer that no file holds."""
-        cos, sin = rotary_tables(*self.places, 10000.0)
+        cos, sin = rotary_tables(config.context + 1, per_head, 10000.0)
         self.register_buffer("cos", cos, persistent=False)  # [context + 1, 1, E]
         self.register_buffer("sin", sin, persistent=False)
 

@@ -20,7 +20,6 @@ from bimo.models.layers import document_positions
 from bimo.models.saved import load_tensors
 from bimo.models.scoring import tokens_together
 from bimo.models.vae.bodies import (
-    Blocks,
     RecurrentDecoder,
     RecurrentEncoder,
     TransformerDecoder,
@@ -126,11 +125,7 @@ class VAE(NeuralLanguageModel):
         fields = {name: config[name] for name in VAEConfig.model_fields if name in config}
         with torch.device("meta"):
             model = cls(VAEConfig(**fields), read_vocabulary(config))
-        load_tensors(model, tensors)
-        for part in model.modules():
-            if isinstance(part, Blocks):
-                part.make_tables()
-        return model
+        return load_tensors(model, tensors)
 
     # -- learning -----------------------------------------------------------------------------------------------------
 

@@ -75,12 +75,13 @@ def with_ends(text: str, bos: str | None, eos: str | None) -> str:
 
     hub = Tokenizer.from_str(text)
     begin_and_end(hub, bos, eos)
+    if _NONE not in text:  # another program wrote it anew
+        return str(hub.to_str())
     return text.replace(_NONE, f'"post_processor":{_compact(json.loads(hub.to_str())["post_processor"])}', 1)
 
 
-def without_ends(text: str) -> str:
-    """The text of a `tokenizer.json` as it was before `with_ends`."""
-    told = json.loads(text)
+def without_ends(text: str, told: Any) -> str:
+    """The text of a `tokenizer.json`, which tells `told`, as it was before `with_ends`."""
     return text.replace(f'"post_processor":{_compact(told.get("post_processor"))}', _NONE, 1) if isinstance(told, dict) else text
 
 

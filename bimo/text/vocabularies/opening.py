@@ -64,9 +64,9 @@ def _asks(settings: dict[str, Any], name: str, classes: tuple[str, ...]) -> tupl
 def _from_json(path: Path, settings: dict[str, Any]) -> Opened:
     import tokenizers
 
-    store.read_json(path)  # missing or not JSON: an error that says so
+    told = store.read_json(path)  # missing or not JSON: an error that says so
     text = path.read_text(encoding="utf-8")
-    text = without_ends(text) if "bimo_kind" in settings else text
+    text = without_ends(text, told) if "bimo_kind" in settings else text
     try:
         with told_panics():
             hub = tokenizers.Tokenizer.from_str(text)
