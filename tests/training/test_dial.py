@@ -169,7 +169,6 @@ def test_a_run_without_a_family(place: Path, tmp_path: Path) -> None:
     assert "parameters that multiply" in told["dial"]["why"]
     assert run.row.used_seconds is not None
     assert told["dial"]["seconds"] < run.row.used_seconds
-    assert run.row.used_seconds < 2 * 12  # on a machine where others work too
     assert bimo.resume(tmp_path / "run").finished_before
     assert bimo.info(tmp_path / "run")["run"]["dial"] == told["dial"]["why"]
     planned = bimo.plan(str(place / "corpus"), budget="60s", overrides=["training.threads=1"])
