@@ -1,7 +1,8 @@
 """20,000 tokens from each hybrid, the memory of its process along the way; and neighbours among a million entries beside the decoder alone.
 
 `python -m benchmarks.long_writing FOLDER [--tokens N]` prints one JSON object: of a model folder, resident bytes after each tenth of them.
-`… FOLDER --beside PART` times a token of the hybrid and of its part instead, by turns, and counts the entries that its memories hold.
+`… FOLDER --beside PART` times a token of the hybrid and of its part instead, by turns, and counts the entries that its memories hold;
+`--exact` has all of them looked at, in a folder whose neighbours are found by cells.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from bimo.generation.reader import Reader
 from bimo.models.base import LanguageModel
 from bimo.models.bundle import Bundle
 from bimo.models.hybrid import Hybrid
+from bimo.models.hybrid.memory import Memory
+from bimo.models.hybrid.neighbours import Neighbours
 
 LINEAR = ("ngram+lstm", "lstm+cache", "ngram+decoder", "decoder+cache", "decoder+knn", "ngram+lstm+decoder+cache")
 HYBRIDS = {  # parts, and what is said beside them
@@ -69,10 +72,21 @@ def beside(hybrid: LanguageModel, part: LanguageModel, tokens: int = 200) -> dic
     return {**found, "ratio": found["hybrid_seconds_a_token"] / found["part_seconds_a_token"]}
 
 
+def memories(model: LanguageModel) -> list[Memory]:
+    """Those of a hybrid; none of another model."""
+    return [voice.memory for voice in model.voices if voice.memory is not None] if isinstance(model, Hybrid) else []
+
+
 def entries(model: LanguageModel) -> int:
     """How many tokens of the training text the memories of a hybrid hold."""
-    memories = [voice.memory for voice in model.voices if voice.memory is not None] if isinstance(model, Hybrid) else []
-    return sum(len(memory.tensors().get("values", ())) for memory in memories)
+    return sum(len(memory.tensors().get("values", ())) for memory in memories(model))
+
+
+def look_at_all(model: LanguageModel) -> None:
+    """Have a hybrid look at all of its entries from now on: the same ones, under the same weights."""
+    for memory in memories(model):
+        if isinstance(memory, Neighbours):
+            memory.config = memory.config.model_copy(update={"search": "exact"})
 
 
 def reached(rows: list[dict[str, Any]], searches: dict[str, dict[str, Any]]) -> dict[str, bool]:
@@ -99,21 +113,22 @@ def long_writing(desk: Desk) -> dict[str, Any]:
         told = desk.module("benchmarks.long_writing", folder, "--tokens", TOKENS)["written"]
         grown = told[-1]["bytes"] / told[0]["bytes"]
         rows.append({"name": words, "written": told, "grown": grown, "flat": grown <= FLAT})
-    searches = {}
-    for search in ("exact", "faiss"):
-        folder = _mixed(desk, corpus, ["decoder", "knn"], search=search)
-        searches[search] = desk.module("benchmarks.long_writing", folder, "--beside", desk.folder / "decoder")["beside"]
+    timed = desk.folder / "decoder-knn", "--beside", desk.folder / "decoder"
+    searches = {
+        "exact": desk.module("benchmarks.long_writing", *timed, "--exact")["beside"],
+        "faiss": desk.module("benchmarks.long_writing", *timed)["beside"],
+    }
     return {"rows": rows, "entries": ENTRIES, "neighbours": searches, "reached": reached(rows, searches), "tokens": TOKENS}
 
 
-def _mixed(desk: Desk, corpus: Path, words: Sequence[str], options: Sequence[str] = (), search: str | None = None) -> Path:
+def _mixed(desk: Desk, corpus: Path, words: Sequence[str], options: Sequence[str]) -> Path:
     """A hybrid of the parts in the desk's folder, which is called after them."""
     parts = [{"memory": part} if part in ("cache", "knn") else {"folder": str(desk.folder / part)} for part in words]
     for part in parts:
         if part.get("memory") == "knn":
-            part["model"] = {"entries": ENTRIES, **({"search": search} if search else {})}  # type: ignore[assignment]
+            part["model"] = {"entries": ENTRIES, "search": "faiss"}  # type: ignore[assignment]
     said = [option.partition("=")[2] for option in options]
-    folder = desk.folder / "-".join([*words, *said, *([search] if search else [])])
+    folder = desk.folder / "-".join([*words, *said])
     desk.bimo("train", corpus, "family=hybrid", f"model.parts={json.dumps(parts)}", *options, "--budget", "10m", "--out", folder)
     return folder
 
@@ -140,8 +155,11 @@ def main() -> int:
     parser.add_argument("folder")
     parser.add_argument("--tokens", type=int, default=TOKENS)
     parser.add_argument("--beside")
+    parser.add_argument("--exact", action="store_true")
     asked = parser.parse_args()
     model = Bundle.load(asked.folder).model
+    if asked.exact:
+        look_at_all(model)
     if asked.beside:
         told = {"beside": {**beside(model, Bundle.load(asked.beside).model), "entries": entries(model)}}
     else:
