@@ -93,7 +93,8 @@ class ReadReport:
         if self.skipped_records:
             lines.append(f"skipped {self.skipped_records:,} record(s)")
         if self.cleaned:
-            lines.append("cleaned: " + ", ".join(f"{what} {n:,}" for what, n in sorted(self.cleaned.items())))
+            done = ", ".join(f"{what} {n:,}" for what, n in sorted(self.cleaned.items()))
+            lines.append(f"cleaned: {done}")
         lines += [f"{f.name}: {note}" for f in self.files for note in f.notes]
         lines += [f"skipped {name}: {why}" for name, why in self.skipped[:20]]
         if len(self.skipped) > 20:

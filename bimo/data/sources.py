@@ -90,8 +90,8 @@ def _read_leaf(leaf: Leaf, mode: DocumentMode, cleaner: Cleaner | None, report: 
                 entry.bytes += document.bytes
                 yield document
     except Unreadable as cause:
-        after = f"after {entry.documents} document(s): " if entry.documents else ""
-        report.skipped.append((leaf.name, f"{after}{cause}"))
+        why = f"after {entry.documents} document(s): {cause}" if entry.documents else str(cause)
+        report.skipped.append((leaf.name, why))
     else:
         if not entry.documents:
             why = "; ".join(entry.notes) or ("only blank text" if report.dropped_documents > dropped else "empty")

@@ -25,6 +25,7 @@ from bimo.evaluation.report.strips import strips
 from bimo.evaluation.report.tables import COLUMNS, Line, footnotes, lines
 from bimo.evaluation.report.verdict import answer, caveats
 from bimo.evaluation.report.wording import words
+from bimo.evaluation.report.wording_notices import noticed
 from bimo.evaluation.report.writing import writing
 from bimo.evaluation.results import Comparison, Machine, Row
 
@@ -83,7 +84,12 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
         text=comparison.text,
         mode=t(f"mode_{comparison.text.documents}") if comparison.text.documents in get_args(DocumentMode) else "",
         splits=_splits(comparison, t),
-        notices=[*comparison.notices, *(f"{r.label}{t('colon')}{notice}" for _, r in rows for notice in r.notices)],
+        read=[noticed(notice, lang) for notice in comparison.text.notices],
+        skipped=[(item.name, noticed(item.why, lang)) for item in comparison.text.skipped],
+        notices=[
+            *(noticed(notice, lang) for notice in comparison.notices),
+            *(f"{r.label}{t('colon')}{noticed(notice, lang)}" for _, r in rows for notice in r.notices),
+        ],
         recipes=[{"label": r.label, "slot": i, "recipe": r.recipe} for i, r in rows if r.recipe],
         command=comparison.command,
         machine=comparison.machine,
