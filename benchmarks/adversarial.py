@@ -29,7 +29,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import ROOT, Desk, data_folder
+from benchmarks.desk import ROOT, Desk, data_folder
 from bimo import api
 from bimo.data.corpus import Corpus
 from bimo.evaluation.diversity import Measures, Reference, picture, quality_gap, real, sweep

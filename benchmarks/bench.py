@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import tables
+from benchmarks.desk import Desk, data_folder
 from benchmarks.evidence import run
 from benchmarks.imports import reached
-from benchmarks.record import Desk, Entry, data_folder, main
+from benchmarks.record import Entry, main
 
 
 def timed(name: str, least: float | None, option: str = "--rounds") -> Callable[[Desk], dict[str, Any]]:

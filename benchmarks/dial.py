@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.desk import Desk
 from benchmarks.quality import CHINESE, picked, text_of
-from benchmarks.record import Desk
 from bimo.core import registry, store
 from bimo.data.corpus import Corpus
 from bimo.evaluation import display

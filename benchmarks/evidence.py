@@ -16,7 +16,7 @@ APART = (
     *(f"!bimo/evaluation/{name}.py" for name in ("display", "hybrids", "passage")),
     *("!bimo/explanation/*.py", "!bimo/models/grounds.py", "!bimo/models/hybrid/grounds.py", "!bimo/models/ngram/grounds.py"),
     *("!bimo/data/overlap.py", "!bimo/generation/filling.py", "!bimo/training/progress.py"),
-    *("!benchmarks/quality.py", "!benchmarks/record.py"),
+    *("!benchmarks/quality.py", "!benchmarks/desk.py"),
 )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bounds import around
+from benchmarks.desk import Desk
 from benchmarks.quality import PTB, budget_of, picked, recipe_of, text_of
-from benchmarks.record import Desk
 from bimo.core import store
 from bimo.evaluation.runs import RESULT
 from bimo.evaluation.translation import score_texts, translate

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.desk import Desk
 from benchmarks.quality import CHINESE, PTB, WORDS, picked, text_of
-from benchmarks.record import Desk
 from bimo.core import store
 from bimo.evaluation import display
 from bimo.evaluation.metrics import paired_bootstrap

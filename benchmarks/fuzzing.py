@@ -25,8 +25,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.desk import Desk
 from benchmarks.fuzz_targets import TARGETS, Target
-from benchmarks.record import Desk
 
 FILES = 100_000  # of the evidence run
 SECONDS = 10

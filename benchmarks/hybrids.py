@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from benchmarks.desk import Desk
 from benchmarks.quality import PTB, WIKITEXT, picked, text_of
-from benchmarks.record import Desk
 from bimo.core import store
 from bimo.evaluation import display
 from bimo.evaluation.metrics import paired_bootstrap

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from benchmarks.record import ROOT
+from benchmarks.desk import ROOT
 
 
 def reached(*modules: str, root: Path = ROOT) -> tuple[str, ...]:

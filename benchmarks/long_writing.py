@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.desk import Desk
 from benchmarks.quality import WIKITEXT
-from benchmarks.record import Desk
 from bimo.core import runtime, store
 from bimo.evaluation import display
 from bimo.generation.reader import Reader

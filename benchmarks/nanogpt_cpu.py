@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import shakespeare
+from benchmarks.desk import ROOT, data_folder
 from benchmarks.nanogpt import add_options
-from benchmarks.record import ROOT, data_folder
 
 RECIPE = ROOT / "bimo" / "recipes" / "tinyshakespeare-quick.yaml"
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.record import Desk, data_folder
+from benchmarks.desk import Desk, data_folder
 from bimo.core import fetch, store
 from bimo.evaluation.similarity import spearman
 from bimo.model import Model

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import shakespeare
-from benchmarks.record import ROOT, Desk
+from benchmarks.desk import ROOT, Desk
 from bimo.core import registry, store
 from bimo.core.errors import RecipeError
 from bimo.core.recipe import read_recipe

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import Desk
+from benchmarks.desk import Desk
 from bimo.core import store
 from bimo.evaluation.similarity import RatedPair, Similarity, paired_difference, read_rated_pairs, similarity
 from bimo.models.bundle import Bundle

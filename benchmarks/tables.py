@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import dial, features, hybrids, long_writing
+from benchmarks.desk import ROOT
 from benchmarks.quality import budget_of
-from benchmarks.record import ROOT, read_all
+from benchmarks.record import read_all
 from benchmarks.shown import CHINESE, Records, Say, again, dated, day, each, explained, missing, table
 from benchmarks.speeds import speed
 from bimo.core import store

@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.desk import data_folder
 from benchmarks.interleave import interleaved
-from benchmarks.record import data_folder
 from bimo.data.sources import read_documents
 from bimo.quickstart import built_in_text
 from bimo.text.tokenizer import Tokenizer

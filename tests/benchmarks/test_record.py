@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import bench, evidence, record, shown, speeds
-from benchmarks.record import Desk, Entry
+from benchmarks.desk import DONE, ROOT, Desk, shares
+from benchmarks.record import Entry
 from bimo.core import store
 from bimo.core.errors import MachineError, UserError
 from bimo.core.recipe import make_recipe
@@ -99,7 +100,7 @@ def test_budgets_are_those_of_the_recipes() -> None:
 
 
 def test_code_that_makes_figures_counts() -> None:
-    counted = {e.name: {str(p.relative_to(record.ROOT)) for p in record.files_of(e.touches, record.ROOT)} for e in evidence.ENTRIES}
+    counted = {e.name: {str(p.relative_to(ROOT)) for p in record.files_of(e.touches, ROOT)} for e in evidence.ENTRIES}
     everywhere = {"core/recipe", "core/budget", "core/runtime", "core/store", "text/clean", "data/documents", "api", "evaluation/compare",
                   "evaluation/metrics", "evaluation/perplexity", "models/bundle", "training/checkpoint"}  # fmt: skip
     for name, more in {
@@ -115,7 +116,7 @@ def test_code_that_makes_figures_counts() -> None:
 
 
 def test_code_that_cannot_change_a_figure_does_not_count() -> None:
-    counted = {e.name: {str(p.relative_to(record.ROOT)) for p in record.files_of(e.touches, record.ROOT)} for e in evidence.ENTRIES}
+    counted = {e.name: {str(p.relative_to(ROOT)) for p in record.files_of(e.touches, ROOT)} for e in evidence.ENTRIES}
     assert not counted["ptb-lstm"] & {"bimo/models/decoder.py", "bimo/models/vae/model.py", "bimo/evaluation/report/wording.py"}
     assert "bimo/models/recurrent.py" not in counted["ptb-ngram"]
     assert "bimo/evaluation/report/page.py" in counted["quickstart"]  # which tells how large the report is
@@ -205,14 +206,14 @@ def test_an_entry_that_was_stopped_goes_on_behind_the_commands_that_ended(entry:
         return store.read_json(house / "evidence" / "fake.json")
 
     assert run() == 1
-    (before,) = store.read_json(place / record.DONE).values()
-    store.write_json(place / record.DONE, {name: {**before, "seconds": 1000.0} for name in store.read_json(place / record.DONE)})
+    (before,) = store.read_json(place / DONE).values()
+    store.write_json(place / DONE, {name: {**before, "seconds": 1000.0} for name in store.read_json(place / DONE)})
     fail.unlink()
     assert run("--go-on") == 0, "what the command had left is taken away before it is run again"
     assert said()["figures"]["first"] == before["said"]
     assert (said()["went_on"], len(said()["commands"])) == (True, 2)
     assert said()["seconds"] >= 1000, "the seconds that it took before count"
-    assert not (place / record.DONE).exists(), "what is whole does not go on"
+    assert not (place / DONE).exists(), "what is whole does not go on"
     fail.touch()
     (house / "code.py").write_text("x = 3\n")
     assert run() == 1
@@ -227,13 +228,13 @@ def test_an_entry_that_was_stopped_goes_on_behind_the_commands_that_ended(entry:
 def test_commands_that_end_side_by_side_are_all_kept(tmp_path: Path) -> None:
     desk = Desk(tmp_path, at_once=2) if len(os.sched_getaffinity(0)) > 1 else Desk(tmp_path)
     desk.each(lambda desk, number: [desk.run("python", "-c", f"print({number}, {i})") for i in range(3)], range(2))
-    assert len(store.read_json(tmp_path / record.DONE)) == len(desk.commands) == 6
+    assert len(store.read_json(tmp_path / DONE)) == len(desk.commands) == 6
 
 
 def test_a_desk_writes_commands_down_as_anyone_can_type_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIMO_DATA", str(tmp_path))
     (tmp_path / "a.txt").write_text("text")
-    desk = Desk(record.ROOT / "runs" / "x")
+    desk = Desk(ROOT / "runs" / "x")
     assert desk.run("python", "-c", "print(5)") == "5\n"
     with pytest.raises(MachineError, match="exit code 3"):
         desk.run("python", "-c", "raise SystemExit(3)", desk.data("a.txt"), desk.folder)
@@ -247,20 +248,20 @@ def test_runs_side_by_side_share_no_processor_and_keep_their_order(tmp_path: Pat
     processors = sorted(os.sched_getaffinity(0))
     if len(processors) < 2:
         pytest.skip("one processor")
-    desk = record.Desk(tmp_path, at_once=2)
+    desk = Desk(tmp_path, at_once=2)
 
-    def work(desk: record.Desk, number: int) -> set[int]:
+    def work(desk: Desk, number: int) -> set[int]:
         desk.commands.append(f"run {number}")
         time.sleep(0.05 / (number + 1))
         return os.sched_getaffinity(0)
 
     found = desk.each(work, range(4))
     assert desk.commands == [f"run {number}" for number in range(4)]
-    assert {frozenset(share) for share in found} <= {frozenset(share) for share in record.shares(processors, 2)}
+    assert {frozenset(share) for share in found} <= {frozenset(share) for share in shares(processors, 2)}
     assert sorted(os.sched_getaffinity(0)) == processors, "this thread keeps its own"
-    assert record.Desk(tmp_path).each(work, range(2)) == [set(processors)] * 2
+    assert Desk(tmp_path).each(work, range(2)) == [set(processors)] * 2
 
 
 def test_more_runs_at_once_than_processors_are_refused() -> None:
     with pytest.raises(UserError, match="--at-once 3: there are 2 processors"):
-        record.shares([0, 1], 3)
+        shares([0, 1], 3)

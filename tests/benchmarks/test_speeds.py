@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import bench, cli_start, interleave, recurrent_speed, tokenizer_speed, training_speed
-from benchmarks.record import Desk
+from benchmarks.desk import Desk
 
 
 @pytest.fixture(autouse=True)
