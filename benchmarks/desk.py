@@ -122,6 +122,7 @@ class Desk:
         begin = time.perf_counter()
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False)
         if done.returncode:
+            sys.stderr.write(done.stdout.decode("utf-8", errors="replace"))
             raise MachineError(f"{self.commands[-1]}: ended with exit code {done.returncode}; what it said stands above")
         told = done.stdout.decode("utf-8")
         self.ended.keep(self.folder, self.commands[-1], told, time.perf_counter() - begin)

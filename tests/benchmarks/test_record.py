@@ -231,14 +231,17 @@ def test_commands_that_end_side_by_side_are_all_kept(tmp_path: Path) -> None:
     assert len(store.read_json(tmp_path / DONE)) == len(desk.commands) == 6
 
 
-def test_a_desk_writes_commands_down_as_anyone_can_type_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_desk_writes_commands_down_as_anyone_can_type_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("BIMO_DATA", str(tmp_path))
     (tmp_path / "a.txt").write_text("text")
     desk = Desk(ROOT / "runs" / "x")
     assert desk.run("python", "-c", "print(5)") == "5\n"
     with pytest.raises(MachineError, match="exit code 3"):
-        desk.run("python", "-c", "raise SystemExit(3)", desk.data("a.txt"), desk.folder)
-    assert desk.commands == ["python -c print(5)", "python -c 'raise SystemExit(3)' $BIMO_DATA/a.txt runs/x"]
+        desk.run("python", "-c", "print(7); exit(3)", desk.data("a.txt"), desk.folder)
+    assert "\n7\n" in capsys.readouterr().err, "what it said is not lost"
+    assert desk.commands == ["python -c print(5)", "python -c 'print(7); exit(3)' $BIMO_DATA/a.txt runs/x"]
     with pytest.raises(UserError, match="set BIMO_DATA"):
         desk.data("b.txt")
     assert sys.executable not in "".join(desk.commands)
