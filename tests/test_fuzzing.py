@@ -99,3 +99,29 @@ def test_a_tokenizer_that_makes_the_library_panic_is_refused(tmp_path: Path) -> 
     file.write_text(json.dumps(told), encoding="utf-8")
     with pytest.raises(ModelError, match="not a tokenizer"):
         Bundle.load(opened)
+
+
+def spoil_config(name: str, folder: Path, **fields: Any) -> Path:
+    """A folder of that kind whose config.json says so."""
+    file, opened = next(t for t in fuzzing.TARGETS if t.name == name).make(folder)
+    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), **fields}), encoding="utf-8")
+    return opened
+
+
+@pytest.mark.parametrize("layers", [10_000, 10_000.0])
+def test_layers_that_no_tensor_is_for_are_refused_before_they_are_made(layers: float, tmp_path: Path) -> None:
+    """A number with a point is a number of layers too, and ten thousand took more than ten seconds."""
+    with pytest.raises(ModelError, match="num_hidden_layers is 10000"):
+        Bundle.load(spoil_config("config.json of Qwen2", tmp_path, num_hidden_layers=layers))
+
+
+@pytest.mark.parametrize("mask", [259, 99_999_999_999, int("2" * 50)])
+def test_a_mask_that_is_no_token_is_refused(mask: int, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="mask_token_id"):
+        Bundle.load(spoil_config("config.json of BERT", tmp_path, mask_token_id=mask))
+
+
+@pytest.mark.parametrize("samples", [99_999_999_999, int("1" * 50)])
+def test_samples_that_nobody_has_room_for_are_refused(samples: int, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="score_samples"):
+        Bundle.load(spoil_config("config.json of a VAE", tmp_path, score_samples=samples))

@@ -81,7 +81,7 @@ def test_what_cannot_be_done_is_refused(bimo_cli: Cli, vae: Path, place: Path) -
     refused(bimo_cli("generate", place / "lstm", "--given", "a"), "takes nothing given")
     refused(bimo_cli("evaluate", place / "lstm", place / "text.txt", "--samples", 3), "no latent")
     refused(bimo_cli("evaluate", place / "lstm", place / "text.txt", "--latent"), "no latent")
-    refused(bimo_cli("evaluate", vae, vae.parent / "text.txt", "--samples", 0), "samples: must be 1 or more, found 0")
+    refused(bimo_cli("evaluate", vae, vae.parent / "text.txt", "--samples", 0), "samples: must be 1 to 10,000, found 0")
     with pytest.raises(CapabilityError, match="no latent"):
         bimo.load(place / "lstm").reconstruct("a")
     with pytest.raises(UserError, match="fewer than two"):

@@ -407,7 +407,7 @@ def model_of(config: Any, tensors: dict[str, Tensor], where: str = "a part", as_
         raise ModelError(f"{where}: config.json: no model_type; is this a model folder?")
     row: Family = family_of_model_type(config["model_type"])
     for name, value in config.items():  # before anything is made: each layer has a tensor of its own
-        if name in _LAYERS and isinstance(value, int) and value > len(tensors):
+        if name in _LAYERS and isinstance(value, int | float) and value > len(tensors):
             raise ModelError(f"{where}: config.json: {name} is {value}, but model.safetensors holds {len(tensors)} tensors")
     try:
         with memory_errors():

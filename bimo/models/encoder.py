@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bimo.core.errors import ContextError
+from bimo.core.errors import ContextError, ModelError
 from bimo.models.base import ModelConfig, length_mask
 from bimo.models.embedding import TokenEmbedding
 from bimo.models.interop import bert
@@ -119,6 +119,8 @@ class Encoder(MaskedModel):
         super().__init__()
         self.config, self.vocabulary = config, vocabulary
         self.context: int | None = config.context - 1  # fed tokens; one more is scored, and stands in sight as well
+        if config.mask_token_id is not None and config.mask_token_id >= vocabulary.size:
+            raise ModelError(f"mask_token_id: must be an id below {vocabulary.size}, found {config.mask_token_id}")
         self.mask_id = config.mask_token_id
         if not config.fills:
             self.capabilities = frozenset({"features"})  # type: ignore[misc]  # of this one, not of the class

@@ -17,6 +17,8 @@ from torch import Tensor
 from bimo.core.errors import CapabilityError, UserError
 from bimo.models.base import LanguageModel
 
+MOST_SAMPLES = 10_000  # of a document's bound, all of which are drawn at once
+
 
 class LatentModel(Protocol):
     """What a model with the capability `latent` has beside the interface: a text's place among all texts, which `start` takes back."""
@@ -49,8 +51,8 @@ def scored_with(model: LanguageModel, samples: int | None) -> Iterator[None]:
         yield
         return
     latent = with_latent(model)
-    if samples < 1:
-        raise UserError(f"samples: must be 1 or more, found {samples}")
+    if not 1 <= samples <= MOST_SAMPLES:
+        raise UserError(f"samples: must be 1 to {MOST_SAMPLES:,}, found {samples:,}")
     before, latent.score_samples = latent.score_samples, samples
     try:
         yield

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from bimo.models.base import ModelConfig
 from bimo.models.kernels.recurrent import Cell
+from bimo.models.latent import MOST_SAMPLES
 
 Pooling = Literal["max", "mean", "last"]
 
@@ -22,7 +23,9 @@ class VAEConfig(ModelConfig):
     width: int = Field(256, ge=1, description="units of a layer")
     pooling: Pooling = Field("max", description="how the encoder's states become one: max, mean, or the last (Long et al. 2020)")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on what the decoder's layers read and give; the encoder has none")
-    score_samples: int = Field(1, ge=1, description="importance samples of a score: 1 is the ELBO, more tighten it (Burda et al. 2016)")
+    score_samples: int = Field(
+        1, ge=1, le=MOST_SAMPLES, description="importance samples of a score: 1 is the ELBO, more tighten it (Burda et al. 2016)"
+    )
     tied: bool = Field(True, description="the output matrix is the embedding matrix (a projection joins them where the widths differ)")
     cell: Cell = Field("lstm", description="recurrent: rnn, lstm or gru")
     embedding: int | None = Field(None, ge=1, description="recurrent: width of the embeddings; as the units, if not said")
