@@ -125,3 +125,10 @@ def test_a_mask_that_is_no_token_is_refused(mask: int, tmp_path: Path) -> None:
 def test_samples_that_nobody_has_room_for_are_refused(samples: int, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="score_samples"):
         Bundle.load(spoil_config("config.json of a VAE", tmp_path, score_samples=samples))
+
+
+@pytest.mark.parametrize("rank", [3, 60_000, int("9" * 400)])
+def test_a_rank_that_is_not_the_tensors_is_refused_before_maps_of_it_are_made(rank: int, tmp_path: Path) -> None:
+    target = next(t for t in fuzzing.TARGETS if t.name == "adapter_config.json")
+    with pytest.raises(ModelError, match=r"r is|rank"):
+        target.use(spoil_config(target.name, tmp_path, r=rank))
