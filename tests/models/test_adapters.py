@@ -266,7 +266,7 @@ def test_gradients_are_pefts(tmp_path: Path) -> None:
         ({"use_dora": True}, "use_dora"),
         ({"peft_type": "IA3"}, "peft_type"),
         ({"r": 0}, "rank"),
-        ({"r": 4}, r"lora_A.*has shape \[3, 16\], not \[4, 16\]"),
+        ({"r": 4}, r"lora_A.*has shape \[3, 24\], but r is 4"),
         ({"target_modules": ["q_proj"]}, "unknown tensors"),
         ({"target_modules": ["nothing"]}, "nothing is no linear map"),
         ({"target_modules": "regex.*"}, "targets"),
