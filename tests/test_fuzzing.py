@@ -132,3 +132,13 @@ def test_a_rank_that_is_not_the_tensors_is_refused_before_maps_of_it_are_made(ra
     target = next(t for t in fuzzing.TARGETS if t.name == "adapter_config.json")
     with pytest.raises(ModelError, match=r"r is|rank"):
         target.use(spoil_config(target.name, tmp_path, r=rank))
+
+
+def test_an_index_that_names_files_which_no_folder_can_hold_is_refused(tmp_path: Path) -> None:
+    target = next(t for t in fuzzing.TARGETS if t.name == "safetensors index")
+    file, opened = target.make(tmp_path)
+    told = json.loads(file.read_text(encoding="utf-8"))
+    told["weight_map"] = dict.fromkeys(told["weight_map"], "a" * 300 + ".safetensors")
+    file.write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(ModelError, match="no such file"):
+        target.use(opened)

@@ -200,7 +200,7 @@ def read_tensors(path: Path, error: type[UserError] = ModelError) -> dict[str, A
     from safetensors.torch import load_file
 
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path's, false of names that no file can have
         raise error(f"{path}: no such file")
     refuse_odd_name(path, error)
     try:
