@@ -25,7 +25,7 @@ from bimo.evaluation.report.strips import strips
 from bimo.evaluation.report.tables import COLUMNS, Line, footnotes, lines
 from bimo.evaluation.report.verdict import answer, caveats
 from bimo.evaluation.report.wording import words
-from bimo.evaluation.report.wording_notices import noticed
+from bimo.evaluation.report.wording_notices import in_chinese
 from bimo.evaluation.report.writing import writing
 from bimo.evaluation.results import Comparison, Machine, Row
 
@@ -43,7 +43,7 @@ def write_report(comparison: Comparison, path: Path, lang: str | None = None) ->
 
 def render_report(comparison: Comparison, lang: str = "en") -> str:
     """The page as a string; a comparison of one row reads as the report of a single run."""
-    t = words(lang)
+    t, said = words(lang), in_chinese if lang == "zh" else str
     ranking = rank(comparison)
     rows = placed(comparison, ranking)
     single = len(rows) == 1
@@ -84,11 +84,11 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
         text=comparison.text,
         mode=t(f"mode_{comparison.text.documents}") if comparison.text.documents in get_args(DocumentMode) else "",
         splits=_splits(comparison, t),
-        read=[noticed(notice, lang) for notice in comparison.text.notices],
-        skipped=[(item.name, noticed(item.why, lang)) for item in comparison.text.skipped],
+        read=list(map(said, comparison.text.notices)),
+        skipped=[(item.name, said(item.why)) for item in comparison.text.skipped],
         notices=[
-            *(noticed(notice, lang) for notice in comparison.notices),
-            *(f"{r.label}{t('colon')}{noticed(notice, lang)}" for _, r in rows for notice in r.notices),
+            *map(said, comparison.notices),
+            *(f"{r.label}{t('colon')}{said(notice)}" for _, r in rows for notice in r.notices),
         ],
         recipes=[{"label": r.label, "slot": i, "recipe": r.recipe} for i, r in rows if r.recipe],
         command=comparison.command,
