@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from benchmarks.desk import Desk
@@ -33,7 +34,7 @@ from bimo.core import runtime
 
 FILES = 100_000  # of the evidence run
 SECONDS = 10
-_AT_ONCE = 500  # files that a process opens before the next takes its place
+_A_PROCESS = 500  # files that a process opens before the next takes its place
 MEMORY = 1 << 30  # bytes beyond what the process has at its start; the largest file here has 60 kB
 _EXTREMES = (
     b"0",
@@ -167,6 +168,8 @@ def _outcome(target: Target, opened: Path) -> tuple[str, str]:
         return "slow", f"more than {SECONDS} s"
     except MemoryError as error:
         return "memory", repr(error)
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:
         return "wrong", f"{type(error).__name__}: {error}"[:300]
     finally:
@@ -174,16 +177,23 @@ def _outcome(target: Target, opened: Path) -> tuple[str, str]:
     return "opened", ""
 
 
-def run(files: int, seed: int = 0, only: str | None = None) -> dict[str, Any]:
+def run(files: int, seed: int = 0, only: str | None = None, at_once: int | None = None) -> dict[str, Any]:
     """Spoil and open `files` files, as many of each kind; how many opened and were refused, and each that went wrong.
 
-    As many kinds at once as there are processors; what goes wrong is told on standard error as soon as it is found.
+    at_once: kinds side by side, as many as there are processors if not said. What goes wrong is told on standard error when it is found.
     """
     targets = [t for t in TARGETS if only in (None, t.name)]
     wanted = [files * (place + 1) // len(targets) - files * place // len(targets) for place in range(len(targets))]
     started = time.perf_counter()
-    with ThreadPoolExecutor(runtime.cores()) as pool:
-        found = list(pool.map(partial(_of_kind, seed), targets, wanted))
+    stop = Event()
+    with ThreadPoolExecutor(at_once or runtime.cores()) as pool:
+        try:
+            found = list(pool.map(partial(_of_kind, stop, seed), targets, wanted))
+        except BaseException:  # Ctrl-C, too: the other kinds end, and are not begun
+            stop.set()
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise
     return {
         "files": files, "seed": seed, "seconds_each": SECONDS, "memory_bytes": MEMORY,
         "wrong": [one for _, wrong in found for one in wrong],
@@ -192,11 +202,13 @@ def run(files: int, seed: int = 0, only: str | None = None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _of_kind(seed: int, target: Target, wanted: int) -> tuple[Counter[str], list[dict[str, Any]]]:
+def _of_kind(stop: Event, seed: int, target: Target, wanted: int) -> tuple[Counter[str], list[dict[str, Any]]]:
     """How often what became of the spoiled files of one kind, and each that went wrong."""
     counts, wrong = Counter[str](), []
-    for first in range(0, wanted, _AT_ONCE):
-        for number, what, said in _outcomes(target.name, seed, first, min(wanted, first + _AT_ONCE)):
+    for first in range(0, wanted, _A_PROCESS):
+        for number, what, said in _outcomes(target.name, seed, first, min(wanted, first + _A_PROCESS)):
+            if stop.is_set():
+                return counts, wrong
             counts[what] += 1
             if what not in ("opened", "refused"):
                 wrong.append({"kind": target.name, "number": number, "what": what, "said": said})
@@ -214,9 +226,10 @@ def _outcomes(name: str, seed: int, first: int, last: int) -> Iterator[tuple[int
         child.start()
         theirs.close()
         begun: int | None = None
+        hung = False  # in code that hears no alarm
         while True:
             try:
-                if not ours.poll(SECONDS * 12):
+                if hung := not ours.poll(SECONDS * 12):
                     child.kill()
                     break
                 number, what, said = ours.recv()
@@ -232,7 +245,8 @@ def _outcomes(name: str, seed: int, first: int, last: int) -> Iterator[tuple[int
                 yield number, what, said
         child.join(30)
         if begun is not None:
-            yield begun, "died", f"exit code {child.exitcode}"
+            what, said = ("slow", f"more than {12 * SECONDS} s") if hung else ("died", f"exit code {child.exitcode}")
+            yield begun, what, said
             first = begun + 1
         elif first < last and child.exitcode:
             raise RuntimeError(f"{name}: the work on the file that is right ended with exit code {child.exitcode}")
@@ -241,7 +255,8 @@ def _outcomes(name: str, seed: int, first: int, last: int) -> Iterator[tuple[int
 def fuzzing(desk: Desk) -> dict[str, Any]:
     """The evidence run."""
     found = desk.module("benchmarks.fuzzing", "--files", FILES, "--seed", desk.seed)
-    return {**found, "reached": not found["wrong"]}
+    told = sum(sum(counts.values()) for counts in found["kinds"].values())
+    return {**found, "reached": not found["wrong"] and told == FILES}
 
 
 def main() -> None:

@@ -133,7 +133,7 @@ class TrainingSection(Section):
 class AdapterSection(Section):
     """Low-rank maps beside those of a model that stays as it is (LoRA): they alone are learned."""
 
-    rank: int = Field(default=16, ge=1, le=65536, description="rank of the maps")
+    rank: int = Field(default=16, ge=1, le=65536, description="rank of the maps")  # wider than any map is
     alpha: float | None = Field(default=None, gt=0, description="what they add is multiplied by alpha / rank; 2 × rank if not given")
     rank_stabilised: bool = Field(default=False, description="by alpha / √rank instead (rsLoRA)")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on what they read")

@@ -5,6 +5,7 @@ Everything else (generation, beams, perplexity, comparison, serving) is derived 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -398,6 +399,16 @@ def load_model(folder: Path | str, as_stored: bool = False) -> LanguageModel:
     return model_of(config, read_weights(folder), str(folder), as_stored)
 
 
+def _number(value: Any) -> float:
+    """What a config counts, in whatever way it is written: `3`, `3.0`, `"3"`; 0 of what is no number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return 0.0
+    except OverflowError:
+        return math.inf
+
+
 def model_of(config: Any, tensors: dict[str, Tensor], where: str = "a part", as_stored: bool = False) -> LanguageModel:
     """The model of any family of what its `config.json` and its `model.safetensors` hold; where: what an error names.
 
@@ -407,7 +418,7 @@ def model_of(config: Any, tensors: dict[str, Tensor], where: str = "a part", as_
         raise ModelError(f"{where}: config.json: no model_type; is this a model folder?")
     row: Family = family_of_model_type(config["model_type"])
     for name, value in config.items():  # before anything is made: each layer has a tensor of its own
-        if name in _LAYERS and isinstance(value, int | float) and value > len(tensors):
+        if name in _LAYERS and _number(value) > len(tensors):
             raise ModelError(f"{where}: config.json: {name} is {value}, but model.safetensors holds {len(tensors)} tensors")
     try:
         with memory_errors():

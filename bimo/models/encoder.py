@@ -120,7 +120,7 @@ class Encoder(MaskedModel):
         self.config, self.vocabulary = config, vocabulary
         self.context: int | None = config.context - 1  # fed tokens; one more is scored, and stands in sight as well
         if config.mask_token_id is not None and config.mask_token_id >= vocabulary.size:
-            raise ModelError(f"mask_token_id: must be an id below {vocabulary.size}, found {config.mask_token_id}")
+            raise ModelError(f"config.json: mask_token_id must be an id below {vocabulary.size}, found {config.mask_token_id}")
         self.mask_id = config.mask_token_id
         if not config.fills:
             self.capabilities = frozenset({"features"})  # type: ignore[misc]  # of this one, not of the class

@@ -17,7 +17,7 @@ from torch import Tensor
 from bimo.core.errors import CapabilityError, UserError
 from bimo.models.base import LanguageModel
 
-MOST_SAMPLES = 10_000  # of a document's bound, all of which are drawn at once
+MOST_SAMPLES = 10_000  # of a document's bound: twice what anyone publishes; they are drawn at once, and what is beyond is a slip
 
 
 class LatentModel(Protocol):

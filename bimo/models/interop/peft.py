@@ -69,8 +69,11 @@ def read_adapter(model: NeuralLanguageModel, folder: Path) -> None:
         raise ModelError(f"{folder / CONFIG}: expected a mapping of settings, found a {type(config).__name__}")
     section = _section(config, folder / CONFIG)
     tensors = store.read_tensors(folder / WEIGHTS)
-    for full, tensor in tensors.items():  # before maps of that rank are made
-        if full.endswith(".lora_A.weight") and tensor.shape[:1] != (section.rank,):
+    downward = {full: tensor for full, tensor in tensors.items() if full.endswith(".lora_A.weight")}
+    if not downward:
+        raise ModelError(f"{folder / WEIGHTS}: holds no lora_A; these are no adapters")
+    for full, tensor in downward.items():  # before maps of that rank are made
+        if tensor.shape[:1] != (section.rank,):
             raise ModelError(f"{folder / WEIGHTS}: {full} has shape {list(tensor.shape)}, but r is {section.rank} in {CONFIG}")
     adapt(model, section)
     names = model.linear_names()
