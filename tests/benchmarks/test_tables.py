@@ -230,7 +230,7 @@ def figures() -> dict[str, dict[str, Any]]:
             "long-writing",
             [
                 "| ngram+lstm, gate | 1.00 GB, 1.02 GB | +2.0% | ≤ 10 % | 3.00 ms |",
-                "| neighbours among a million entries, faiss (1.00 M) |  | 1.33× | ≤ 2× | 4.00 ms (the decoder alone: 3.00 ms) |",
+                "| neighbours among a million entries, faiss (1.00 M) |  | 1.33× | ≤ 2× | 4.00 ms (the decoder alone 3.00 ms) |",
             ],
         ),
         (
