@@ -93,8 +93,12 @@ def _ratio(value: float | None) -> str:
 
 def _adapters(f: Mapping[str, Any], say: Say) -> list[list[str]]:
     ours, theirs = (display.count(f[f"{side}_tokens_per_second"]) for side in ("ours", "theirs"))
-    what = f"{say('LoRA fine-tuning of SmolLM2, tokens/s')} ({f['precision']})"
-    return [[what, ours, f"transformers + peft: {theirs}", _ratio(f["ratio"]), _asked(f, say)]]
+    what = f"{say('LoRA fine-tuning of SmolLM2, tokens of conversations/s')} ({f['precision']})"
+    made = [[what, ours, f"transformers + peft: {theirs}", _ratio(f["ratio"]), _asked(f, say)]]
+    if "whole_ratio" in f:
+        read = display.count(f["whole_tokens_per_second"])
+        made.append([say("the same, with the template's beginning read in each conversation"), read, "", _ratio(f["whole_ratio"]), ""])
+    return made
 
 
 SPEEDS: dict[str, Callable[[Mapping[str, Any], Say], list[list[str]]]] = {

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from benchmarks import adapter_speed
+from bimo.core.recipe import AdapterSection
+from bimo.models.adapters import adapt
 from bimo.models.bundle import Bundle
 from tests.pretrained import pretrained
 
@@ -31,6 +33,7 @@ def test_it_measures(rows: Path, tmp_path: Path) -> None:
     assert found["rounds"] == 2
     assert found["ratio"] > 0
     assert found["ours_tokens_per_second"] > 0 < found["theirs_tokens_per_second"]
+    assert found["whole_tokens_per_second"] > 0 < found["whole_ratio"]
 
 
 def test_both_sides_lose_the_same_on_a_conversation(rows: Path, tmp_path: Path) -> None:
@@ -43,7 +46,8 @@ def test_both_sides_lose_the_same_on_a_conversation(rows: Path, tmp_path: Path) 
     speech = Speech(bundle.tokenizer, 97)
     split = prepare(rows, tmp_path / "corpus", tokenizer=bundle.tokenizer, speech=speech).splits["train"]
     theirs = adapter_speed.Theirs(tmp_path / "model", split, 1.0)  # one conversation at a time
-    ours = adapter_speed.Ours(bundle, split, 2, 96)
+    adapt(bundle.model, AdapterSection(rank=2))  # type: ignore[arg-type]
+    ours = adapter_speed.Ours(bundle.model.train(), split, 2, 96)  # type: ignore[union-attr]
     batch = ours.source.batch(0, 0)
     nats = causal_likelihood(ours.model, batch).nats
     assert batch.shared
@@ -59,4 +63,8 @@ def test_both_sides_lose_the_same_on_a_conversation(rows: Path, tmp_path: Path) 
                 tokens += int((text != 0).sum())  # a single place of padding behind a row has no boundary
     assert float(nats) == pytest.approx(sum(told), rel=1e-4)
     assert ours.step(0) == tokens
+    whole = adapter_speed.Ours(ours.model, split, 2, 96, share=False)
+    first = whole.source.batch(0, 0)
+    assert not first.shared
+    assert whole.step(0) == int((first.tokens != 0).sum())
     assert theirs.step(0) > 0
