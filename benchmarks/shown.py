@@ -38,8 +38,10 @@ CHINESE = {
     "SmolLM2-135M, fp32: largest difference of logits from transformers'": "SmolLM2-135M，fp32：logits 与 transformers 的最大差",
     "F16 < 0.001, 16 same greedy tokens": "F16 < 0.001，16 个贪心词元相同",
     "about 82": "约 82",
-    "ten chat prompts and two second ones: greedy answers that are transformers'": "十个对话提示和两个追问：与 transformers 相同的贪心回答",
-    "our GGUF export in llama.cpp: KL a token": "我们导出的 GGUF 在 llama.cpp 中：每词元 KL",
+    "ten chat prompts and two second ones: greedy answers, 48 tokens at most, that are transformers'":
+        "十个对话提示和两个追问：与 transformers 相同的贪心回答（至多 48 个词元）",
+    "our GGUF export in llama.cpp: KL a token from Bimo's reading of the same file":
+        "我们导出的 GGUF 在 llama.cpp 中：与 Bimo 读同一文件相比的每词元 KL",
     "SmolLM2-135M, LoRA on 1,000 instructions, 10 min: nats saved on each token of held-out answers":
         "SmolLM2-135M，LoRA，1,000 条指令，10 分钟：留出回答每词元省下的奈特",
     "all-MiniLM-L6-v2, STS-B test: Spearman × 100": "all-MiniLM-L6-v2，STS-B 测试集：Spearman × 100",
