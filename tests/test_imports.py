@@ -48,6 +48,21 @@ def test_nothing_heavy_comes_before_it_is_needed(words: str) -> None:
     assert not loaded & (set(HEAVY) - allowed)
 
 
+FOR_DEVELOPMENT = {"transformers", "peft", "kenlm", "llama_cpp", "sentencepiece", "hypothesis", "pytest"}  # references and tools
+
+
+def imported(path: Path) -> set[str]:
+    """The packages that a module imports, at its top or within a function."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    plain = {alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names}
+    return {name.partition(".")[0] for name in plain | {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)}}
+
+
+def test_what_only_development_needs_is_imported_nowhere() -> None:
+    assert {path.name for path in (ROOT / "bimo").rglob("*.py") if imported(path) & FOR_DEVELOPMENT} == set()
+    assert imported(ROOT / "tests" / "test_imports.py") >= {"pytest", "bimo"}
+
+
 # Where what several families share has the name of one: an n-gram that judges drawn texts, and cells of recurrent layers.
 CELLS = {"rnn", "lstm", "gru"}
 OF_CELLS = ("models/recurrent.py", "models/kernels/recurrent.py", "models/gan.py", "models/vae/")
