@@ -167,7 +167,10 @@ def test_a_chinese_report_says_them_in_chinese() -> None:
     made.notices = ["no hybrid is made: none promises more on validation text than the best model alone"]
     made.rows[0].notices = ["stopped early at step 7: no improvement on validation text"]
     made.text.notices = ["skipped 2 record(s)"]
+    made.text.name = "a.jsonl and 2 more"
     html = render_report(made, "zh")
-    assert all(chinese in html for chinese in ("在第 7 步提前停止", "没有做混合模型", "跳过 2 条记录"))
-    assert not any(english in html for english in ("stopped early", "no hybrid", "record(s)"))
+    assert all(chinese in html for chinese in ("在第 7 步提前停止", "没有做混合模型", "跳过 2 条记录", "在“a.jsonl 及另外 2 个”上"))
+    assert not any(english in html for english in ("stopped early", "no hybrid", "record(s)", "2 more"))
     assert "stopped early at step 7" in render_report(made, "en")
+    made.text.name = "hidden"
+    assert "在“hidden”上" in render_report(made, "zh")

@@ -23,7 +23,7 @@ from bimo.evaluation.report.figures import comparing, learning_plots, tradeoff_p
 from bimo.evaluation.report.mixtures import mixtures
 from bimo.evaluation.report.strips import strips
 from bimo.evaluation.report.tables import COLUMNS, Line, footnotes, lines
-from bimo.evaluation.report.verdict import answer, caveats
+from bimo.evaluation.report.verdict import answer, caveats, title
 from bimo.evaluation.report.wording import words
 from bimo.evaluation.report.wording_notices import in_chinese
 from bimo.evaluation.report.writing import writing
@@ -82,6 +82,7 @@ def render_report(comparison: Comparison, lang: str = "en") -> str:
         writing=writing(rows, t),
         plans=[part for i, r in rows if (part := {"label": r.label, "slot": i, "entries": _plan(r, t)})["entries"]],
         text=comparison.text,
+        title=title(comparison, lang),
         mode=t(f"mode_{comparison.text.documents}") if comparison.text.documents in get_args(DocumentMode) else "",
         splits=_splits(comparison, t),
         read=list(map(said, comparison.text.notices)),

@@ -11,6 +11,7 @@ from bimo.evaluation import display
 from bimo.evaluation.metrics import Interval
 from bimo.evaluation.ranking import FEWEST_UNITS, TOO_CLOSE, Ranking, comparable, over_time, paired, rank
 from bimo.evaluation.report.wording import words
+from bimo.evaluation.report.wording_notices import in_chinese
 from bimo.evaluation.results import Comparison, Row
 
 _NUMBERS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -33,8 +34,14 @@ def _named(row: Row) -> str:
     return display.shorten(row.label, 40)
 
 
+def title(comparison: Comparison, lang: str) -> str:
+    """What the text is called: a name as it is, and in words how many more files there are."""
+    name = comparison.text.name
+    return in_chinese(name) if lang == "zh" and name.endswith(" more") else name
+
+
 def _opening(comparison: Comparison, lang: str, t: Callable[..., str]) -> str:
-    text = display.shorten(comparison.text.name, 48)
+    text = display.shorten(title(comparison, lang), 48)
     if not comparison.budget or all(row.learning == "counted" for row in comparison.rows):  # who counts needs no budget
         return t("on_text_bare", text=text)
     cores = comparison.machine.threads or comparison.machine.cores

@@ -14,6 +14,7 @@ _LONGEST = 300  # characters: what is longer holds somebody's text, and is left 
 
 NOTICES: dict[str, str] = {  # the first that fits counts
     "{} ({n} skipped so)": "{0:said}（因此跳过 {1} 条）",
+    "{} and {n} more": "{0} 及另外 {1} 个",  # what a text of several files is called
     # what was read
     "read {n} file(s) ({}): {n} documents, {n} bytes": "读入 {0} 个文件（{1}）：{2} 篇文档，{3} 字节",
     "dropped {n} blank document(s), {n} bytes": "去掉 {0} 篇空白文档，{1} 字节",
