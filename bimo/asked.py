@@ -22,10 +22,12 @@ _OF_START = ("conversations", "add_tokens", "add_special_tokens", "chat_template
 
 
 def source_names(sources: Sources) -> list[str]:
+    """One source or several, as a list of what a recipe holds."""
     return [str(sources)] if isinstance(sources, str | Path) else [str(s) for s in sources]
 
 
 def prepare(recipe: Recipe, out: Path) -> Corpus:
+    """The corpus that a recipe's text asks for, written to `out`; `SourceError` where it names none."""
     text = recipe.text
     if not text.sources:
         raise SourceError("no text given: name files, folders, globs or - (standard input)")

@@ -46,15 +46,18 @@ def parted(words: list[str] | None) -> tuple[list[str], list[str]]:
 
 
 def print_json(value: Any) -> None:
+    """Print the one JSON value that --json promises, on standard output."""
     print(store.json_text(value))
 
 
 def tell(notices: list[str]) -> None:
+    """Print notices on standard error, a line each."""
     for notice in notices:
         print(f"bimo: {notice}", file=sys.stderr, flush=True)
 
 
 def standard_input(what: str = "prompt") -> str:
+    """All of standard input; `UserError` where it is not UTF-8. what: how the error calls it."""
     from bimo.data import formats
 
     try:

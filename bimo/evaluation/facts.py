@@ -16,6 +16,7 @@ from bimo.text.words import guess_language
 
 
 def curve(folder: Path, valid: Split | None) -> list[Point]:
+    """The points of a run's metrics.jsonl; losses in bits per byte too where validation text tells how many tokens a byte has."""
     ratio = valid.scored_tokens / valid.bytes / math.log(2) if valid is not None and valid.bytes else None
     points = []
     for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
