@@ -25,6 +25,14 @@ def data_folder() -> Path:
     return folder
 
 
+@pytest.fixture
+def native_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done on a processor that multiplies bf16 in hardware, on any machine (only slower)."""
+    from bimo.core import runtime
+
+    monkeypatch.setattr(runtime, "bf16_is_native", lambda device: True)
+
+
 @dataclass
 class Ran:
     """What a command gave."""

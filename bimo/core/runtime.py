@@ -51,6 +51,16 @@ def set_threads(threads: int | None) -> int:
     return number
 
 
+def bf16_is_native(device: Any) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; where it does not, bfloat16 is many times slower than float32."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every build of torch
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
+
+
 def peak_memory_bytes() -> int:
     """The most memory this process has held so far, or since `forget_peak_memory`, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -33,13 +33,6 @@ class Probe:
     rounds: int
 
 
-def bf16_is_native(device: torch.device) -> bool:
-    """Whether this machine multiplies bf16 in hardware, so that a bf16 probe is worth its time."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_avx512_bf16_supported())
-
-
 _LONG = 2.0  # seconds of a step with all threads from which one alone is not tried: it is no small model
 _STRIDE = 7919  # a prime: steps through an epoch that meet each of its batches
 _ROUNDS = 6  # of steps that the choice made is timed for; on a GPU every choice, where kernels are loaded for each shape first met
@@ -53,7 +46,7 @@ def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSe
     with the threads that won. seconds: about how long to try, two steps a choice at least, six on a GPU. most: after so many
     nothing new is begun; where there is such an end, a time is to be filled, and what won few and long steps is timed once more.
     """
-    native = bf16_is_native(model.device)
+    native = runtime.bf16_is_native(model.device)
     choices: list[Precision] = [training.precision] if training.precision else ["fp32", "bf16"] if native else ["fp32"]
     generators = checkpoint.generator_states()
     open_ = training.threads is None and model.device.type == "cpu"

@@ -13,6 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from bimo.core.errors import CapabilityError, ContextError, ModelError, UserError
 from bimo.core.registry import Kind
 from bimo.models.base import load_model
+from bimo.models.kernels import recurrent
 from bimo.models.latent import fixed_noise
 from bimo.models.vae import VAE, VAEConfig
 from bimo.text.vocabulary import Vocabulary
@@ -289,3 +290,26 @@ def test_dropout_acts_in_learning_alone():
         torch.testing.assert_close(
             model.advance(model.start(4, z), tokens)[0], model.eval().logits(model.hidden(tokens, given=z)[0]).detach()
         )
+
+
+@bodies
+def test_states_are_float32_under_bf16_autocast(body, native_bf16, monkeypatch):
+    """On processors with bf16 products no LSTM kernel takes bf16 states beside float32 weights; elsewhere the same dtypes are seen."""
+    seen: list[tuple[torch.dtype, ...]] = []
+    kernel = recurrent._vendor_layer
+    monkeypatch.setattr(
+        recurrent, "_vendor_layer", lambda cell, *t: (seen.append(tuple(x.dtype for x in t if x is not None)), kernel(cell, *t))[1]
+    )
+    model = make(body).float().train()
+    tokens, lengths = documents()
+    with torch.autocast("cpu", torch.bfloat16):
+        mean, _ = model.encode(tokens, lengths)
+        hidden, _ = model.hidden(tokens, given=mean)
+        read, state = model.advance(model.start(4, mean), tokens)
+    assert {dtype for each in seen for dtype in each} <= {torch.float32}
+    assert bool(seen) == (body == "lstm")
+    assert mean.dtype == torch.float32
+    if body != "transformer":
+        assert {values.dtype for values in state.inner} == {torch.float32}
+    (hidden.float().sum() + read.float().sum()).backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.encoder.parameters())

@@ -44,10 +44,9 @@ def test_kinds_of_step_count_by_their_shares(monkeypatch: pytest.MonkeyPatch) ->
     assert found.seconds_per_step == pytest.approx(0.75 * 0.02 + 0.25 * 0.2)
 
 
-def test_what_is_open_is_tried_and_the_fastest_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_open_is_tried_and_the_fastest_wins(monkeypatch: pytest.MonkeyPatch, native_bf16: None) -> None:
     cost = {("fp32", 1): 3.0, ("fp32", 4): 2.0, ("bf16", 1): 5.0, ("bf16", 4): 1.0}
     tried = pretend(monkeypatch, cost)
-    monkeypatch.setattr(probing, "bf16_is_native", lambda device: True)
     for seconds in (0.1, 0.0):  # a budget that is no time has little to spend here, and tries all the same
         tried.clear()
         found = probing.probe(Toy(), Likelihood(source()), training(precision=None, threads=None), seconds)

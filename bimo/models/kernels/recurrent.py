@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -16,6 +16,8 @@ from torch import (
     Tensor,
 )
 from torch.nn import functional as F
+
+from bimo.core import runtime
 
 Cell = Literal["rnn", "lstm", "gru"]
 GATES: dict[Cell, int] = {"rnn": 1, "lstm": 4, "gru": 3}
@@ -86,17 +88,16 @@ def layer(
 
     With every=False the c that come back are [1, B, H], the last alone, or all. They carry no gradient on the CPU.
     Measured on two AVX2 cores: where nothing is forgotten oneDNN's LSTM is up to a third faster than ours; our GRU and RNN are up to a
-    half faster than torch's. On the CPU states stay in float32 under autocast.
+    half faster than torch's. On the CPU inputs and states are in the precision of the weights, also under autocast: no kernel takes two.
     """
     vendor = keep is None and not every and x.dtype != torch.float64
     if x.device.type == "cpu":
+        low = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") and runtime.bf16_is_native(x.device) else None
         with torch.autocast("cpu", enabled=False):
+            x, h, c = x.to(weight_hidden.dtype), h.to(weight_hidden.dtype), None if c is None else c.to(weight_hidden.dtype)
             if vendor and cell == "lstm" and torch.backends.mkldnn.is_available():
-                return _vendor_layer(cell, x.to(h.dtype), h, c, weight_input, weight_hidden, bias_input, None)
-        low = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") and _fast_bfloat16() else None
-        with torch.autocast("cpu", enabled=False):
-            inputs = (x.to(h.dtype), h, c, weight_input, weight_hidden, bias_input, bias_candidate)
-            return _Fused.apply(cell, low, keep, *inputs)
+                return _vendor_layer(cell, x, h, c, weight_input, weight_hidden, bias_input, None)
+            return _Fused.apply(cell, low, keep, x, h, c, weight_input, weight_hidden, bias_input, bias_candidate)
     bias_hidden = None if bias_candidate is None else torch.cat([bias_candidate.new_zeros(2 * h.shape[1]), bias_candidate])
     run = _vendor_layer if vendor else partial(plain_layer, keep=keep)
     return run(cell, x, h, c, weight_input, weight_hidden, bias_input, bias_hidden)
@@ -104,12 +105,6 @@ def layer(
 
 # cuDNN packs the weights anew at each call, which is a copy of them beside all products of the call; torch says so every time.
 warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk of memory")
-
-
-@lru_cache(maxsize=1)
-def _fast_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware; where it does not, bfloat16 is many times slower than float32."""
-    return any(getattr(torch.cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
 
 
 def _vendor_layer(

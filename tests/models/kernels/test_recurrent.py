@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 import torch
 
+from bimo.core import runtime
 from bimo.models.kernels import recurrent
 from bimo.models.kernels.recurrent import GATES, Cell
 
@@ -103,25 +104,24 @@ def test_float32_gates_are_exact_to_rounding():
     assert h[1, 0, 0].isnan()
 
 
-def test_autocast_keeps_states_in_float32():
-    given = parameters("lstm", torch.float32)
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("forget", [False, True])
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_autocast_keeps_states_in_the_precision_of_the_weights(cell, every, forget, native, monkeypatch):
+    """Also states and inputs that autocast made bf16: kernels take one precision alone, and which kernel runs depends on the processor."""
+    monkeypatch.setattr(runtime, "bf16_is_native", lambda device: native)
+    given = parameters(cell, torch.float32)
+    keep = resets().float() if forget else None
+    exact = recurrent.layer(cell, *given, keep, every)[0]
+    low = [value if value is None or place > 2 else value.bfloat16() for place, value in enumerate(given)]
     with torch.autocast("cpu", torch.bfloat16):
-        for every in (True, False):
-            output, cells = recurrent.layer("lstm", *given, None, every)
-            assert output.dtype == cells.dtype == torch.float32
-            output.sum().backward()
-
-
-def test_low_precision_products_are_near(monkeypatch):
-    monkeypatch.setattr(recurrent, "_fast_bfloat16", lambda: True)
-    given = parameters("gru", torch.float32)
-    exact = recurrent.layer("gru", *given, None)[0]
-    with torch.autocast("cpu", torch.bfloat16):
-        near = recurrent.layer("gru", *given, None)[0]
-    assert near.dtype == torch.float32
-    assert 0 < float((near - exact).detach().abs().max()) < 0.1
-    near.sum().backward()
-    assert given[3].grad.dtype == torch.float32
+        output, cells = recurrent.layer(cell, *low, keep, every)
+    assert output.dtype == torch.float32
+    assert cells is None or cells.dtype == torch.float32
+    assert 0 < float((output - exact).detach().abs().max()) < 0.1
+    output.sum().backward()
+    assert {value.grad.dtype for value in given if value is not None} == {torch.float32}
 
 
 def test_gates_are_compiled_where_no_folder_can_be_written() -> None:
