@@ -7,6 +7,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import webencodings
+
+from bimo.core.errors import RecipeError
+
 SAMPLE = 1 << 20  # bytes that are looked at to find an encoding
 CUT = 1 << 17  # samples of this size or more may end within a character
 _BOMS = (  # the longer ones first: UTF-32's begins like UTF-16's
@@ -30,6 +34,12 @@ _COMMON = frozenset(
 )
 
 
+_WIDER = {"gbk": "gb18030"}  # browsers decode it so: Python's codec of this name knows fewer characters
+
+
+_NO_CHARSET = ("punycode", "idna", "unicode_escape", "raw_unicode_escape")  # Python's codecs of ASCII that stands for other text
+
+
 class Unreadable(Exception):  # a finding, not a fault: it becomes a line of the report
     """Why a file, or what follows in it, cannot be read."""
 
@@ -42,11 +52,12 @@ class Found:
     replaced: int = 0  # sequences that are no text in this encoding and became U+FFFD
 
 
-def decode_blocks(chunks: Iterable[bytes], found: Found, declared: str | None = None) -> Iterator[str]:
+def decode_blocks(chunks: Iterable[bytes], found: Found, declared: str | None = None, encoding: str | None = None) -> Iterator[str]:
     """Text of successive byte chunks; binary data raises `Unreadable`.
 
-    A byte-order mark decides; ASCII is passed on as it is until the first other byte, and there up to a megabyte is
-    looked at. Later bytes that do not fit become U+FFFD and are counted in `found.replaced`.
+    encoding: what the user states (a label that `codec_of` knows), obeyed whatever the bytes are. declared: what the file
+    states of itself: evidence only. Without `encoding` a byte-order mark decides; ASCII is passed on as it is until the first
+    other byte, and there up to a megabyte is looked at. Bytes that do not fit become U+FFFD and are counted in `found.replaced`.
 
     >>> found = Found()
     >>> "".join(decode_blocks([b"abc ", "今天天气很好".encode("gb18030")], found)), found.encoding
@@ -56,8 +67,15 @@ def decode_blocks(chunks: Iterable[bytes], found: Found, declared: str | None = 
     head = _lookahead(source, b"")
     if not head:
         return
-    mark, encoding = next(((m, e) for m, e in _BOMS if head.startswith(m)), (b"", ""))
-    if not mark:
+    if encoding is not None:
+        codec = codec_of(encoding)
+        if codec is None:
+            raise RecipeError(f"encoding: unknown name {encoding!r}; examples: utf-8, gb18030, big5, shift_jis, euc-kr, windows-1251")
+        # A mark of the same family is no text, and decides the byte order of "utf-16".
+        mark, encoding = next(((m, e) for m, e in _BOMS if head.startswith(m) and e[:6] == codec[:6]), (b"", codec))
+    else:
+        mark, encoding = next(((m, e) for m, e in _BOMS if head.startswith(m)), (b"", ""))
+    if not mark and not encoding:
         encoding = _wide_without_mark(head)
         refuse_binary(head) if not encoding else None
     data = head[len(mark) :]
@@ -77,6 +95,21 @@ def decode_blocks(chunks: Iterable[bytes], found: Found, declared: str | None = 
     rest = decoder.decode(b"", final=True)
     if rest:
         yield _counted(rest, b"", found)
+
+
+def codec_of(label: str) -> str | None:
+    """The Python codec that a label of an encoding means, as browsers read labels; None where it names no text encoding.
+
+    >>> codec_of("ISO-8859-1"), codec_of("gb2312"), codec_of("utf-16"), codec_of("cp437"), codec_of("base64")
+    ('cp1252', 'gb18030', 'utf-16-le', 'cp437', None)
+    """
+    try:
+        known = webencodings.lookup(label) or webencodings.lookup(codecs.lookup(label).name)
+        codec = codecs.lookup(label).name if known is None or known.name == "replacement" else _WIDER.get(known.name, known.codec_info.name)
+        "A".encode(codec)  # refuses "undefined", and what is no text encoding, such as base64
+    except (LookupError, ValueError):
+        return None
+    return None if codec in _NO_CHARSET else codec
 
 
 def _counted(text: str, data: bytes, found: Found) -> str:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bimo.core.errors import RecipeError
 from bimo.data.encodings import Found, Unreadable, decode_blocks, detect
 
 
@@ -99,3 +100,18 @@ def test_binary_is_refused_with_a_reason(data: bytes) -> None:
 def test_a_few_nul_bytes_are_text() -> None:
     assert decoded(b"some text with a NUL \x00 in it, and more text after it")[0].count("\x00") == 1
     assert decoded(b"") == ("", Found())
+
+
+def test_a_stated_encoding_is_obeyed() -> None:
+    def stated(data: bytes, encoding: str) -> tuple[str, str, int]:
+        found = Found()
+        return "".join(decode_blocks([data], found, encoding=encoding)), found.encoding, found.replaced
+
+    assert stated("你好".encode(), "latin-1") == ("ä½\xa0å¥½", "cp1252", 0)
+    assert stated("Zażółć gęślą jaźń".encode("cp852"), "cp852") == ("Zażółć gęślą jaźń", "cp852", 0)
+    assert stated(codecs.BOM_UTF16_BE + "Hi".encode("utf-16-be"), "utf-16") == ("Hi", "utf-16-be", 0)
+    assert stated("안녕".encode("iso2022_kr"), "iso-2022-kr") == ("안녕", "iso2022_kr", 0)
+    assert stated(b"caf\xe9!", "utf-8") == ("caf\ufffd!", "utf-8", 1)
+    assert stated(b"ascii", "gb2312")[:2] == ("ascii", "gb18030")
+    with pytest.raises(RecipeError, match="encoding: unknown name 'base64'"):
+        stated(b"abc", "base64")
