@@ -17,7 +17,7 @@ from typing import Any
 from bimo import asked
 from bimo.asked import Sources
 from bimo.core import fetch, registry, runtime, store
-from bimo.core.errors import ModelError, RecipeError, UserError
+from bimo.core.errors import ModelError, RecipeError
 from bimo.core.recipe import Recipe, listed
 from bimo.data.corpus import Corpus
 from bimo.evaluation import compare as comparison
@@ -32,6 +32,7 @@ from bimo.generation.conversation import Conversation
 from bimo.generation.filling import Candidate
 from bimo.model import Model
 from bimo.models.bundle import Bundle
+from bimo.models.interop import opening
 from bimo.models.saved import holds_weights
 
 
@@ -242,8 +243,7 @@ def convert(
 
     model, adapter: as in `load`; the adapters are added into the weights. dtype, max_shard_size: see `Model.export`.
     """
-    if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
-        raise UserError(f"{out}: exists already; choose another name")
+    opening.refuse_target(out)
     return load(model, adapter).export(out, dtype, max_shard_size)
 
 

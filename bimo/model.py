@@ -235,6 +235,7 @@ class Model:
         dtype: f32, f16, bf16, and for GGUF (f16 if not given) q8_0 and q4_0; as it is, if not given. max_shard_size: of one file of
         weights of a folder, bytes or as in "2GB".
         """
+        opening.refuse_ending(path)
         path = Path(path)
         if opening.writes(path):
             if max_shard_size is not None:

@@ -94,3 +94,20 @@ def test_the_command(model: Path, tmp_path: Path, bimo_cli: Any) -> None:
     ran = bimo_cli("generate", tmp_path / "m.gguf", "what is", "--max-new-tokens", "4", "--temperature", "0")
     assert ran.code == 0
     assert ran.out.startswith("what is")
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.pt", "m.txt", "m.bin", "m.safetensors", "m.GGML", "deep/m.Unknown"])
+def test_a_file_that_no_model_is_written_to_is_refused(place: Path, tmp_path: Path, bimo_cli: Any, name: str) -> None:
+    ran = bimo_cli("convert", place / "ngram", tmp_path / name)
+    assert (ran.code, ran.out) == (2, "")
+    for words in (f"no model is written to a {Path(name).suffix} file", ".gguf", ".arpa", f"{name}/"):
+        assert words in ran.err
+    with pytest.raises(UserError, match="no model is written"):
+        bimo.load(place / "ngram").export(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["plain", "smollm2-0.1.2", "Qwen2.5-0.5B", "Llama-3.2-1B-Instruct", "my.model/"])
+def test_a_dot_in_a_folders_name(place: Path, tmp_path: Path, name: str) -> None:
+    bimo.convert(place / "ngram", f"{tmp_path}/{name}")
+    assert (tmp_path / name / "model.safetensors").is_file()

@@ -131,8 +131,9 @@ def _save(conversation: Conversation, rest: str) -> None:
         raise UserError("/save: name a file")
     try:
         path = Path(rest).expanduser()
-        path = path if path.suffix in (".json", ".jsonl") else path.with_name(f"{path.name}.jsonl")
-        if path.exists():
+        named = path.suffix in (".json", ".jsonl") or store.is_special(path)
+        path = path if named else path.with_name(f"{path.name}.jsonl")
+        if path.exists() and not store.is_special(path):
             raise UserError(f"/save: {path} exists already; choose another name")
         if not any(turn["role"] == "assistant" for turn in conversation.turns):
             raise UserError("/save: nothing was answered yet")

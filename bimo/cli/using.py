@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bimo.cli.words import AdapterOption, AsJson, Documents, Sources, app, is_model, print_json, standard_input, tell
+from bimo.core import store
 from bimo.core.errors import UserError
 
 
@@ -169,10 +170,15 @@ def explain(
 
     if text == given == "-":
         raise UserError("- stands for the text and for --given; standard input can be read for one of them")
+    alone = out is not None and store.is_standard_output(out)  # the page, without the table
+    if alone and as_json:
+        raise UserError(f"--out {out} and --json both write to standard output; leave one of them out")
     text, source = (standard_input("text").removesuffix("\n") if word == "-" else word for word in (text, given or ""))
     found = api.explain(model, text, given=None if given is None else source, top_k=top_k, out=out, lang=lang)
     if as_json:
         print_json(found.to_dict())
+        return
+    if alone:
         return
     console.show_explanation(found, lang or "en")
     if out is not None:

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written beside, synced, then renamed."""
+"""Files that are either whole or absent: written beside, synced, then renamed; devices and pipes are written into."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import json
 import os
 import re
 import shutil
+import stat
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,9 @@ from bimo.core.errors import MachineError, ModelError, UserError
 _HALVES = re.compile("[\ud800-\udfff]")
 _STAGES: list[Callable[[str, Path], None]] = []  # told of each stage of a save: "write", "sync", "rename", "renamed"
 
+_UNWRITABLE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EBADF
+)  # fmt: skip
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
@@ -49,7 +55,7 @@ def machine_errors(path: Path) -> Iterator[None]:
             ) from error
         if error.errno == errno.EFBIG:
             raise MachineError(f"{path}: larger than this system or a limit of it (ulimit -f) lets a file be") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in _UNWRITABLE:
             raise UserError(f"{path}: cannot be written ({error.strerror}); choose another folder with --out") from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
             raise UserError(f"{path}: a file is in the way ({error.strerror}); choose another folder with --out") from error
@@ -66,15 +72,85 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; where a symbolic link leads to a missing one, that one is made."""
+    with machine_errors(folder):
+        os.makedirs(resolve(folder), exist_ok=True)
+
+
+def refuse_non_folder(path: Path, error: type[UserError] = UserError) -> None:
+    """Raise `error` where a file, a device or a circle of links stands in the place of a folder, or of one above it."""
+    for place in (Path(path), *Path(path).parents):
+        with machine_errors(place):
+            found = resolve(place)
+        if found.is_dir():
+            return
+        if os.path.lexists(found):
+            raise error(f"{place}: {kind_of_file(found)} is in the way of a folder; choose another folder with --out")
+
+
+def kind_of_file(path: Path) -> str:
+    """What stands at a path that exists, in words."""
+    mode = os.stat(path).st_mode
+    kinds = {stat.S_ISDIR: "a folder", stat.S_ISREG: "a file", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
+    return next((words for holds, words in kinds.items() if holds(mode)), "a device")
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path is (or a link leads to) a device, a pipe or a socket: neither a regular file, nor a folder, nor nothing."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # there is none, or it is no name that a file can have
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def is_standard_output(path: Path) -> bool:
+    """Whether what is written to `path` goes where this process prints."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(1))
+    except (OSError, ValueError):
+        return False
+
+
+def resolve(path: Path) -> Path:
+    """Where a path leads, symbolic links followed, whether or not a file is there; `OSError` for a circle of links."""
+    try:
+        return Path(os.path.realpath(path, strict=True))
+    except (FileNotFoundError, NotADirectoryError):
+        return Path(os.path.realpath(path))
+
+
+def _descriptor(path: Path) -> int | None:
+    """The open file of this process that a path names, as /dev/stdout and /dev/fd/3 do, by its number; None of any other path."""
+    for _ in range(40):  # links in a row, at which Linux gives up too
+        folder = Path(os.path.realpath(path.parent))
+        if str(folder) in (f"/proc/{os.getpid()}/fd", "/dev/fd") and path.name.isdecimal():
+            return int(path.name)
+        if not path.is_symlink():
+            return None
+        path = folder / os.readlink(path)
+    return None
+
+
 def write_beside(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a file beside `path`, sync it, and rename it to `path`: never a half-written file.
 
-    On any failure the file beside is removed and `path` is as it was.
+    On any failure the file beside is removed and `path` is as it was. Only a regular file is replaced: of a symbolic link the target is
+    written and the link stays; a device, a pipe or an open file (/dev/stdout) is written into once `write` is done.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     with machine_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        number = _descriptor(path)
+        if number is not None or is_special(path):
+            _write_into(path if number is None else number, path, write)
+            return
+        target = resolve(path)
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+        refuse_non_folder(target.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             _stage("write", path)
             write(beside)
@@ -83,13 +159,25 @@ def write_beside(path: Path, write: Callable[[Path], None]) -> None:
             with open(beside, "rb+") as file:
                 os.fsync(file.fileno())
             _stage("rename", path)
-            os.replace(beside, path)
-            sync_folder(path.parent)
+            os.replace(beside, target)
+            sync_folder(target.parent)
             _stage("renamed", path)
         except BaseException:
             with contextlib.suppress(OSError):
                 beside.unlink()
             raise
+
+
+def _write_into(place: Path | int, path: Path, write: Callable[[Path], None]) -> None:
+    """Copy what `write` writes into a device or a pipe, or into the open file of that number; nothing where `write` fails."""
+    with tempfile.TemporaryDirectory(prefix="bimo-") as folder:
+        _stage("write", path)
+        write(whole := Path(folder) / "whole")
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what was printed comes first
+        handle = os.dup(place) if isinstance(place, int) else os.open(place, os.O_WRONLY | getattr(os, "O_NOCTTY", 0))
+        with open(handle, "wb") as into, open(whole, "rb") as held:
+            shutil.copyfileobj(held, into)
 
 
 def left_behind(folder: Path, name: str | None = None) -> Iterator[tuple[Path, str]]:

@@ -128,7 +128,8 @@ def prepare(
             tokenizer = Tokenizer.train(kind, plan.training_texts(kind, notes), vocab_size)
             if vocab_size is not None and tokenizer.vocabulary.size < vocab_size:
                 notes.append(f"vocab_size: the text gives {tokenizer.vocabulary.size} of the {vocab_size} asked for")
-        beside = stack.enter_context(_folder_beside(out))
+        place = store.resolve(out)  # of a link to a folder, that folder is replaced and the link stays
+        beside = stack.enter_context(_folder_beside(place))
         splits, overlap, reports = _write_splits(plan, given, tokenizer, cleaner, beside, speech)
         notes += plan.dealer.notes + (speech.settle() if speech is not None else [])
         if speech is not None and speech.taken:
@@ -148,7 +149,7 @@ def prepare(
             "summary": _summary(reports) + overlap.summary() + notes,
         }
         store.write_json(beside / "corpus.json", manifest)
-        _put_in_place(beside, out)
+        _put_in_place(beside, place)
     return Corpus.open(out)
 
 
@@ -258,8 +259,7 @@ def _rereadable(sources: Sources) -> Iterator[Sources]:
 def _check_out(out: Path) -> None:
     if out.is_dir() and not (out / "corpus.json").is_file() and any(out.iterdir()):
         raise CorpusError(f"{out}: exists and is not a prepared corpus; choose another folder with --out")
-    if out.exists() and not out.is_dir():
-        raise CorpusError(f"{out}: a file is in the way; choose another folder with --out")
+    store.refuse_non_folder(out, CorpusError)
 
 
 @contextlib.contextmanager

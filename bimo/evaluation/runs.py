@@ -104,6 +104,7 @@ def refuse_used(folder: Path, compared: bool = False) -> None:
     compared: a run that a comparison made may be taken away.
     """
     store.refuse_odd_name(folder)
+    store.refuse_non_folder(folder, RecipeError)
     used = any((folder / name).exists() for name in (checkpoint.FILE, "model.safetensors"))
     if not used or (compared and _told(folder).get("compared")):
         return
@@ -114,8 +115,8 @@ def refuse_used(folder: Path, compared: bool = False) -> None:
 
 def _begin(folder: Path) -> None:
     """An empty run folder: what an earlier run left there must not be taken for this one's, its checkpoint least of all."""
+    store.make_folder(folder)
     with store.machine_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         for name in _MADE_BY_A_RUN:
             (folder / name).unlink(missing_ok=True)
         store.remove(folder / PARTS)

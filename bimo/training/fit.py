@@ -73,8 +73,7 @@ def fit(recipe: Recipe, corpus: Corpus, folder: Path, hooks_of: HooksOf | None =
     Raises `MachineError` if the disk has no room for two checkpoints, `DivergedError` on NaN, `Interrupted` on Ctrl-C.
     """
     folder = Path(folder)
-    with store.machine_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    store.make_folder(folder)
     recipe, spent = _picked(recipe, corpus, folder, quiet)
     if why := refusal(recipe, corpus):
         raise RecipeError(why)

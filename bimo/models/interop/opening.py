@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+from bimo.core import store
 from bimo.core.errors import ModelError, UserError
 from bimo.models.base import Kind, LanguageModel, model_of
 from bimo.text.tokenizer import Tokenizer
@@ -24,6 +27,32 @@ def open_file(path: Path) -> Opened:
 def writes(path: Path) -> bool:
     """Whether a path names a single file that a model can be written to."""
     return any(path.name.lower().endswith(ending) for ending in _WRITERS)
+
+
+def refuse_ending(out: str | Path) -> None:
+    """Raise `UserError` where a name ends as a file's does that no model can be written to (`model.onnx`).
+
+    What stands behind the dot of a folder's name is a number (`smollm2-0.1.2`, `Qwen2.5-0.5B`); otherwise the name needs a slash behind it.
+    """
+    path = Path(out)
+    if re.fullmatch(r"\.[A-Za-z]\w*", path.suffix) and not (writes(path) or path.is_dir() or str(out).endswith(("/", os.sep))):
+        raise UserError(
+            f"{out}: no model is written to a {path.suffix} file; name one that ends with {' or '.join(_WRITERS)}, "
+            f"or a folder (a dot in its name needs a slash behind it: {path}/)"
+        )
+
+
+def refuse_target(out: str | Path) -> None:
+    """Raise `UserError` where no model can be written: something stands there, or its ending is of a file that is not written."""
+    refuse_ending(out)
+    path = Path(out)
+    if writes(path):
+        if path.is_dir() or (path.exists() and not store.is_special(path)):
+            raise UserError(f"{path}: exists already; choose another name")
+        return
+    store.refuse_non_folder(path)
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(f"{path}: exists already; choose another name")
 
 
 def write_file(path: Path, model: LanguageModel, tokenizer: Tokenizer, dtype: str | None = None, pooling: str = "mean") -> list[str]:
