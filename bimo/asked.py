@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
-from bimo.core import registry, store
-from bimo.core.errors import RecipeError, SourceError
+from bimo.core import fetch, registry, store
+from bimo.core.errors import ModelError, RecipeError, SourceError
 from bimo.core.recipe import Recipe, TokenizerKind, going_on_from, make_recipe, merge, parse_overrides, read_recipe
-from bimo.data import corpus as corpora
-from bimo.data.corpus import Corpus
-from bimo.data.lexicon import read_lexicon
-from bimo.data.speech import Speech
-from bimo.training.starting import going_on, prepared_tokenizer
+from bimo.data.sources import refuse_missing
+from bimo.models.folders import refuse_no_model
+
+if TYPE_CHECKING:
+    from bimo.data.corpus import Corpus
 
 Sources = str | Path | Sequence[str | Path]
 # Of text: what is asked of a trained model's tokenizer.
@@ -28,12 +28,17 @@ def source_names(sources: Sources) -> list[str]:
 
 def prepare(recipe: Recipe, out: Path) -> Corpus:
     """The corpus that a recipe's text asks for, written to `out`; `SourceError` where it names none."""
+    from bimo.data import corpus as corpora
+    from bimo.data.speech import Speech
+
     text = recipe.text
     if not text.sources:
         raise SourceError("no text given: name files, folders, globs or - (standard input)")
     tokenizer: Any = text.tokenizer
     speech = None
     if recipe.start is not None:
+        from bimo.training.starting import prepared_tokenizer
+
         tokenizer = prepared_tokenizer(recipe)
         if text.conversations:
             speech = Speech(tokenizer, (recipe.training.context or recipe.model_section().context) + 1, text.too_long)
@@ -64,12 +69,37 @@ def recipe_of(sources: list[str], overrides: str | Iterable[str] = (), **options
     asked: dict[str, Any] = {}
     for layer in (*layers, named, parse_overrides(overrides)):
         asked = merge(asked, layer)
+    _refuse_missing(asked)
     return _with_tags(make_recipe(asked) if asked.get("start") is None else _going_on(asked))
+
+
+def _refuse_missing(asked: Mapping[str, Any]) -> None:
+    """Raise `SourceError` for a text, or `RecipeError` for a model to start from, that is not there: before anything heavy is imported."""
+    text = asked.get("text")
+    sources = text.get("sources") if isinstance(text, Mapping) else None
+    if isinstance(text, Mapping) and isinstance(sources, list):
+        held_out = () if _is_corpus(sources) else (text.get("valid"), text.get("test"))
+        refuse_missing([name for name in (*sources, *held_out) if isinstance(name, str)])
+    start = asked.get("start")
+    if isinstance(start, str) and not fetch.is_remote(start) and not (Path(start) / "recipe.yaml").is_file():
+        try:
+            refuse_no_model(Path(start))
+        except ModelError as cause:
+            raise RecipeError(f"start: {cause}") from None
+
+
+def refuse_unknown_families(names: Iterable[str]) -> None:
+    """Raise `RecipeError` for a name of no family, before any family is imported; hybrids and recipe files are checked as they are read."""
+    for name in names:
+        if "+" not in name and not name.endswith((".yaml", ".yml")):
+            registry.family(name)
 
 
 def _with_tags(recipe: Recipe) -> Recipe:
     """The recipe; a wrong file of tagged text is told before the text is read."""
     if recipe.text.tags is not None:
+        from bimo.data.lexicon import read_lexicon
+
         read_lexicon(recipe.text.tags)
     return recipe
 
@@ -77,7 +107,12 @@ def _with_tags(recipe: Recipe) -> Recipe:
 def _going_on(asked: dict[str, Any]) -> Recipe:
     """The recipe of a run that starts from a trained model: a run of Bimo, or any other model that it opens."""
     start = asked["start"]
-    before = going_on_from(start) if (Path(start) / "recipe.yaml").is_file() else going_on(start)
+    if (Path(start) / "recipe.yaml").is_file():
+        before = going_on_from(start)
+    else:
+        from bimo.training.starting import going_on
+
+        before = going_on(start)
     if asked.get("family", before["family"]) != before["family"]:
         raise RecipeError(f"start: {start} is of family {before['family']}, not {asked['family']}; leave --family out")
     text = asked.get("text", {})
@@ -107,6 +142,8 @@ def corpus_of(recipe: Recipe, beside: Path) -> Corpus:
         return prepare(recipe, beside)
     if added := [name for name in _OF_START[1:] if getattr(recipe.text, name)]:
         raise RecipeError(f"text.{added[0]}: {recipe.text.sources[0]} is prepared already; give the text itself, not prepared")
+    from bimo.data.corpus import Corpus
+
     corpus = Corpus.open(recipe.text.sources[0])
     _refuse_otherwise_prepared(recipe, corpus)
     recipe.text.documents, recipe.text.clean = corpus.documents, corpus.clean

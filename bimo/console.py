@@ -6,23 +6,21 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich.console import Console
 
 from bimo.core.registry import Kind
-from bimo.data.corpus import Corpus
 from bimo.evaluation import display
-from bimo.evaluation.ranking import rank
-from bimo.evaluation.report.explained_table import explained_table
-from bimo.evaluation.report.tables import terminal_table
-from bimo.evaluation.report.verdict import verdict
-from bimo.evaluation.report.wording import words
-from bimo.evaluation.results import Comparison, Row
-from bimo.evaluation.runs import REPORT, Run
-from bimo.explanation.results import Explanation
-from bimo.generation.filling import Candidate
+from bimo.models.folders import REPORT
+
+if TYPE_CHECKING:
+    from bimo.data.corpus import Corpus
+    from bimo.evaluation.results import Comparison, Row
+    from bimo.evaluation.runs import Run
+    from bimo.explanation.results import Explanation
+    from bimo.generation.filling import Candidate
 
 
 def describe_corpus(corpus: Corpus) -> str:
@@ -46,6 +44,9 @@ def show_run(run: Run) -> None:
 
 def show_comparison(comparison: Comparison, lang: str = "en") -> None:
     """The table, a sample of each row, the verdict; where the report lies, and what puts the best to use."""
+    from bimo.evaluation.ranking import rank
+    from bimo.evaluation.report.wording import words
+
     console, t, best = Console(), words(lang), rank(comparison).best
     _show_figures(console, comparison, lang)
     if comparison.folder is not None:
@@ -55,6 +56,10 @@ def show_comparison(comparison: Comparison, lang: str = "en") -> None:
 
 
 def _show_figures(console: Console, comparison: Comparison, lang: str) -> None:
+    from bimo.evaluation.report.tables import terminal_table
+    from bimo.evaluation.report.verdict import verdict
+    from bimo.evaluation.report.wording import words
+
     t = words(lang)
     console.print(terminal_table(comparison, lang))
     for row in comparison.rows:
@@ -90,6 +95,8 @@ _PIPED = 160  # columns where no terminal says how many there are
 
 def show_explanation(explanation: Explanation, lang: str = "en") -> None:
     """What a model thinks of a text, a line a token."""
+    from bimo.evaluation.report.explained_table import explained_table
+
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=_PIPED)
@@ -99,6 +106,7 @@ def show_explanation(explanation: Explanation, lang: str = "en") -> None:
 def show_fills(found: Sequence[Sequence[Candidate]]) -> None:
     """What may stand in each gap, a line a candidate; the gaps are numbered where there are several.
 
+    >>> from bimo.generation.filling import Candidate
     >>> show_fills([[Candidate("cat", 7, 0.75, "the cat"), Candidate("\\n", 8, 0.1249, "the\\n")]])
      75.0 %  cat  the cat
      12.5 %  ↵    the↵

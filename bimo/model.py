@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +13,7 @@ from torch.nn.functional import cosine_similarity
 
 from bimo.core import registry
 from bimo.core.errors import UserError
-from bimo.core.recipe import listed, parse_overrides
+from bimo.core.recipe import listed
 from bimo.data import corpus as corpora
 from bimo.data.documents import Document, ReadReport
 from bimo.data.sources import Sources, read_documents
@@ -260,9 +260,3 @@ class Model:
 
 def _likeliest(options: Mapping[str, Any]) -> GenerationConfig:
     return GenerationConfig.of(**{"temperature": 0, **options})
-
-
-def generation_options(named: Mapping[str, Any], words: Iterable[str]) -> dict[str, Any]:
-    """Named options that were given, and `key=value` words for the rest."""
-    extra = parse_overrides(words)
-    return {**extra, **{k: v for k, v in named.items() if v is not None}}

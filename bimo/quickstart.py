@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from bimo import api, console
 from bimo.core import registry, store
-from bimo.evaluation.results import Comparison
+
+if TYPE_CHECKING:
+    from bimo.evaluation.results import Comparison
 
 
 def built_in_text() -> str:

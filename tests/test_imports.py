@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,41 @@ def test_nothing_heavy_comes_before_it_is_needed(words: str) -> None:
     loaded = set(done.stdout.splitlines()[-1].split())
     allowed = {"rich.console"} if "--help" in words else set()  # the help is drawn with it
     assert not loaded & (set(HEAVY) - allowed)
+
+
+WRONG = (
+    "prepare nosuch.txt --out x", "prepare nosuch/*.txt --out x", "prepare {text} --valid nosuch.txt --out x",
+    "prepare nosuch.en::nosuch.de --out x", "train nosuch.txt", "train nosuch.yaml", "train {text} --family lsmt",
+    "train {text} training.lr=1", "train {text} text.tokeniser=char", "train {text} preset=lstm-tiny", "train --resume nosuch",
+    "plan nosuch.txt", "plan {text} --budget soon", "compare nosuch.txt", "compare {text} --families ngram,lsmt", "quickstart nosuch.txt",
+    "finetune nosuch {text}", "finetune {empty} {text}", "generate nosuch ink", "generate {empty} ink", "generate {text} ink",
+    "generate {compared} ink", "generate {empty} ink temprature=1", "chat nosuch", "chat {empty} temprature=1", "convert nosuch x.gguf",
+    "fill nosuch ink", "interpolate nosuch a b", "evaluate nosuch {text}", "explain nosuch ink", "info nosuch",
+)  # fmt: skip
+
+
+def test_a_wrong_name_is_refused_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("ink and paper\n")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "compared" / "gru").mkdir(parents=True)
+    (tmp_path / "compared" / "comparison.json").write_text("{}")
+    (tmp_path / "compared" / "gru" / "model.safetensors").touch()
+    names = {name: str(tmp_path / name) for name in ("empty", "compared")} | {"text": str(tmp_path / "t.txt")}
+    code = """import json, sys
+from bimo.cli import main
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["bimo", *words]
+    try:
+        main()
+    except SystemExit as end:
+        print(end.code, *({"torch", "numba", "tokenizers", "pyarrow"} & set(sys.modules)))
+"""
+    asked = [[word.format_map(names) for word in words.split()] for words in WRONG]
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(asked)], cwd=tmp_path, capture_output=True, text=True, check=True)
+    said = done.stderr.splitlines()
+    assert [f"{words}: {end}" for words, end in zip(WRONG, done.stdout.splitlines(), strict=True)] == [f"{words}: 2" for words in WRONG]
+    assert all("nosuch" in line for words, line in zip(WRONG, said, strict=True) if "nosuch" in words)
+    assert f"its model is {tmp_path / 'compared' / 'gru'}" in said[WRONG.index("generate {compared} ink")]
 
 
 FOR_DEVELOPMENT = {"transformers", "peft", "kenlm", "llama_cpp", "sentencepiece", "hypothesis", "pytest"}  # references and tools

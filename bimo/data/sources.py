@@ -73,6 +73,23 @@ def read_documents(
         raise SourceError(f"nothing readable in {told or 'no sources'} ({why}{more})")
 
 
+def refuse_missing(sources: Iterable[str | Leaf]) -> None:
+    """Raise `SourceError` where a source names no file or folder that is there; nothing is read.
+
+    >>> refuse_missing(["no-such-file.txt"])
+    Traceback (most recent call last):
+    bimo.core.errors.SourceError: no-such-file.txt: no such file or folder
+    """
+    for name in sources:
+        if isinstance(name, Leaf) or name == "-":
+            continue
+        sides = (split_pair(name) if not Path(name).exists() else None) or (name,)
+        for side in sides:
+            path = Path(side).expanduser()
+            if side != "-" and not path.exists() and next(glob.iglob(str(path), recursive=True), None) is None:
+                raise SourceError(f"{side}: no such file or folder")
+
+
 def _read_pair(name: str, mode: DocumentMode, cleaner: Cleaner | None, report: ReadReport) -> Iterator[Document]:
     if mode == "stream":
         raise RecipeError(f"documents: {name} is read line by line, each given the other side's; stream joins the lines of a text")

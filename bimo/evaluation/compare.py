@@ -23,13 +23,13 @@ from bimo.evaluation.promising import promising
 from bimo.evaluation.report import write_report
 from bimo.evaluation.report.tables import markdown_table
 from bimo.evaluation.results import Comparison, Row
-from bimo.evaluation.runs import REPORT, RESULT
+from bimo.evaluation.runs import RESULT
 from bimo.models.base import Kind, Learning
+from bimo.models.folders import COMPARISON, REPORT
 from bimo.models.hybrid.config import numbered
 from bimo.training.fit import refusal
 from bimo.training.parts import by_gradient, held_out, part_recipe
 
-FILE = "comparison.json"
 PROMISING = "promising.json"  # which hybrids were thought of, and what they promised on validation text
 
 
@@ -69,7 +69,7 @@ def compare(
     why; Ctrl-C stops the whole comparison.
     """
     out = Path(out)
-    for earlier in (FILE, "table.md", REPORT):
+    for earlier in (COMPARISON, "table.md", REPORT):
         with store.machine_errors(out):
             (out / earlier).unlink(missing_ok=True)
     names = numbered([recipe.name for recipe in recipes])
@@ -93,7 +93,7 @@ def compare(
         notices=notices,
         rows=_told_apart(_with_memory_of_parts([_placed(result, folder, asked[folder], out) for folder, result in made.items()])),
     )
-    store.write_json(out / FILE, comparison.to_dict())
+    store.write_json(out / COMPARISON, comparison.to_dict())
     store.write_text(out / "table.md", markdown_table(comparison) + "\n")
     write_report(comparison, out / REPORT, lang)
     comparison.folder = out

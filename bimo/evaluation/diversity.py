@@ -23,7 +23,6 @@ from bimo.evaluation.report import plots
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.search import generate
 from bimo.models.bundle import Bundle
-from bimo.models.ngram import NGram, NGramConfig
 from bimo.text.vocabulary import Vocabulary
 
 Text = Sequence[Hashable]
@@ -112,6 +111,8 @@ def ngram_nats(learned: Sequence[Sequence[int]], read: Sequence[Sequence[int]], 
     """Nats per token of the texts `read` under an n-gram counted on the texts `learned` (Witten-Bell, so that none is infinite)."""
     if vocabulary.bos is None:
         raise UserError("diversity: texts begin with <s>, which this tokenizer does not have")
+    from bimo.models.ngram import NGram, NGramConfig  # numba behind it takes a second
+
     model = NGram.build(NGramConfig(order=order, smoothing="witten-bell"), vocabulary)
     model.count([_joined(learned, vocabulary.bos)])
     model.estimate()

@@ -24,6 +24,7 @@ from bimo.evaluation.report import write_report
 from bimo.evaluation.results import Comparison, Estimate, Row, RowPart, Sample
 from bimo.evaluation.samples import SAID, Prompt, generation_speed, prompt_for, short_texts, write_samples
 from bimo.models.bundle import Bundle
+from bimo.models.folders import REPORT
 from bimo.models.hybrid import Hybrid
 from bimo.training import checkpoint
 from bimo.training.checkpoint import RECIPE, RUN
@@ -34,7 +35,6 @@ from bimo.training.starting import started
 from bimo.training.teacher import fingerprint_of
 
 RESULT = "result.json"
-REPORT = "report.html"
 MOST_TAKEN = 1.05  # times the budget: what a hybrid that is ranked may take with its parts
 
 

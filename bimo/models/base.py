@@ -20,6 +20,7 @@ from bimo.core import store
 from bimo.core.errors import CapabilityError, ContextError, ModelError, UserError, did_you_mean, memory_errors
 from bimo.core.registry import Family, Kind, family_of_model_type
 from bimo.core.validation import Section
+from bimo.models.folders import refuse_no_model
 from bimo.models.grounds import NOTHING_TOLD, Grounds
 from bimo.models.quantized import four_bit_numbers
 from bimo.models.saved import DTYPES, narrowed, read_weights, widen, write_weights
@@ -391,8 +392,7 @@ _LAYERS = ("layers", "encoder_layers", "decoder_layers", "num_hidden_layers", "n
 def load_model(folder: Path | str, as_stored: bool = False) -> LanguageModel:
     """Open a model folder of any family by its `config.json`; as_stored: see `model_of`."""
     folder = Path(folder)
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: no such model folder")
+    refuse_no_model(folder)
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder}: not a model folder (no config.json); train one with bimo train")
     config = store.read_json(folder / "config.json")

@@ -20,10 +20,10 @@ from bimo.data.conversations import Turn
 from bimo.data.corpus import Corpus
 from bimo.models.adapters import adapted, merge, merged, strip
 from bimo.models.base import LanguageModel, NeuralLanguageModel, load_model
+from bimo.models.folders import refuse_no_model
 from bimo.models.interop.opening import open_file
 from bimo.models.interop.peft import read_adapter
 from bimo.models.interop.sentences import read_pooling, write_pooling
-from bimo.models.saved import holds_weights
 from bimo.models.vocabulary import generation_config
 from bimo.text.chat import encode_chat, end_ids
 from bimo.text.streaming import StreamDecoder
@@ -145,11 +145,10 @@ class Bundle:
         as_stored: see `model_of`; a file's weights are float32 in any case.
         """
         folder = Path(folder)
+        refuse_no_model(folder)
         if folder.is_file():
             model, tokenizer, pooling = open_file(folder)
             return cls(model, tokenizer, pooling=pooling or "mean")
-        if folder.is_dir() and not holds_weights(folder) and (folder / "recipe.yaml").exists():
-            raise ModelError(f"{folder}: this run has not finished; go on with: bimo train --resume {folder}")
         model = load_model(folder, as_stored)
         tokenizer = Tokenizer.load(folder)
         if tokenizer.vocabulary.size > model.vocab_size:

@@ -15,20 +15,15 @@ from torch import Tensor, nn
 
 from bimo.core import store
 from bimo.core.errors import ModelError, UserError
+from bimo.models.folders import INDEX, WEIGHTS
 
 M = TypeVar("M", bound=nn.Module)
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PART = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 HALVES = (torch.float16, torch.bfloat16)
 _PLAIN = (torch.float32, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 
 # -- files ------------------------------------------------------------------------------------------------------------
-
-
-def holds_weights(folder: Path) -> bool:
-    """Whether a folder holds the weights of a model, in one file or in several."""
-    return (Path(folder) / WEIGHTS).exists() or (Path(folder) / INDEX).exists()
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

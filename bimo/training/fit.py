@@ -13,10 +13,11 @@ import numpy as np
 
 from bimo.core import registry, runtime, store
 from bimo.core.budget import Budget
-from bimo.core.errors import CheckpointError, RecipeError
+from bimo.core.errors import RecipeError
 from bimo.core.recipe import Recipe, make_recipe, read_recipe
 from bimo.data.corpus import Corpus
 from bimo.models.base import Kind, Learning, NeuralLanguageModel
+from bimo.models.folders import refuse_no_run
 from bimo.training.checkpoint import RECIPE, RUN, read_run
 from bimo.training.composite import Composite
 from bimo.training.dial import turn
@@ -227,6 +228,5 @@ def plan_ahead(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
 
 def saved_recipe(folder: Path) -> Recipe:
     """The recipe of a run folder, with all that was resolved."""
-    if not (Path(folder) / RECIPE).is_file():
-        raise CheckpointError(f"{folder}: no run to resume (no {RECIPE}); start one with bimo train SOURCE --out {folder}")
+    refuse_no_run(folder)
     return make_recipe(read_recipe(Path(folder) / RECIPE))

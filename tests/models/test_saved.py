@@ -13,8 +13,9 @@ from bimo.core.errors import ModelError, UserError
 from bimo.models.base import load_model
 from bimo.models.bundle import Bundle
 from bimo.models.decoder import Decoder, DecoderConfig
+from bimo.models.folders import INDEX, WEIGHTS, holds_weights
 from bimo.models.ngram import NGram, NGramConfig
-from bimo.models.saved import INDEX, WEIGHTS, holds_weights, read_weights, write_weights
+from bimo.models.saved import read_weights, write_weights
 from bimo.text.tokenizer import Tokenizer
 from bimo.text.vocabulary import Vocabulary
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from bimo.core import store
 from bimo.core.errors import ModelError, UserError
 from bimo.models.base import Kind, LanguageModel, model_of
+from bimo.models.folders import FILES, refuse_no_model
 from bimo.text.tokenizer import Tokenizer
 
 _POOLING_TYPE, _POOLINGS = ".pooling_type", {"mean": 1, "first": 2, "last": 3}  # llama.cpp's numbers
@@ -18,10 +19,8 @@ Opened = tuple[LanguageModel, Tokenizer, str | None]  # and how a text's vector 
 
 def open_file(path: Path) -> Opened:
     """The model and the tokenizer that a `.gguf`, `.arpa` or `.arpa.gz` file holds, and its pooling."""
-    for ending, read in _READERS.items():
-        if path.name.lower().endswith(ending):
-            return read(path)
-    raise ModelError(f"{path}: not a model; give a model's folder, or a file that ends with {', '.join(_READERS)}")
+    refuse_no_model(path)
+    return next(read for ending, read in _READERS.items() if path.name.lower().endswith(ending))(path)
 
 
 def writes(path: Path) -> bool:
@@ -104,9 +103,5 @@ def _write_arpa(path: Path, model: LanguageModel, tokenizer: Tokenizer, dtype: s
     return []
 
 
-_READERS: dict[str, Callable[[Path], Opened]] = {
-    ".gguf": _read_gguf,
-    ".arpa": _read_arpa,
-    ".arpa.gz": _read_arpa,
-}
+_READERS: dict[str, Callable[[Path], Opened]] = dict(zip(FILES, (_read_gguf, _read_arpa, _read_arpa), strict=True))
 _WRITERS: dict[str, Callable[[Path, LanguageModel, Tokenizer, str | None, str], list[str]]] = {".gguf": _write_gguf, ".arpa": _write_arpa}
