@@ -29,6 +29,7 @@ from threading import Event
 from typing import Any
 
 from benchmarks.desk import Desk
+from benchmarks.forked import CONTEXT
 from benchmarks.fuzz_targets import TARGETS, Target
 from bimo.core import runtime
 
@@ -219,10 +220,9 @@ def _of_kind(stop: Event, seed: int, target: Target, wanted: int) -> tuple[Count
 
 def _outcomes(name: str, seed: int, first: int, last: int) -> Iterator[tuple[int, str, str]]:
     """What became of each file, from children that go on where one died."""
-    context = multiprocessing.get_context("spawn")
     while first < last:
-        ours, theirs = context.Pipe(duplex=False)
-        child = context.Process(target=_work, args=(name, seed, first, last, theirs), daemon=True)
+        ours, theirs = CONTEXT.Pipe(duplex=False)
+        child = CONTEXT.Process(target=_work, args=(name, seed, first, last, theirs), daemon=True)
         child.start()
         theirs.close()
         begun: int | None = None

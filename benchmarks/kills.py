@@ -12,13 +12,13 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.forked import CONTEXT
 from bimo.core.store import left_behind
 
 TINY = ["model.layers=2", "training.batch_size=4", "training.context=12", "training.checkpoint_every=4", "training.samples=2",
@@ -89,12 +89,12 @@ def _kill_when_written(beside: Path) -> None:
 
 
 def _run(folder: Path, corpus: Path, family: str, moment: str) -> int:
-    command = [sys.executable, "-m", "benchmarks.kills", "--job", str(folder), str(corpus), family, moment]
-    root = Path(__file__).resolve().parents[1]
-    done = subprocess.run(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, check=False)
-    if done.returncode not in (0, -signal.SIGKILL):
-        raise RuntimeError(f"{family} {moment}: exit code {done.returncode}\n{done.stderr.decode()[-2000:]}")
-    return done.returncode
+    child = CONTEXT.Process(target=_job, args=(folder, corpus, family, moment))
+    child.start()
+    child.join()
+    if child.exitcode not in (0, -signal.SIGKILL):
+        raise RuntimeError(f"{family} {moment}: exit code {child.exitcode}; its traceback is above")
+    return child.exitcode
 
 
 def make_corpus(folder: Path) -> Path:
@@ -162,7 +162,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1 and sys.argv[1] == "--job":
-        _job(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4], sys.argv[5])
-    else:
-        main()
+    main()

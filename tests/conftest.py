@@ -69,6 +69,18 @@ def bimo_cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str])
     return run
 
 
+@pytest.fixture
+def compare_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs of a comparison work in this process, as each would in one of its own, which imports torch first."""
+    from bimo.evaluation import compare
+
+    def work(job: bytes) -> int:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(job)))
+        return compare._work()
+
+    monkeypatch.setattr(compare, "_in_a_process", work)
+
+
 SMALL = ["model.layers=1", "model.width=16", "training.batch_size=4", "training.threads=1", "training.precision=fp32"]
 SHAPES = {"decoder": ["model.heads=2", "model.context=16"], "ngram": ["model.order=3"]}
 

@@ -98,6 +98,7 @@ def test_extras_and_versions_are_those_of_the_project() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compare_in_process")
 def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("my.txt").write_text(built_in_text()[:8_000], encoding="utf-8")

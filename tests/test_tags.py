@@ -113,6 +113,7 @@ def test_what_cannot_be_is_refused_and_leaves_no_run(place: Path, lexicon: Path,
     learn(place, out, lexicon)  # the same folder
 
 
+@pytest.mark.usefixtures("compare_in_process")
 def test_a_comparison_of_recipes_with_and_without(place: Path, lexicon: Path, tmp_path: Path) -> None:
     store.write_text(tmp_path / "plain.yaml", "family: lstm\n")
     store.write_text(tmp_path / "tags.yaml", f"family: lstm\ntext: {{tags: {lexicon}}}\n")

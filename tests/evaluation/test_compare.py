@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -30,18 +29,7 @@ def recipe(family: str, *overrides: str) -> Recipe:
     return make_recipe({"family": family, "training": {"budget": "3steps"}}, parse_overrides([*small(family), *overrides]))
 
 
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in this process, as the child would."""
-
-    def work(job: bytes) -> int:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(job)))
-        return comparison._work()
-
-    monkeypatch.setattr(comparison, "_in_a_process", work)
-
-
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("compare_in_process")
 def test_a_failing_family_is_a_row(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +56,7 @@ def test_a_failing_family_is_a_row(
     assert len(found.unit_bytes) == len(found.rows[0].unit_nats or [])
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("compare_in_process")
 def test_rows_of_a_comparison_before_are_not_taken_for_new_ones(place: Path, tmp_path: Path) -> None:
     corpus = Corpus.open(place / "corpus")
     compare([recipe("ngram")], corpus, tmp_path, name="text", quiet=True)
@@ -96,7 +84,7 @@ def test_what_fits_a_text_is_what_can_learn_it_and_score_it_as_it_runs(place: Pa
     assert fitting(pairs) == {"seq2seq"}
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("compare_in_process")
 def test_a_family_that_refuses_pairs_is_a_row_that_says_so(tmp_path: Path) -> None:
     sides = [tmp_path / "source.txt", tmp_path / "target.txt"]
     for side in sides:
@@ -133,7 +121,7 @@ def test_each_runs_in_a_process_of_its_own(place: Path, tmp_path: Path, bimo_cli
     assert "counting" in ran.err or "100%" in ran.err, "progress is told while it runs"
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("compare_in_process")
 def test_a_comparison_takes_away_no_run_but_its_own(place: Path, tmp_path: Path, bimo_cli: Any) -> None:
     words = ["compare", place / "corpus", "--families", "ngram", "--out", tmp_path, "model.order=2"]
     assert bimo_cli("train", place / "corpus", "--family", "ngram", "--out", tmp_path / "ngram", "model.order=2").code == 0
@@ -151,7 +139,7 @@ def test_a_comparison_takes_away_no_run_but_its_own(place: Path, tmp_path: Path,
     assert bimo_cli(*words).code == 0
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("compare_in_process")
 def test_the_most_promising_hybrids_are_made_of_what_was_learned(place: Path, tmp_path: Path) -> None:
     corpus, out = Corpus.open(place / "corpus"), tmp_path / "out"
     learns = ("training.budget=300steps", "training.learning_rate=0.01", "model.width=32", "training.batch_size=8", "training.context=16")
@@ -174,7 +162,7 @@ def test_the_most_promising_hybrids_are_made_of_what_was_learned(place: Path, tm
         assert bimo.load(out / row.family).info()["family"] == "hybrid"
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("compare_in_process")
 def test_what_promises_nothing_is_not_made(place: Path, tmp_path: Path) -> None:
     """After three steps a network has nothing to say beside an n-gram."""
     found = compare([recipe("ngram"), recipe("lstm")], Corpus.open(place / "corpus"), tmp_path / "out", name="text", hybrids=3, quiet=True)
@@ -183,7 +171,7 @@ def test_what_promises_nothing_is_not_made(place: Path, tmp_path: Path) -> None:
     assert found.notices == ["no hybrid is made: none promises more on validation text than the best model alone"]
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("compare_in_process")
 def test_a_hybrid_takes_its_parts_from_the_comparison(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
     true_run = runs.run
@@ -234,7 +222,7 @@ def test_parts_are_taken_over_where_they_leave_a_hybrid_its_time(place: Path, tm
         assert [part.folder is not None for part in found] == taken, words
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("compare_in_process")
 def test_a_hybrid_may_be_named_before_its_parts(place: Path, tmp_path: Path) -> None:
     names = ["ngram+lstm", "ngram", "lstm"]
     words = ["training.threads=1", "training.batch_size=4", "training.context=8", "training.precision=fp32"]
@@ -309,7 +297,7 @@ def test_a_hybrid_of_parts_that_were_learned_anew_is_made_anew(place: Path, tmp_
     assert not runs.stands(run, mixed, corpus)
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("compare_in_process")
 def test_a_stopped_comparison_goes_on(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus, out = Corpus.open(place / "corpus"), tmp_path / "out"
     chosen = [recipe("ngram"), recipe("lstm"), recipe("gru")]
@@ -335,7 +323,7 @@ def test_a_stopped_comparison_goes_on(place: Path, tmp_path: Path, monkeypatch: 
     assert made[4:] == ["lstm"], "another recipe is another run"
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("compare_in_process")
 def test_a_report_in_the_language_asked_for(place: Path, tmp_path: Path, bimo_cli: Any) -> None:
     words = ["compare", place / "corpus", "--families", "ngram", "--out", tmp_path / "out", "model.order=2"]
     assert bimo_cli(*words, "--lang", "zh").code == 0
