@@ -65,6 +65,17 @@ class Model:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
 
+    @property
+    def generation_defaults(self) -> dict[str, Any]:
+        """Options of generation that the model's makers recommend (`generation_config.json`, or a GGUF file's header).
+
+        They hold in `generate`, `write`, `stream` and `chat` for each option that is not given.
+        """
+        return dict(self.bundle.generation)
+
+    def _config(self, options: Mapping[str, Any], streams: bool = False) -> GenerationConfig:
+        return GenerationConfig.over(self.bundle.generation, options, streams)
+
     def generate(self, prompt: str = "", given: str | None = None, **options: Any) -> str:
         """The continuation of `prompt`, without the prompt; options as in `bimo generate` (max_new_tokens, temperature …).
 
@@ -80,7 +91,7 @@ class Model:
         """
         sources = [given] if isinstance(given, str) else None if given is None else list(given)
         prompts = [prompt] * len(sources or [1]) if isinstance(prompt, str) else list(prompt)
-        done = continue_texts(self.bundle, prompts, GenerationConfig.of(**options), sources)
+        done = continue_texts(self.bundle, prompts, self._config(options), sources)
         pairs = zip(prompts, sources or [None] * len(prompts), strict=True)
         told = [notice for prompt, source in dict.fromkeys(pairs) for notice in self.notices(prompt, options, source)]
         return Writing(
@@ -90,7 +101,7 @@ class Model:
 
     def notices(self, prompt: str, options: Mapping[str, Any] | None = None, given: str | None = None) -> list[str]:
         """What one should know before `prompt` is continued: tokens that are unknown, a context that will not hold it all."""
-        config = GenerationConfig.of(**(options or {}))
+        config = self._config(options or {})
         ids, unk = self.bundle.prompt(prompt), self.bundle.tokenizer.vocabulary.unk
         told: list[str] = []
         context = self.bundle.model.context
@@ -106,7 +117,7 @@ class Model:
 
     def stream(self, prompt: str = "", given: str | None = None, **options: Any) -> Iterator[str]:
         """Yield the continuation piece by piece, in whole characters. given: as in `write`."""
-        return stream_text(self.bundle, prompt, GenerationConfig.of(**options), given)
+        return stream_text(self.bundle, prompt, self._config(options, streams=True), given)
 
     def reconstruct(self, texts: str | Sequence[str], **options: Any) -> list[str]:
         """Each text written again from the mean of its latent alone, of a model that has one.
@@ -241,7 +252,9 @@ class Model:
             if max_shard_size is not None:
                 raise UserError(f"max_shard_size: {path} is one file; leave it out")
             with self.bundle.whole():
-                return opening.write_file(path, self.bundle.model, self.bundle.tokenizer, dtype, self.bundle.pooling)
+                b = self.bundle
+                held = opening.Opened(b.model, b.tokenizer, b.pooling, tuple(b.all_ends()), b.generation)
+                return opening.write_file(path, held, dtype)
         self.bundle.save(path, dtype, None if max_shard_size is None else parse_size(max_shard_size))
         return []
 

@@ -54,7 +54,8 @@ FUNCTIONS = {
     "env": [],
     "families": [],
 }
-MODEL = ["chat", "embed", "evaluate", "explain", "export", "fill", "generate", "info", "interpolate", "load_adapter", "merge_adapter",
+MODEL = ["chat", "embed", "evaluate", "explain", "export", "fill", "generate", "generation_defaults", "info", "interpolate",
+         "load_adapter", "merge_adapter",
          "notices", "reconstruct", "save", "score", "similarity", "stream", "unload_adapter", "unmerge_adapter", "write"]  # fmt: skip
 
 

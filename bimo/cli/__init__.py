@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -16,7 +17,7 @@ import typer
 from bimo.cli import learning, using
 from bimo.cli.words import app
 from bimo.core import store
-from bimo.core.errors import BimoError, memory_errors
+from bimo.core.errors import BimoError, BimoWarning, memory_errors
 
 __all__ = ["app", "learning", "main", "using"]
 
@@ -38,6 +39,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with memory_errors():
+            _show_warnings()
             sys.exit(app(standalone_mode=False))
     except typer.Abort:
         _fail("interrupted", 130)
@@ -64,6 +66,19 @@ def _fail_usage(error: Any) -> NoReturn:
     if not error.format_message():  # no command was given: the help has been printed
         sys.exit(2)
     _fail(f"{error.format_message()} ({context.command_path if context else 'bimo'} --help lists what there is)", error.exit_code)
+
+
+def _show_warnings() -> None:
+    """Print our own warnings as one line each; those of other libraries stay as they are."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, BimoWarning):
+            print("bimo: warning: " + " ".join(store.printable(str(message)).split()), file=sys.stderr)
+        else:
+            usual(message, category, *where)
+
+    warnings.showwarning = show
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -17,6 +17,10 @@ class BimoError(Exception):
     exit_code = 1
 
 
+class BimoWarning(UserWarning):
+    """Something was read or made, but not in every respect as its maker or the caller may expect; the message says in which."""
+
+
 class UserError(BimoError):
     """The caller asked for something that cannot be done; the message says what to change."""
 

@@ -202,7 +202,7 @@ def measure(
 def draw(bundle: Bundle, count: int, temperature: float, limit: int, seed: int = 0) -> list[list[int]]:
     """`count` texts from nothing, of at most `limit` tokens, `</s>` included."""
     config = GenerationConfig.of(temperature=temperature, num_return_sequences=count, max_new_tokens=limit, seed=seed)
-    return generate(bundle.model, [bundle.prompt("")], config, eos=bundle.eos).ids
+    return generate(bundle.model, [bundle.prompt("")], config, eos=bundle.text_ends).ids
 
 
 def sweep(

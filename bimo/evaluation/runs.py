@@ -84,7 +84,8 @@ def run(
     peak = _peak_memory(fitted.model)
     bundle = Bundle.of(fitted.model, corpus, fitted.recipe.training.context)
     if recipe.start is not None:
-        bundle.ends, bundle.pooling = started(recipe.start).ends, started(recipe.start).pooling
+        start = started(recipe.start)
+        bundle.ends, bundle.pooling, bundle.generation = start.ends, start.pooling, start.generation
     bundle.pooling = fitted.recipe.objective.get("pooling", bundle.pooling)
     bundle.save(folder)
     comparison, row = _measured(fitted, bundle, corpus, folder, told, peak)

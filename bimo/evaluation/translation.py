@@ -110,7 +110,7 @@ def _written(
         given = Given(pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows]))
         prompts = [bundle.prompt("")] * len(batch)
         config = _config(bundle, given.tokens.shape[1], beams, length_penalty)
-        for i, row in zip(batch, generate(bundle.model, prompts, config, given=given, eos=bundle.eos).rows, strict=True):
+        for i, row in zip(batch, generate(bundle.model, prompts, config, given=given, eos=bundle.text_ends).rows, strict=True):
             written[i] = bundle.tokenizer.decode(row.ids)
         if told is not None:
             told(start + len(batch), len(order))

@@ -48,6 +48,29 @@ class GenerationConfig(Section):
         """
         return validated(cls, options, "generation")
 
+    @classmethod
+    def over(cls, defaults: Mapping[str, Any], options: Mapping[str, Any], streams: bool = False) -> Self:
+        """The config of `options` over a model's own `defaults`, of which those give way that do not go with an option.
+
+        streams: one text, piece by piece, which beam search has none of.
+
+        >>> GenerationConfig.over({"temperature": 0.6, "top_k": 20}, {"top_k": 5}).model_dump(exclude_defaults=True)
+        {'temperature': 0.6, 'top_k': 5}
+        >>> GenerationConfig.over({"temperature": 0.6, "top_k": 20}, {"num_beams": 4}).num_beams
+        4
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        drawing, beams = {"temperature", "top_k", "top_p", "min_p", "typical_p"}, {"num_beams", "length_penalty", "early_stopping"}
+        kept = {name: value for name, value in defaults.items() if name not in given}
+        searches = {**kept, **given}.get("num_beams", 1) != 1
+        if "num_beams" not in given and (streams or drawing & given.keys() or given.get("num_return_sequences", 1) != 1):
+            searches = False
+        gone = drawing if searches else beams
+        kept = {name: value for name, value in kept.items() if name not in gone}
+        if "min_new_tokens" in kept and "max_new_tokens" in given:
+            del kept["min_new_tokens"]
+        return cls.of(**{**kept, **options})
+
     @field_validator("stop", "bad_words_ids", mode="before")
     @classmethod
     def _one_or_none(cls, value: Any) -> Any:

@@ -36,7 +36,7 @@ def write(bundle: Bundle, latents: Tensor, config: GenerationConfig | None = Non
         [bundle.prompt("")] * len(latents),
         config,
         given=latents,
-        eos=bundle.eos,
+        eos=bundle.text_ends,
         decoder=bundle.decoder,
     )
     return [row.text or "" for row in done.rows]

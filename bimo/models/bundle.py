@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -21,9 +21,12 @@ from bimo.data.corpus import Corpus
 from bimo.models.adapters import adapted, merge, merged, strip
 from bimo.models.base import LanguageModel, NeuralLanguageModel, load_model
 from bimo.models.folders import refuse_no_model
+from bimo.models.interop.generation import FILE as GENERATION
+from bimo.models.interop.generation import ids_of, read_options, write_options
 from bimo.models.interop.opening import open_file
 from bimo.models.interop.peft import read_adapter
 from bimo.models.interop.sentences import read_pooling, write_pooling
+from bimo.models.interop.settings import Settings
 from bimo.models.vocabulary import generation_config
 from bimo.text.chat import encode_chat, end_ids
 from bimo.text.streaming import StreamDecoder
@@ -36,7 +39,8 @@ FILE = "bimo.json"
 class Bundle:
     """What a model folder holds. context: tokens of a training window, in which documents are scored; clean: how its text was tidied.
 
-    ends: ids that end an answer beside the end of a text; many chat models have one of their own. pooling: what of its features a text's
+    ends: ids that end a text beside the tokenizer's `</s>`; many models have several. generation: options of generation that the model's
+    makers recommend, under the names of `GenerationConfig`; they hold where a caller gives none. pooling: what of its features a text's
     vector is made of, mean, first or last, or what another program calls a way of its own.
     """
 
@@ -47,6 +51,7 @@ class Bundle:
     clean: CleanSection = field(default_factory=CleanSection)
     ends: tuple[int, ...] = ()
     pooling: str = "mean"
+    generation: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: LanguageModel, corpus: Corpus, context: int | None = None) -> Bundle:
@@ -61,8 +66,13 @@ class Bundle:
 
     @property
     def eos(self) -> int | None:
-        """The id that ends a text, or None where nothing does."""
+        """The id that stands behind a text, or None where nothing does."""
         return None if self.stream else self.tokenizer.vocabulary.eos
+
+    @property
+    def text_ends(self) -> tuple[int, ...]:
+        """The ids that end a text: the tokenizer's and those that the folder or file names beside it; none of a stream of lines."""
+        return () if self.stream else tuple(dict.fromkeys((*(() if self.eos is None else (self.eos,)), *self.ends)))
 
     def prompt(self, text: str) -> list[int]:
         """Ids of a text that is to be continued: a document without its end, nor with a beginning where the tokenizer's makers put none."""
@@ -81,7 +91,7 @@ class Bundle:
 
     @property
     def answer_ends(self) -> tuple[int, ...]:
-        """The ids that end an answer: of a text, those that the folder names beside it, and the chat template's."""
+        """The ids that end an answer: those of a text, and the chat template's."""
         ends = (() if self.eos is None else (self.eos,)) + self.ends + end_ids(self.tokenizer)
         return tuple(dict.fromkeys(ends))
 
@@ -126,13 +136,13 @@ class Bundle:
         self.model.check_dtype(dtype)  # before anything is written over
         self.tokenizer.save(folder, ends="features" in self.model.capabilities)  # a text whose vector is asked for is whole
         store.write_json(folder / FILE, {"documents": self.documents, "context": self.context, "clean": self.clean.model_dump()})
-        store.write_json(folder / "generation_config.json", generation_config(self.model.vocabulary, self._all_ends()))
+        store.write_json(folder / GENERATION, generation_config(self.model.vocabulary, self.all_ends(), write_options(self.generation)))
         if "features" in self.model.capabilities:
             write_pooling(folder, self.pooling, getattr(getattr(self.model, "config", None), "width", None))
         with self.whole():
             self.model.save(folder, dtype, most_bytes)
 
-    def _all_ends(self) -> list[int]:
+    def all_ends(self) -> list[int]:
         """The ids that end a text or an answer beside the model's own: the tokenizer's, the chat template's, those of the folder."""
         eos = self.model.vocabulary.eos
         ends = dict.fromkeys(i for i in (self.tokenizer.vocabulary.eos, *self.ends, *end_ids(self.tokenizer)) if i is not None and i != eos)
@@ -147,8 +157,8 @@ class Bundle:
         folder = Path(folder)
         refuse_no_model(folder)
         if folder.is_file():
-            model, tokenizer, pooling = open_file(folder)
-            return cls(model, tokenizer, pooling=pooling or "mean")
+            opened = open_file(folder)
+            return cls(opened.model, opened.tokenizer, ends=opened.ends, pooling=opened.pooling or "mean", generation=opened.generation)
         model = load_model(folder, as_stored)
         tokenizer = Tokenizer.load(folder)
         if tokenizer.vocabulary.size > model.vocab_size:
@@ -170,14 +180,15 @@ class Bundle:
             clean = validated(CleanSection, told.get("clean", {}), "clean")
         except (RecipeError, TypeError) as cause:
             raise ModelError(f"{folder / FILE}: {cause}") from None
-        ends = _ends(folder, model.vocab_size, tokenizer.vocabulary.eos)
-        return cls(model, tokenizer, documents, context, clean, ends, read_pooling(folder) or "mean")
+        ends, generation = _generation(folder, model)
+        return cls(model, tokenizer, documents, context, clean, ends, read_pooling(folder) or "mean", generation)
 
 
-def _ends(folder: Path, size: int, eos: int | None) -> tuple[int, ...]:
-    """The ids that end a text by `generation_config.json`, which may list several, but for the tokenizer's own."""
-    path = folder / "generation_config.json"
-    told = store.read_json(path) if path.is_file() else {}
-    ids = told.get("eos_token_id") if isinstance(told, dict) else None
-    listed = [i for i in (ids if isinstance(ids, list) else [ids]) if type(i) is int and 0 <= i < size]
-    return tuple(i for i in dict.fromkeys(listed) if i != eos)
+def _generation(folder: Path, model: LanguageModel) -> tuple[tuple[int, ...], dict[str, Any]]:
+    """The ids that end a text by `config.json` and `generation_config.json`, each of which may list several; and the latter's options."""
+    read: list[Any] = [store.read_json(folder / name) if (folder / name).is_file() else {} for name in ("config.json", GENERATION)]
+    for name, values in zip(("config.json", GENERATION), read, strict=True):
+        if not isinstance(values, dict):
+            raise ModelError(f"{folder / name}: expected a mapping of settings, found a {type(values).__name__}")
+    ends = dict.fromkeys(i for values in read for i in ids_of(values.get("eos_token_id"), model.vocab_size))
+    return tuple(ends), read_options(Settings(read[1], str(folder / GENERATION)), model.vocabulary.suppressed)

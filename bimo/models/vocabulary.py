@@ -41,10 +41,10 @@ def read_vocabulary(config: Mapping[str, Any]) -> Vocabulary:
     return Vocabulary(size, suppressed=tuple(suppressed), tags=tuple(tags), **ids)
 
 
-def generation_config(vocabulary: Vocabulary, ends: Sequence[int] = ()) -> dict[str, Any]:
+def generation_config(vocabulary: Vocabulary, ends: Sequence[int] = (), options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What `generation_config.json` holds, as transformers reads it: special ids, and the ids that are never written.
 
-    ends: ids that end a text beside the vocabulary's own.
+    ends: ids that end a text beside the vocabulary's own; options: defaults of generation, under transformers' names.
 
     >>> generation_config(Vocabulary(9, eos=1), ends=(4,))
     {'_from_model_config': False, 'eos_token_id': [1, 4]}
@@ -52,4 +52,8 @@ def generation_config(vocabulary: Vocabulary, ends: Sequence[int] = ()) -> dict[
     ids = {key: value for key, value in write_vocabulary(vocabulary).items() if key not in ("vocab_size", "unk_token_id", "tag_names")}
     if ends:
         ids["eos_token_id"] = [i for i in (vocabulary.eos, *ends) if i is not None]
-    return {"_from_model_config": False, **{key: value for key, value in ids.items() if value is not None and value != []}}
+    return {
+        "_from_model_config": False,
+        **{key: value for key, value in ids.items() if value is not None and value != []},
+        **(options or {}),
+    }

@@ -5,20 +5,34 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bimo.core import store
 from bimo.core.errors import ModelError, UserError
 from bimo.models.base import Kind, LanguageModel, model_of
 from bimo.models.folders import FILES, refuse_no_model
+from bimo.models.interop.generation import ids_of, read_sampling, write_sampling
 from bimo.text.tokenizer import Tokenizer
 
 _POOLING_TYPE, _POOLINGS = ".pooling_type", {"mean": 1, "first": 2, "last": 3}  # llama.cpp's numbers
-Opened = tuple[LanguageModel, Tokenizer, str | None]  # and how a text's vector is made, where the file says so
+_ENDS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")  # ends of a turn and of a message, beside the text's
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a file holds. pooling: how a text's vector is made, where it says so; ends, generation: see `Bundle`."""
+
+    model: LanguageModel
+    tokenizer: Tokenizer
+    pooling: str | None = None
+    ends: tuple[int, ...] = ()
+    generation: dict[str, Any] = field(default_factory=dict)
 
 
 def open_file(path: Path) -> Opened:
-    """The model and the tokenizer that a `.gguf`, `.arpa` or `.arpa.gz` file holds, and its pooling."""
+    """The model and the tokenizer that a `.gguf`, `.arpa` or `.arpa.gz` file holds."""
     refuse_no_model(path)
     return next(read for ending, read in _READERS.items() if path.name.lower().endswith(ending))(path)
 
@@ -54,10 +68,10 @@ def refuse_target(out: str | Path) -> None:
         raise UserError(f"{path}: exists already; choose another name")
 
 
-def write_file(path: Path, model: LanguageModel, tokenizer: Tokenizer, dtype: str | None = None, pooling: str = "mean") -> list[str]:
+def write_file(path: Path, held: Opened, dtype: str | None = None) -> list[str]:
     """Write a model and its tokenizer to a `.gguf` or `.arpa` file; returns notes on what is not as asked."""
     ending = next(ending for ending in _WRITERS if path.name.lower().endswith(ending))
-    return _WRITERS[ending](path, model, tokenizer, dtype, pooling)
+    return _WRITERS[ending](path, held, dtype)
 
 
 def _read_gguf(path: Path) -> Opened:
@@ -71,30 +85,39 @@ def _read_gguf(path: Path) -> Opened:
         raise ModelError(f"{path}: {cause}") from None
     told = next((value for key, value in found.vocabulary.items() if key.endswith(_POOLING_TYPE)), None)
     pooling = next((name for name, number in _POOLINGS.items() if number == told), None)
-    return model_of(found.config, found.tensors, str(path)), Tokenizer(hub, "loaded", settings), pooling
+    model = model_of(found.config, found.tensors, str(path))
+    ends = dict.fromkeys(i for key in _ENDS for i in ids_of(found.vocabulary.get(key), model.vocab_size))
+    return Opened(model, Tokenizer(hub, "loaded", settings), pooling, tuple(ends), read_sampling(found.vocabulary, str(path)))
 
 
-def _write_gguf(path: Path, model: LanguageModel, tokenizer: Tokenizer, dtype: str | None, pooling: str) -> list[str]:
+def _write_gguf(path: Path, held: Opened, dtype: str | None) -> list[str]:
     from bimo.models.interop.gguf import write_gguf
     from bimo.text.vocabularies.gguf import fields_of
 
-    fields = fields_of(tokenizer, model.vocab_size)
-    if model.kind is Kind.PSEUDO and pooling in _POOLINGS:
-        fields[f"{model.config_dict()['model_type']}{_POOLING_TYPE}"] = _POOLINGS[pooling]
-    return write_gguf(path, model.config_dict(), model.tensors(), fields, dtype or "f16")
+    model = held.model
+    fields = {**fields_of(held.tokenizer, model.vocab_size), **write_sampling(held.generation)}
+    if model.kind is Kind.PSEUDO and held.pooling in _POOLINGS:
+        fields[f"{model.config_dict()['model_type']}{_POOLING_TYPE}"] = _POOLINGS[held.pooling]
+    further = [i for i in held.ends if i != fields.get("tokenizer.ggml.eos_token_id", model.vocabulary.eos)]
+    fields |= dict(zip(_ENDS, further, strict=False))
+    notes = write_gguf(path, model.config_dict(), model.tensors(), fields, dtype or "f16")
+    if left := further[len(_ENDS) :]:
+        notes.append(f"GGUF has places for three ends of a text; {left} end none there unless their names say so")
+    return notes
 
 
 def _read_arpa(path: Path) -> Opened:
     from bimo.models.interop.arpa import read_arpa
 
     model, words = read_arpa(path)
-    return model, Tokenizer.of_words(words), None
+    return Opened(model, Tokenizer.of_words(words))
 
 
-def _write_arpa(path: Path, model: LanguageModel, tokenizer: Tokenizer, dtype: str | None, _: str) -> list[str]:
+def _write_arpa(path: Path, held: Opened, dtype: str | None) -> list[str]:
     from bimo.models.interop.arpa import write_arpa
     from bimo.models.ngram import NGram
 
+    model, tokenizer = held.model, held.tokenizer
     if not isinstance(model, NGram):
         raise UserError(f"{path}: ARPA holds n-grams, and this model is none; write it to a folder or to a .gguf file")
     if dtype is not None:
@@ -104,4 +127,4 @@ def _write_arpa(path: Path, model: LanguageModel, tokenizer: Tokenizer, dtype: s
 
 
 _READERS: dict[str, Callable[[Path], Opened]] = dict(zip(FILES, (_read_gguf, _read_arpa, _read_arpa), strict=True))
-_WRITERS: dict[str, Callable[[Path, LanguageModel, Tokenizer, str | None, str], list[str]]] = {".gguf": _write_gguf, ".arpa": _write_arpa}
+_WRITERS: dict[str, Callable[[Path, Opened, str | None], list[str]]] = {".gguf": _write_gguf, ".arpa": _write_arpa}
