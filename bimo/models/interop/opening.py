@@ -101,9 +101,8 @@ def _write_gguf(path: Path, held: Opened, dtype: str | None) -> list[str]:
     further = [i for i in held.ends if i != fields.get("tokenizer.ggml.eos_token_id", model.vocabulary.eos)]
     fields |= dict(zip(_ENDS, further, strict=False))
     notes = write_gguf(path, model.config_dict(), model.tensors(), fields, dtype or "f16")
-    if left := further[len(_ENDS) :]:
-        notes.append(f"GGUF has places for three ends of a text; {left} end none there unless their names say so")
-    return notes
+    left = further[len(_ENDS) :]
+    return [*notes, f"GGUF has places for three ends of a text; {left} end none there unless their names say so"] if left else notes
 
 
 def _read_arpa(path: Path) -> Opened:
