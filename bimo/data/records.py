@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html.parser import HTMLParser
 from typing import Any, BinaryIO
 
-from bimo.data.conversations import FIELDS, READ, NoConversation, Turn, is_conversation, joined, turns_of
+from bimo.data.conversations import FIELDS, READ, NoConversation, Turn, fields_not_read, is_conversation, joined, turns_of
 from bimo.data.documents import FileReport, ReadReport, lines_of
 from bimo.data.encodings import Found, Unreadable, decode_blocks
 from bimo.data.formats import byte_chunks, reading
@@ -79,6 +79,7 @@ class Records:
         self.turns = False  # whether this file's records are read as conversations
         self.field: str | None = None
         self.given: str | None = None  # the field of what is given, where records are pairs
+        self.not_read: set[str] = set()  # fields beside conversations
         self.bad: dict[str, tuple[str, int]] = {}  # the first record that was skipped for a reason, and how many were
 
     def read(self, stream: BinaryIO) -> Iterator[Record]:
@@ -100,6 +101,9 @@ class Records:
                 self.entry.encoding = found.encoding
                 if found.replaced:
                     self.entry.notes.append(f"{found.replaced} byte sequences are not {found.encoding} and became U+FFFD")
+        if self.not_read:
+            names = ", ".join(sorted(self.not_read)[:_MOST_REASONS]) + (", …" if len(self.not_read) > _MOST_REASONS else "")
+            self.entry.notes.append(f"fields beside the conversations that are not read: {names}")
         self.report.skipped_records += sum(count for _, count in self.bad.values())
         self.entry.notes += [f"{first} ({count:,} skipped so)" for first, count in list(self.bad.values())[:_MOST_REASONS]]
 
@@ -142,6 +146,7 @@ class Records:
         yield from self._pick(_as_text(record.get(self.field)), given, where)
 
     def _converse(self, record: Mapping[str, Any], where: str) -> Iterator[Record]:
+        self.not_read |= fields_not_read(record)
         try:
             turns = turns_of(record)
         except NoConversation as cause:

@@ -10,6 +10,7 @@ from typing import BinaryIO, cast
 
 from bimo.core.errors import RecipeError, SourceError, did_you_mean
 from bimo.core.store import printable
+from bimo.data.conversations import learned_answers
 from bimo.data.documents import (
     MODES,
     Document,
@@ -135,7 +136,7 @@ def _texts(leaf: Leaf, entry: FileReport, mode: DocumentMode, report: ReadReport
         else:
             for text, given, *turns in Records(entry, report, conversations).read(stream):
                 if turns:
-                    answers = sum(utf8_length(turn["content"]) for turn in turns[0] if turn["role"] == "assistant")
+                    answers = sum(map(utf8_length, learned_answers(turns[0])))
                     yield [(text, answers, None, turns[0])]
                 else:
                     yield [(text, utf8_length(text), given)]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bimo.core.errors import CorpusError, UserError
+from bimo.data.conversations import learned_answers
 from bimo.data.documents import Document
 from bimo.text.chat import ChatTemplate, encode_example
 from bimo.text.runners import Ids
@@ -94,7 +95,7 @@ class Speech:
         """Unknown tokens and lost bytes of the answers as they are."""
         if self.tokenizer.lossless:
             return 0, 0
-        texts = [turn["content"] for turn in document.turns or () if turn["role"] == "assistant"]
+        texts = learned_answers(document.turns or ())
         ids, offsets = self.tokenizer.encode_documents(texts)
         return self.tokenizer.losses(texts, ids, offsets)
 

@@ -55,7 +55,8 @@ def encode_example(
     """(ids int64 [n], learned bool [n]) of a conversation: learned are the assistant's answers with the token that ends each.
 
     The template says where they are by {% generation %} blocks; where it has none, an answer begins where the conversation before it,
-    with the prompt for an answer, ends. Raises `UserError` where a template rewrites what came before.
+    with the prompt for an answer, ends. An answer with learn=False is not learned. Raises `UserError` where a template rewrites what
+    came before.
 
     >>> t = Tokenizer.train("char", ["ab"]).talking()
     >>> ids, learned = encode_example(t, t.template, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
@@ -65,9 +66,18 @@ def encode_example(
     check_messages(messages)
     if not any(message["role"] == "assistant" for message in messages):
         raise UserError("messages: none is the assistant's; there is nothing to learn from")
+    kept = [message.get("learn", True) for message in messages if message["role"] == "assistant"]
+    messages = [{key: value for key, value in message.items() if key != "learn"} for message in messages]
     names = _Names(tokenizer, [messages, tools])
     extra = {"tools": names.hidden(tools), **extra}
     text, answers = _answers(template, names.hidden(messages), extra)
+    if not all(kept):
+        if len(answers) != len(kept):
+            raise UserError(
+                f"messages: {kept.count(False)} of {len(kept)} answers are not to be learned, but the chat template has "
+                f"{len(answers)} {{% generation %}} blocks, so that they cannot be told apart"
+            )
+        answers = [place for place, learn in zip(answers, kept, strict=True) if learn]
     ids, learned = [np.empty(0, np.int64)], [np.empty(0, bool)]
     for start, end, token in names.stretches(text):
         if token is not None:

@@ -41,6 +41,99 @@ def test_every_form_is_the_same_turns(form: str) -> None:
     assert list(turns_of(FORMS[form])) == ASKED
 
 
+@pytest.mark.parametrize("record", [
+    {"system": "Be short.", "messages": ASKED},
+    {"system_prompt": "Be short.", "question": "What?", "response": "That."},
+    {"System": "Be short.", "prompt": ASKED[:1], "completion": ASKED[1:]},
+    {"system": "Be short.", "messages": [{"role": "system", "content": "Be short."}, *ASKED]},
+    {"messages": [{"role": "developer", "content": "Be short."}, *ASKED]},
+])  # fmt: skip
+def test_the_system_text_comes_first(record: dict[str, Any]) -> None:
+    assert list(turns_of(record)) == [{"role": "system", "content": "Be short."}, *ASKED]
+
+
+@pytest.mark.parametrize("history", [
+    [["Who?", "You."]],
+    json.dumps([["Who?", "You."]]),
+    [{"role": "user", "content": "Who?"}, {"from": "gpt", "value": "You."}],
+])  # fmt: skip
+@pytest.mark.parametrize(("asked", "answer"), [("instruction", "output"), ("query", "response")])
+def test_a_history_comes_before(history: Any, asked: str, answer: str) -> None:
+    earlier = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "You."}]
+    system = {"role": "system", "content": "Be short."}
+    assert list(turns_of({asked: "What?", answer: "That.", "history": history, "system": "Be short."})) == [system, *earlier, *ASKED]
+    assert list(turns_of({asked: "What?", answer: "That.", "history": []})) == ASKED
+
+
+@pytest.mark.parametrize("key", ["weight", "loss", "train", "training", "trainable"])
+@pytest.mark.parametrize(("no", "yes"), [(0, 1), (False, True), (0.0, None)])
+def test_an_answer_may_be_left_out_of_what_is_learned(key: str, no: Any, yes: Any, tmp_path: Path) -> None:
+    record = {"messages": [*ASKED[:1], {**ASKED[1], key: no}, *ASKED[:1], {"role": "assistant", "content": "Those two.", key: yes}]}
+    turns = turns_of(record)
+    assert [turn.get("learn", True) for turn in turns] == [True, False, True, True]
+    (found,) = read_documents(written(tmp_path, [record]), conversations=True)
+    assert found.bytes == len("Those two.")
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_what_is_not_learned_is_read_and_not_scored(marked: bool) -> None:
+    tokenizer = Tokenizer.train("char", ["ask say this that <>"]).talking()
+    if marked:
+        tokenizer.chat_template = (
+            "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{{ eos_token }}{% endgeneration %}"
+            "{% else %}{{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+        )
+    turns = [{"role": "user", "content": "ask"}, {"role": "assistant", "content": "this"}, {"role": "assistant", "content": "that"}]
+    said = Speech(tokenizer, 99).said(Document("", "a", 0, turns=tuple(turns)))
+    less = Speech(tokenizer, 99).said(Document("", "a", 0, turns=({**turns[0]}, {**turns[1], "learn": False}, turns[2])))
+    assert said is not None
+    assert less is not None
+    assert (less.ids == said.ids).all()
+    assert tokenizer.decode(said.ids[said.answers]) == "thisthat"
+    assert tokenizer.decode(less.ids[less.answers]) == "that"
+
+
+def test_one_block_for_two_answers_cannot_be_told_apart() -> None:
+    tokenizer = Tokenizer.train("char", ["ask say"])
+    tokenizer.chat_template = "{% generation %}{% for m in messages %}{{ m.content }}{% endfor %}{% endgeneration %}"
+    turns = ({"role": "assistant", "content": "ask", "learn": False}, {"role": "assistant", "content": "say"})
+    with pytest.raises(CorpusError, match=r"1 of 2 answers are not to be learned, but the chat template has 1 \{% generation %\} blocks"):
+        Speech(tokenizer, 99).said(Document("", "a", 0, turns=turns))
+
+
+@pytest.mark.parametrize("record", [
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "Wh"}, {"type": "text", "text": "at?"}]}, ASKED[1]]},
+    {"messages": [{"role": "user", "content": [{"type": "input_text", "text": "What?", "image_url": None}]}, ASKED[1]]},
+    {"prompt": "What?", "prompt_id": "a1", "messages": ASKED},
+    {"messages": ASKED, "answer": "That", "conversations": None, "tools": [], "function_call": {"name": None, "arguments": None}},
+    {"messages": [{**turn, "tool_calls": None, "prefix": False, "weight": 1, "name": None} for turn in ASKED], "seed": 1},
+    {"messages": None, "instruction": "What?", "output": "That.", "text": "### What? That."},
+    {"conversation": [{"human": "What?", "assistant": "That."}]},
+    {"conversations": [{"from": "User", "value": "What?"}, {"from": "Assistant", "value": "That."}]},
+    {"messages": json.dumps(ASKED)},
+    {"messages": ASKED, "label": True, "loss_weight": 1.0, "weight": 1},
+])  # fmt: skip
+def test_forms_that_other_programs_write_are_the_same_turns(record: dict[str, Any]) -> None:
+    assert list(turns_of(record)) == ASKED
+
+
+def test_fields_that_are_not_read_are_named(tmp_path: Path) -> None:
+    records = [{**FORMS["messages"], "id": 1, "tools": []}, {"messages": [{**ASKED[0], "time": 3}, ASKED[1]], "Topic": "x", "score": None}]
+    report = ReadReport()
+    assert len(list(read_documents(written(tmp_path, records), report=report, conversations=True))) == 2
+    assert "fields beside the conversations that are not read: Topic, id, time of a turn" in report.files[0].notes
+
+
+def test_a_table_of_many_forms_is_read_by_what_each_row_has(tmp_path: Path) -> None:
+    """As a Parquet file of several sources: every row has all columns, most of them empty."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [{"messages": ASKED, "history": None, "instruction": None, "output": None},
+            {"messages": None, "history": [["Who?", "You."]], "instruction": "What?", "output": "That."}]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    found = list(read_documents(tmp_path / "t.parquet", conversations=True))
+    assert [len(document.turns or ()) for document in found] == [2, 4]
+
+
 def test_input_and_system_are_told_too() -> None:
     turns = turns_of({"instruction": "Add.", "input": "2 + 2", "output": "4", "system": "Be short."})
     assert [turn["content"] for turn in turns] == ["Be short.", "Add.\n\n2 + 2", "4"]
@@ -56,16 +149,43 @@ def test_input_and_system_are_told_too() -> None:
         ({"messages": [{"role": "user", "content": "x"}]}, "no answer"),
         ({"messages": [{"role": "poet", "content": "x"}]}, "role 'poet'"),
         ({"messages": [{"role": "user", "content": ""}, *ASKED]}, "no text in turn 1"),
-        ({"messages": [{"role": "user", "content": [{"type": "image"}]}, *ASKED]}, "no text in turn 1"),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}, *ASKED]}, "turn 1 has a part of type 'image', which is not read"),
+        ({"messages": [{"role": "user", "content": [{"text": "x"}]}, *ASKED]}, "turn 1 has a part of type None"),
         ({"prompt": "x", "completion": None}, "no text in completion"),
         ({"prompt": " ", "completion": "y"}, "no text in prompt"),
         ({"instruction": "x", "output": 3}, "no text in output"),
+        ({"instruction": "x", "output": ""}, "no text in output"),
         ({"question": "x", "answer": 42}, "no text in answer"),
         ({"question": "x", "context": ["y"], "answer": "z"}, "no text in context"),
         ({"prompt": ASKED[:1], "input": "x", "completion": "y"}, "input stands beside a list of turns"),
         ({"messages": ASKED, "tools": [{"name": "f"}]}, "the record has tools, which is not read; leave it out"),
-        ({"messages": [*ASKED, {"role": "assistant", "content": "x", "tool_calls": [{}]}]}, "turn 3 of messages has tool_calls"),
-        ({"messages": [*ASKED, {"role": "assistant", "content": "x", "weight": 0}]}, "turn 3 of messages has the weight 0"),
+        ({"messages": [*ASKED, {"role": "assistant", "content": "x", "tool_calls": [{"id": "a"}]}]}, "turn 3 of messages has tool_calls"),
+        ({"messages": [*ASKED, {"role": "assistant", "content": "x", "weight": 0.5}]}, "turn 3 of messages has weight 0.5; only 1 or true"),
+        ({"messages": [*ASKED, {"role": "assistant", "content": "x", "loss": "no"}]}, "turn 3 of messages has loss 'no'; only 1 or true"),
+        ({"messages": [{**ASKED[0], "train": True}, ASKED[1]]}, "turn 1 of messages is to be learned by its train, and is no answer"),
+        ({"messages": [ASKED[0], {**ASKED[1], "loss": False}]}, "no answer to learn from"),
+        ({"messages": [ASKED[0], {**ASKED[1], "prefix": True}]}, "turn 2 of messages has prefix, which is not read"),
+        ({"messages": [ASKED[0], {**ASKED[1], "loss_mask": 0}]}, "turn 2 of messages has loss_mask, which is not read"),
+        ({"messages": [ASKED[0], {**ASKED[1], "mask": False}]}, "turn 2 of messages has mask, which is not read"),
+        ({"messages": [ASKED[0], {**ASKED[1], "channel": "analysis"}]}, "turn 2 of messages has channel, which is not read"),
+        ({"messages": ASKED, "functions": [{"name": "f"}]}, "the record has functions, which is not read"),
+        ({"messages": ASKED, "loss_scale": 0.3}, "the record has loss_scale, which is not read"),
+        ({"messages": ASKED, "images": ["a.png"]}, "the record has images, which is not read"),
+        ({"messages": ASKED, "rejected_response": "no"}, "the record has rejected_response, which is not read"),
+        ({"conversations": ASKED, "chosen": ASKED[1], "rejected": ASKED[1]}, "the record has chosen, which is not read"),
+        ({"messages": ASKED, "label": False}, "the record has label false, by which answers are marked that are not to be learned"),
+        ({"messages": ASKED, "weight": 0}, "the record has weight 0: it is not to be learned"),
+        ({"messages": ASKED, "system": "x", "system_prompt": "y"}, "system_prompt beside a system turn that says something else"),
+        ({"messages": ASKED, "system": 3}, "no text in system"),
+        ({"messages": ASKED, "history": [["a", "b"]]}, "the record has history beside messages; leave it out, or put it into a turn"),
+        ({"messages": ASKED, "response": "Another."}, "the record has response beside messages"),
+        ({"messages": ASKED, "conversations": ASKED[:1]}, "the record has conversations beside messages"),
+        ({"instruction": "x", "output": "y", "answer": "z"}, "the record has answer beside instruction and output"),
+        ({"prompt": ASKED[:1], "completion": "y", "history": [["a", "b"]]}, "history stands beside a list of turns"),
+        ({"instruction": "x", "output": "y", "history": [["a"]]}, "entry 1 of history is no pair"),
+        ({"instruction": "x", "output": "y", "history": [["a", ""]]}, "no text in entry 1 of history"),
+        ({"instruction": "x", "output": "y", "history": "earlier"}, "history is no list of turns"),
+        ({"messages": [{"role": "function_call", "content": "f()"}, *ASKED]}, "role 'function_call'"),
     ],
 )
 def test_what_is_no_conversation_says_why(record: dict[str, Any], says: str) -> None:
@@ -120,7 +240,7 @@ def test_a_json_file_may_hold_one_conversation(form: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("record", [{"prompt": "What?", "reply": "That."}, {"id": "a", "frage": "Was?", "antwort": "Das."}])
 def test_records_of_other_names_are_told_those_that_are_read(record: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"name the fields as one of these: messages, .* question and answer; or text"):
+    with pytest.raises(SourceError, match=r"name the fields as one of these: messages, .* query and response; or text"):
         list(read_documents(written(tmp_path, [record]), conversations=True))
 
 
