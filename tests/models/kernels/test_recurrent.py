@@ -81,8 +81,12 @@ def test_layer_equals_plain_steps_with_resets(cell):
         assert (f is None and w is None) or torch.allclose(f, w, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("onednn", [True, False])
 @pytest.mark.parametrize("cell", CELLS)
-def test_float32_is_near_and_vendor_agrees(cell):
+def test_float32_is_near_and_vendor_agrees(cell, onednn, monkeypatch):
+    """Also where torch was built without oneDNN."""
+    if not onednn:
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     given = parameters(cell, torch.float32, width=600)  # with 12 steps wide enough for the matrix to be put in order once
     given = [p if p is None else (p * 600**-0.5 if p.shape[0] > T else p).detach() for p in given]
     given[0] = torch.cat([given[0], given[0]])

@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from bimo.core.errors import RecipeError, UserError
-from bimo.core.recipe import Recipe, make_recipe, read_recipe
+from bimo.core.recipe import Recipe, make_recipe
 from bimo.models.seq2seq import Seq2Seq
 from bimo.text.vocabulary import Vocabulary
 from bimo.training.fit import build, fit, make_objective
-from bimo.training.loop import Loop
 from bimo.training.objectives.causal import causal_likelihood
 from tests.training.toy import VOCABULARY, text
 
@@ -88,25 +87,6 @@ def test_what_it_learned_by_is_known_afterwards(tmp_path: Path) -> None:
     assert made.model.config.sourceless
     assert made.recipe.model["sourceless"] is True
     assert made.model.score(torch.tensor([[0, 3, 4, 1]])).nats.isfinite().all()  # without a source
-
-
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = fit(recipe(), corpus(), tmp_path / "whole", quiet=True)
-    step = Loop._step
-
-    def dies(self: Loop) -> None:
-        if self.progress.step == 6:
-            raise ZeroDivisionError
-        step(self)
-
-    monkeypatch.setattr(Loop, "_step", dies)
-    with pytest.raises(ZeroDivisionError):
-        fit(recipe(), corpus(), tmp_path / "cut", quiet=True)
-    monkeypatch.setattr(Loop, "_step", step)
-    again = make_recipe(read_recipe(tmp_path / "cut" / "recipe.yaml"))
-    resumed = fit(again, corpus(), tmp_path / "cut", resume=True, quiet=True)
-    ours, theirs = whole.model.tensors(), resumed.model.tensors()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_what_cannot_be_denoised_is_refused() -> None:
