@@ -177,10 +177,13 @@ class WordRunner:
 
 @contextmanager
 def told_panics() -> Iterator[None]:
-    """Turn a panic of the tokenizers library, which a damaged vocabulary can set off and which is no `Exception`, into a `ModelError`."""
+    """Turn what the tokenizers library raises where a vocabulary is damaged (plain `Exception`, or a panic, which is no `Exception`) into
+    a `ModelError`."""
     try:
         yield
     except BaseException as cause:
+        if type(cause) is Exception:
+            raise ModelError(f"tokenizer: {cause}; it is damaged") from None
         if type(cause).__name__ != "PanicException":
             raise
         raise ModelError(f"tokenizer: the tokenizers library gave up on it ({cause}); it is damaged") from None
@@ -197,23 +200,49 @@ class HubRunner:
         self.byte_level = isinstance(hub.decoder, ByteLevel)
         # Ordinary tokens that were added are written as they are, not in the byte-level alphabet.
         self.added = {i: t.content for i, t in hub.get_added_tokens_decoder().items() if not t.special} if self.byte_level else {}
+        self._names = self._met_names()  # of special tokens that the model itself would take a text for
+        self._parted: Any = None
+
+    def _met_names(self) -> re.Pattern[str] | None:
+        special = {token.content: i for i, token in self.hub.get_added_tokens_decoder().items() if token.special}
+        with told_panics():
+            inside = [name for name in special if len(name) > 1 and self.hub.model.token_to_id(name) is not None]
+            met = [name for name in inside if special[name] in self.hub.encode(f"a{name}", add_special_tokens=False).ids]
+        return re.compile("|".join(map(re.escape, sorted(met, key=len, reverse=True)))) if met else None
+
+    def _hub_for(self, text: str) -> Any:
+        """The hub, or where a text holds such a name, one that parts it behind the name's first character."""
+        if self._names is None or not self._names.search(text):
+            return self.hub
+        if self._parted is None:
+            from tokenizers import Regex, Tokenizer, pre_tokenizers
+
+            self._parted = Tokenizer.from_str(self.hub.to_str())
+            self._parted.encode_special_tokens = True
+            names = self._names.pattern.split("|")
+            cuts = [f"{first}(?={name[len(first) :]})" for name in names for first in re.findall(r"^(?:\\.|.)", name)]
+            before = [] if self.hub.pre_tokenizer is None else [self.hub.pre_tokenizer]
+            self._parted.pre_tokenizer = pre_tokenizers.Sequence([*before, pre_tokenizers.Split(Regex("|".join(cuts)), "isolated")])
+        return self._parted
 
     def encode(self, text: str) -> Ids:
         utf8(text)
         with told_panics():
-            return np.array(self.hub.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+            return np.array(self._hub_for(text).encode(text, add_special_tokens=False).ids, dtype=np.int64)
 
     def flat(self, texts: Sequence[str]) -> tuple[Ids, Ids]:
         for text in texts:
             utf8(text)
         with told_panics():
             parts = [e.ids for e in self.hub.encode_batch_fast(list(texts), add_special_tokens=False)]
+        if self._names is not None:
+            parts = [self.encode(text).tolist() if self._names.search(text) else ids for text, ids in zip(texts, parts, strict=True)]
         return np.array(list(itertools.chain.from_iterable(parts)), dtype=np.int64), _offsets(map(len, parts))
 
     def spans(self, text: str) -> tuple[Ids, Ids]:
         utf8(text)
         with told_panics():
-            found = self.hub.encode(text, add_special_tokens=False)
+            found = self._hub_for(text).encode(text, add_special_tokens=False)
         return np.array(found.ids, dtype=np.int64), np.array(found.offsets, dtype=np.int64).reshape(-1, 2)
 
     def pieces(self, ids: Sequence[int]) -> str:

@@ -18,7 +18,7 @@ from bimo.text import trainers
 from bimo.text.runners import UNK, BpeRunner, ByteRunner, CharRunner, HubRunner, Ids, Runner, WordRunner
 from bimo.text.streaming import StreamDecoder
 from bimo.text.template import PLAIN, ChatTemplate, find_template, put_template
-from bimo.text.vocabularies.added import with_ends, written
+from bimo.text.vocabularies.added import tokens_around, with_ends, written
 from bimo.text.vocabularies.extending import extended, with_special
 from bimo.text.vocabularies.opening import open_tokenizer
 from bimo.text.vocabulary import SpecialToken, Vocabulary
@@ -32,6 +32,20 @@ _SAMPLES = (
     "日本語のテキスト 한국어 텍스트 العربية עברית ไทย हिन्दी русский ελληνικά",
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa abababababababababab 0000000000000000 ================",
 )
+
+
+def cleaned_up(text: str) -> str:
+    """A decoded text without the spaces that WordPiece puts before punctuation and short forms, as transformers writes it.
+
+    >>> cleaned_up("do n't stop , he 's here .")
+    "don't stop, he's here."
+    """
+    for spaced in (" .", " ?", " !", " ,"):
+        text = text.replace(spaced, spaced[1:])
+    text = text.replace(" ' ", "'")
+    for spaced in (" n't", " 'm", " 's", " 've", " 're"):
+        text = text.replace(spaced, spaced[1:])
+    return text
 
 
 class Tokenizer:
@@ -83,9 +97,15 @@ class Tokenizer:
 
     # -- encoding -----------------------------------------------------------------------------------------------------
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text; no special tokens are added."""
-        return self._runner.encode(text).tolist()
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        """Ids of a text; add_special_tokens: with those that this vocabulary's makers put before and behind it.
+
+        >>> Tokenizer.train("char", ["ab"]).encode("ab", add_special_tokens=True)
+        [0, 4, 5]
+        """
+        ids = self._runner.encode(text).tolist()
+        before, behind = self._around if add_special_tokens else ((), ())
+        return [*before, *ids, *behind]
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """Ids of many texts, int64 [n] each; no special tokens are added."""
@@ -152,11 +172,16 @@ class Tokenizer:
         return self._adds("eos", self.vocabulary.eos, -1)
 
     def _adds(self, name: str, token: int | None, place: int) -> bool:
-        told = self.settings.get(f"add_{name}_token")
-        if self.kind != "loaded" or token is None or isinstance(told, bool):
-            return token is not None and told is not False
-        ids = self._hub.encode("a").ids
-        return len(ids) > 1 and ids[place] == token
+        if self.kind != "loaded" or token is None:
+            return token is not None and self.settings.get(f"add_{name}_token") is not False
+        return token in self._around[place]
+
+    @property
+    def _around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ids that stand before and behind a text where special tokens are added."""
+        if self.kind != "loaded":
+            return ((self.vocabulary.bos,) if self.vocabulary.bos is not None else (), ())
+        return tokens_around(self._hub)
 
     def name_ends(self, bos: int | None, eos: int | None) -> None:
         """Say which ids begin and end a text, where the settings of a loaded tokenizer name none and the model's own do."""
@@ -179,7 +204,16 @@ class Tokenizer:
                 parts += (self._runner.pieces(run), "\n")
                 run = []
         parts.append(self._runner.pieces(run) if run else "")
-        return "".join(parts)
+        text = "".join(parts)
+        return cleaned_up(text) if self._cleans_up else text
+
+    @cached_property
+    def _cleans_up(self) -> bool:
+        """Whether a text gets no space before punctuation: where the settings say so, and as in transformers not after BPE."""
+        if self.kind != "loaded" or not self.settings.get("clean_up_tokenization_spaces"):
+            return False
+        bpe = type(self._hub.model).__name__ == "BPE"
+        return not bpe or bool(self.settings.get("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"))
 
     def stream_decoder(self, stream: bool = False, after: Sequence[int] = ()) -> StreamDecoder:
         """A decoder fed id by id: `.push(id)` gives whole characters only, `.flush()` what is left.
@@ -256,7 +290,7 @@ class Tokenizer:
         names = {"bos_token": v.bos, "eos_token": v.eos, "pad_token": v.pad, "unk_token": v.unk}
         config: dict[str, Any] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "clean_up_tokenization_spaces": False,
+            "clean_up_tokenization_spaces": self._cleans_up,
             "bimo_kind": self.kind,
         }
         config |= {name: self._hub.id_to_token(i) for name, i in names.items() if i is not None}
@@ -390,6 +424,8 @@ class Tokenizer:
 
         bos, eos = special("bos_token"), special("eos_token")
         bos, eos = (special(other) if i is None else i for i, other in ((bos, "cls_token"), (eos, "sep_token")))  # BERT's names of them
+        before, behind = tokens_around(hub)  # where no name says it, they stand around a text
+        bos, eos = (next(iter(ids), None) if i is None else i for i, ids in ((bos, before), (eos, behind)))
         return Vocabulary(size, bos, eos, special("pad_token"), special("unk_token"))
 
     def _make_runner(self) -> Runner:

@@ -1,14 +1,15 @@
-"""Tokens that settings add to a vocabulary: `added_tokens_decoder`, `additional_special_tokens`, and the special tokens by name."""
+"""Tokens that settings add to a vocabulary, with their ids or behind all others, and what stands before and behind a text."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bimo.core.errors import ModelError
 
-NAMES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+DECODER = "added_tokens_decoder"
 _FLAGS = ("single_word", "lstrip", "rstrip")
 
 
@@ -22,48 +23,65 @@ def written(token: Any) -> str | None:
     return token if isinstance(token, str) else None
 
 
-def told_tokens(settings: Mapping[str, Any], where: str) -> Iterator[tuple[int, Any]]:
-    """(id, token) of `added_tokens_decoder`, by id.
+def added_by_id(settings: Mapping[str, Any], where: str) -> dict[int, Any]:
+    """The tokens of `added_tokens_decoder`, by id.
 
-    >>> list(told_tokens({"added_tokens_decoder": {"7": {"content": "<x>"}, "5": {"content": "<y>"}}}, "x"))
-    [(5, {'content': '<y>'}), (7, {'content': '<x>'})]
+    >>> added_by_id({"added_tokens_decoder": {"7": {"content": "<x>"}, "5": {"content": "<y>"}}}, "x")
+    {5: {'content': '<y>'}, 7: {'content': '<x>'}}
     """
-    told = settings.get("added_tokens_decoder") or {}
+    told = settings.get(DECODER) or {}
     if not isinstance(told, dict):
-        raise ModelError(f"{where}: added_tokens_decoder must be a mapping from ids to tokens, found a {type(told).__name__}")
+        raise ModelError(f"{where}: {DECODER} must be a mapping from ids to tokens, found a {type(told).__name__}")
     for i, token in told.items():
         if not str(i).isdecimal() or len(str(i)) > 9 or not written(token):
-            raise ModelError(f"{where}: added_tokens_decoder: {i!r}: {token!r} is no id and its token")
-    yield from sorted(((int(i), token) for i, token in told.items()), key=lambda pair: pair[0])
+            raise ModelError(f"{where}: {DECODER}: {i!r}: {token!r} is no id and its token")
+    return {int(i): token for i, token in sorted(told.items(), key=lambda pair: int(pair[0]))}
 
 
-def add_told(hub: Any, settings: Mapping[str, Any], where: str) -> bool:
-    """Add what the settings tell of and the tokenizer lacks; True if it changed. An id that the tokenizer gives otherwise is an error."""
-    from tokenizers import AddedToken
+def add_tokens(hub: Any, added: Mapping[int, Any], named: Mapping[str, Any], extra: Sequence[Any], where: str) -> bool:
+    """Add the tokens that the hub lacks, in the order in which transformers does; True if it changed.
 
-    known = hub.get_added_tokens_decoder()
-    changed = False
-    for i, token in told_tokens(settings, where):
-        content, flags = written(token) or "", token if isinstance(token, dict) else {}
-        special = bool(flags.get("special", True))
-        if i in known and known[i].content == content and known[i].special == special:
-            continue
-        chosen = {name: bool(flags.get(name, False)) for name in _FLAGS}
-        added = AddedToken(content, normalized=bool(flags.get("normalized", not special)), special=special, **chosen)
-        _ = hub.add_special_tokens([added]) if special else hub.add_tokens([added])
-        changed = True
-        if hub.token_to_id(content) != i:
+    added: by id; named: special tokens by name; extra: special tokens without one. All that are named or extra are special then. An id
+    that the hub gives otherwise is an error.
+    """
+    before = hub.get_added_tokens_decoder()
+    known = {_flags(token) for token in before.values()}
+    special = {written(token) for token in (*named.values(), *extra)}
+    declared = [_token(token, False) for _, token in sorted(added.items())]
+    wanted = [token for token in declared if _flags(token) not in known]
+    names = {token.content for token in (*before.values(), *wanted)}
+    by_content = {token.content: token for token in (*before.values(), *declared)}
+    for token in (*named.values(), *extra):
+        if written(token) not in names:
+            wanted.append(by_content.get(written(token) or "") or _token(token, True))
+            names.add(written(token))
+    hub.add_tokens(wanted)
+    now = hub.get_added_tokens_decoder()
+    plain = [token for token in now.values() if token.content in special and not token.special]
+    for token in plain:
+        token.special = True
+    hub.add_tokens(plain)
+    for i, token in added.items():
+        if hub.token_to_id(written(token) or "") != i:
             raise ModelError(
-                f"{where}: added_tokens_decoder: {content!r} has the id {i} there, and {hub.token_to_id(content)} in the vocabulary; "
+                f"{where}: {DECODER}: {written(token)!r} has the id {i} there, and {hub.token_to_id(written(token))} in the vocabulary; "
                 "the files are not of one model"
             )
-    more = settings.get("additional_special_tokens") or []
-    named = [token for name in NAMES if (token := written(settings.get(name))) and hub.token_to_id(token) is not None]
-    special = {token.content for token in hub.get_added_tokens_decoder().values() if token.special}
-    wanted = [token for token in (*named, *map(written, more if isinstance(more, list) else [])) if token and token not in special]
-    if wanted:
-        hub.add_special_tokens(list(dict.fromkeys(wanted)))
-    return changed or bool(wanted)
+    return bool(wanted or plain)
+
+
+def _token(token: Any, special: bool) -> Any:
+    """A token of the settings, written or a mapping with its flags, as the tokenizers library has it."""
+    from tokenizers import AddedToken
+
+    flags = token if isinstance(token, dict) else {}
+    special = bool(flags.get("special", special))
+    chosen = {name: bool(flags.get(name, False)) for name in _FLAGS}
+    return AddedToken(written(token) or "", normalized=bool(flags.get("normalized", not special)), special=special, **chosen)
+
+
+def _flags(token: Any) -> tuple[Any, ...]:
+    return (token.content, token.single_word, token.lstrip, token.rstrip, token.normalized, token.special)
 
 
 _NONE = '"post_processor":null'
@@ -83,6 +101,37 @@ def with_ends(text: str, bos: str | None, eos: str | None) -> str:
 def without_ends(text: str, told: Any) -> str:
     """The text of a `tokenizer.json`, which tells `told`, as it was before `with_ends`."""
     return text.replace(f'"post_processor":{_compact(told.get("post_processor"))}', _NONE, 1) if isinstance(told, dict) else text
+
+
+def tokens_around(hub: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The ids that a tokenizer's post-processor puts before and behind a text.
+
+    >>> from tokenizers import Tokenizer, models
+    >>> hub = Tokenizer(models.BPE({"a": 0}, []))
+    >>> _ = hub.add_special_tokens(["<s>", "</s>"])
+    >>> begin_and_end(hub, None, "</s>")
+    >>> tokens_around(hub)
+    ((), (2,))
+    """
+    step = None if hub.post_processor is None else json.loads(hub.post_processor.__getstate__())
+    return _around(step)
+
+
+def _around(step: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    before: tuple[int, ...] = ()
+    behind: tuple[int, ...] = ()
+    kind = (step or {}).get("type")
+    if kind == "Sequence":
+        for one in step["processors"]:
+            more = _around(one)
+            before, behind = more[0] + before, behind + more[1]
+    elif kind in ("BertProcessing", "RobertaProcessing"):
+        before, behind = (step["cls"][1],), (step["sep"][1],)
+    elif kind == "TemplateProcessing":
+        ids = [step["special_tokens"][part["SpecialToken"]["id"]]["ids"] if "SpecialToken" in part else None for part in step["single"]]
+        text = ids.index(None)
+        before, behind = (tuple(i for found in part for i in found or ()) for part in (ids[:text], ids[text:]))
+    return before, behind
 
 
 def _compact(value: Any) -> str:

@@ -90,16 +90,21 @@ def byte_level_hub(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], 
     """
     from tokenizers import Tokenizer, decoders, models, normalizers
 
-    for number, (left, right) in enumerate(merges):
-        unknown = next((part for part in (left, right, left + right) if part not in vocab), None)
-        if unknown is not None:
-            raise ModelError(f"{where}: merge {number} ({left} {right}) needs the token {unknown!r}, which the vocabulary lacks")
+    check_merges(vocab, merges, where)
     hub = Tokenizer(models.BPE(dict(vocab), list(merges), ignore_merges=parting.whole))
     if parting.normal:
         hub.normalizer = getattr(normalizers, parting.normal)()
     hub.pre_tokenizer = pre_tokenizer(parting.patterns)
     hub.decoder = decoders.ByteLevel()
     return hub
+
+
+def check_merges(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], where: str) -> None:
+    """Raise `ModelError` for the first pair that is not made of known tokens, or makes no known one."""
+    for number, (left, right) in enumerate(merges):
+        unknown = next((part for part in (left, right, left + right) if part not in vocab), None)
+        if unknown is not None:
+            raise ModelError(f"{where}: merge {number} ({left} {right}) needs the token {unknown!r}, which the vocabulary lacks")
 
 
 def pre_tokenizer(patterns: Sequence[str]) -> Any:

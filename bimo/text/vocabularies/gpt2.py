@@ -9,13 +9,24 @@ from bimo.core.errors import ModelError
 from bimo.text.vocabularies.bytelevel import PARTINGS, byte_level_hub
 
 
-def gpt2(vocab: str, merges: str, settings: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
-    """(tokenizer, settings) of what the two files hold; Qwen's have the same form, and its own way to part texts.
+def gpt2(vocab: str, merges: str, where: str) -> tuple[Any, dict[str, Any]]:
+    """(tokenizer, settings) of what the two files hold, where no class is named: texts are parted as GPT-2's are.
 
-    >>> hub, _ = gpt2('{"a": 0, "b": 1, "ab": 2}', "#version: 0.2\\na b\\n", {}, "x")
+    >>> hub, _ = gpt2('{"a": 0, "b": 1, "ab": 2}', "#version: 0.2\\na b\\n", "x")
     >>> hub.encode("aba").ids
     [2, 0]
     """
+    ids, pairs = read_gpt2(vocab, merges, where)
+    hub = byte_level_hub(ids, pairs, PARTINGS["gpt-2"], where)
+    end = "<|endoftext|>"
+    if end not in ids:
+        return hub, {}
+    hub.add_special_tokens([end])
+    return hub, dict.fromkeys(("bos_token", "eos_token", "unk_token"), end)
+
+
+def read_gpt2(vocab: str, merges: str, where: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Ids by token, and the merges."""
     try:
         ids = json.loads(vocab)
     except (ValueError, RecursionError) as cause:
@@ -34,10 +45,4 @@ def gpt2(vocab: str, merges: str, settings: dict[str, Any], where: str) -> tuple
             pairs.append((parts[0], parts[1]))
         elif parts != [""]:
             raise ModelError(f"{where}: line {number} of the merges is {line[:80]!r}; expected two tokens parted by a space")
-    is_qwen = "Qwen" in str(settings.get("tokenizer_class", ""))
-    hub = byte_level_hub(ids, pairs, PARTINGS["qwen2" if is_qwen else "gpt-2"], where)
-    end = "<|endoftext|>"
-    if end not in ids:
-        return hub, {}
-    hub.add_special_tokens([end])
-    return hub, {"eos_token": end} if is_qwen else dict.fromkeys(("bos_token", "eos_token", "unk_token"), end)
+    return ids, pairs

@@ -11,11 +11,14 @@ from typing import Any
 from bimo.core import store
 from bimo.core.errors import ModelError
 from bimo.text.runners import told_panics
-from bimo.text.template import find_template, put_template
-from bimo.text.vocabularies.added import NAMES, add_told, begin_and_end, without_ends, written
-from bimo.text.vocabularies.bert import bert
-from bimo.text.vocabularies.gpt2 import gpt2
-from bimo.text.vocabularies.sentencepiece import sentencepiece
+from bimo.text.vocabularies.added import add_tokens, without_ends
+from bimo.text.vocabularies.bert import bert, read_bert
+from bimo.text.vocabularies.building import build, rebuild
+from bimo.text.vocabularies.classes import TokenizerClass, find_class, flag_ends
+from bimo.text.vocabularies.gpt2 import gpt2, read_gpt2
+from bimo.text.vocabularies.pieces import CONTROL, USER_DEFINED, checked_ids, merges_by_place
+from bimo.text.vocabularies.sentencepiece import read_pieces, sentencepiece
+from bimo.text.vocabularies.settings import TokenizerSettings, named_tokens, read_settings, with_defaults
 from bimo.text.vocabularies.tiktoken import is_tiktoken, tiktoken
 
 Opened = tuple[Any, dict[str, Any], str | None]  # a tokenizer of the tokenizers library, settings, the text of its tokenizer.json
@@ -24,72 +27,92 @@ _FORMS = (
     "tokenizer.json, a .model of SentencePiece, a .tiktoken, vocab.json with merges.txt (or encoder.json with vocab.bpe), "
     "or vocab.txt of BERT"
 )
-_BEGIN = ("Llama", "CodeLlama", "Gemma")  # classes of transformers that put <s> before a text unless the settings say otherwise
-_END = ("T5", "MT5", "UMT5", "Pegasus")  # and those that put </s> behind it
 
 
 def open_tokenizer(path: Path, pattern: str | None = None) -> Opened:
     """What a folder or a file holds; pattern: how texts are parted, for tiktoken's files, which do not say it."""
     path = Path(path)
     found = _main_file(path)
-    where, folder = str(found), found.parent
-    settings = _settings(folder)
+    where, s = str(found), read_settings(found.parent)
     if found.name == "tokenizer.json" or (found.suffix == ".json" and not _merges_beside(found)):
-        return _from_json(found, settings)
+        return _from_json(found, s)
     data = _read(found)
+    merges = None if found.name.startswith("vocab.txt") else _merges_beside(found)
+    if merges is None and is_tiktoken(data) and not found.name.startswith("vocab.txt"):
+        return *_by_form(lambda: tiktoken(data, pattern, s.values, where), s), None
+    kind = find_class(s.declared, s.model_type, None, s.where)
+    if kind is not None:
+        return *_of_class(kind, found, data, merges, s), None
     if found.name.startswith("vocab.txt"):
-        hub, given = bert(_text(data, found), settings, where)
-    elif merges := _merges_beside(found):
-        hub, given = gpt2(_text(data, found), _text(_read(merges), merges), settings, where)
-    elif is_tiktoken(data):
-        hub, given = tiktoken(data, pattern, settings, where)
+        hub, values = _by_form(lambda: bert(_text(data, found), s.values, where), s)
+    elif merges:
+        hub, values = _by_form(lambda: gpt2(_text(data, found), _text(_read(merges), merges), where), s)
     else:
-        hub, given = sentencepiece(data, where)
-    settings = {name: value for name, value in (given | settings).items() if name != "bimo_kind"}  # that is of a tokenizer.json beside it
-    add_told(hub, settings, str(folder / "tokenizer_config.json"))
-    if hub.post_processor is None:
-        ends = [_asks(settings, name, classes) for name, classes in (("bos", _BEGIN), ("eos", _END))]
-        bos, eos = (token if asked and hub.token_to_id(token or "") is not None else None for token, asked in ends)
-        begin_and_end(hub, bos, eos)
-    return hub, settings, None
+        hub, values = _by_form(lambda: sentencepiece(data, where), s)
+    return hub, values, None
 
 
-def _asks(settings: dict[str, Any], name: str, classes: tuple[str, ...]) -> tuple[str | None, bool]:
-    """The special token called `name`, and whether every text gets it."""
-    asked = settings.get(f"add_{name}_token")
-    kind = str(settings.get("tokenizer_class", "")).removesuffix("Fast").removesuffix("Tokenizer")
-    return written(settings.get(f"{name}_token")), asked if isinstance(asked, bool) else kind in classes
+def _by_form(read: Callable[[], tuple[Any, dict[str, Any]]], s: TokenizerSettings) -> tuple[Any, dict[str, Any]]:
+    """A vocabulary whose class nobody names: as its form says, with the special tokens that the settings name or add."""
+    hub, given = read()
+    values = {name: value for name, value in (given | s.values).items() if name != "bimo_kind"}  # that is of a tokenizer.json beside it
+    add_tokens(hub, s.added, named_tokens(values), s.extra, s.where)
+    if hub.post_processor is None and (ends := flag_ends(values, hub.token_to_id)) is not None:
+        hub.post_processor = ends
+    return hub, values
 
 
-def _from_json(path: Path, settings: dict[str, Any]) -> Opened:
+def _of_class(kind: TokenizerClass, found: Path, data: bytes, merges: Path | None, s: TokenizerSettings) -> tuple[Any, dict[str, Any]]:
+    """What a class makes of its own files; a file that is not of its kind is a `ModelError`."""
+    where = str(found)
+    if found.name.startswith("vocab.txt") and kind.model == "WordPiece":
+        words = read_bert(_text(data, found))
+        ids = {word: i for i, word in enumerate(words)}
+        if (unk := with_defaults(kind, s.values, s.where)["unk_token"]) not in ids:
+            raise ModelError(f"{where}: no token {unk}, which stands for unknown words; this is not a vocabulary of BERT")
+        return build(kind, ids, (), b"", s, where)
+    if merges is not None and kind.model == "BPE":
+        return build(kind, *read_gpt2(_text(data, found), _text(_read(merges), merges), where), b"", s, where)
+    if found.name.startswith("vocab.txt") or merges is not None or kind.model == "WordPiece":
+        raise ModelError(
+            f"{s.where}: tokenizer_class {s.declared or kind.name} does not go with {found.name}; the files are not of one model"
+        )
+    pieces, _ = read_pieces(data, where)
+    ids = checked_ids(pieces, where)
+    control = [
+        {"content": piece, "special": type_ == CONTROL, "normalized": False}
+        for piece, type_ in zip(pieces.pieces, pieces.types, strict=True)
+        if type_ in (CONTROL, USER_DEFINED)
+    ]
+    if "extra_special_tokens" not in s.values:
+        s.extra = control
+    if kind.model == "Unigram":
+        return build(kind, list(zip(pieces.pieces, pieces.scores, strict=True)), (), pieces.charsmap, s, where)
+    return build(kind, ids, merges_by_place(ids, where), pieces.charsmap, s, where)
+
+
+def _from_json(path: Path, s: TokenizerSettings) -> Opened:
     import tokenizers
 
     told = store.read_json(path)  # missing or not JSON: an error that says so
     text = path.read_text(encoding="utf-8")
-    text = without_ends(text, told) if "bimo_kind" in settings else text
+    ours = "bimo_kind" in s.values
+    text = without_ends(text, told) if ours else text
     try:
         with told_panics():
             hub = tokenizers.Tokenizer.from_str(text)
-    except Exception as cause:  # the library raises plain Exception
+    except ModelError as cause:
         raise ModelError(f"{path}: not a tokenizer ({cause})") from None
-    changed = "bimo_kind" not in settings and add_told(hub, settings, str(path.with_name("tokenizer_config.json")))
-    return hub, settings, None if changed else text
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    """tokenizer_config.json, with what special_tokens_map.json and chat_template.jinja add to it."""
-    settings: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        path = folder / name
-        told = store.read_json(path) if path.is_file() else {}
-        if not isinstance(told, dict):
-            raise ModelError(f"{path}: expected a mapping of settings, found a {type(told).__name__}; save the model again")
-        settings |= {key: value for key, value in told.items() if value is not None or key not in NAMES}
-    template = folder / "chat_template.jinja"
-    if template.is_file():
-        put_template(settings, _text(_read(template), template))
-    find_template(settings, str(folder / "tokenizer_config.json"))
-    return settings
+    if ours:
+        return hub, s.values, text
+    kind = find_class(s.declared, s.model_type, text, s.where)
+    values = {key: value for key, value in s.values.items() if key not in ("add_bos_token", "add_eos_token")}
+    s.values = values  # the post-processor of the file says what is put around a text, as in transformers
+    if kind is None:
+        changed = add_tokens(hub, s.added, named_tokens(values), s.extra, s.where)
+    else:
+        hub, values, changed = rebuild(kind, hub, told, s, str(path))
+    return hub, values, None if changed else text
 
 
 def _main_file(path: Path) -> Path:

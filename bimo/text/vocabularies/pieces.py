@@ -45,12 +45,7 @@ def pieces_hub(p: Pieces, where: str) -> Any:
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models
 
-    seen = {piece: i for i, piece in enumerate(p.pieces)}
-    if "" in seen:
-        raise ModelError(f"{where}: piece {seen['']} is empty; the file is damaged")
-    if len(seen) < len(p.pieces):
-        i = next(i for i, piece in enumerate(p.pieces) if seen[piece] != i)
-        raise ModelError(f"{where}: pieces {i} and {seen[p.pieces[i]]} are both {p.pieces[i]!r}; the file is damaged")
+    seen = checked_ids(p, where)
     unknown = [i for i, kind in enumerate(p.types) if kind == UNKNOWN]
     if len(unknown) != 1:
         raise ModelError(f"{where}: {len(unknown)} pieces are marked as the unknown one, expected 1; the file is damaged")
@@ -71,6 +66,30 @@ def pieces_hub(p: Pieces, where: str) -> Any:
     if parted and not (p.prefix or p.squeeze):
         hub.add_tokens([AddedToken(piece, normalized=False) for piece in own])
     return hub
+
+
+def checked_ids(p: Pieces, where: str) -> dict[str, int]:
+    """The id of each piece; an empty one, or one that stands twice, is a `ModelError`."""
+    seen = {piece: i for i, piece in enumerate(p.pieces)}
+    if "" in seen:
+        raise ModelError(f"{where}: piece {seen['']} is empty; the file is damaged")
+    if len(seen) < len(p.pieces):
+        i = next(i for i, piece in enumerate(p.pieces) if seen[piece] != i)
+        raise ModelError(f"{where}: pieces {i} and {seen[p.pieces[i]]} are both {p.pieces[i]!r}; the file is damaged")
+    return seen
+
+
+def merges_by_place(ids: dict[str, int], where: str) -> list[tuple[str, str]]:
+    """The pairs that make each piece, in the order of the pieces: how transformers reads a SentencePiece file's BPE.
+
+    >>> merges_by_place({"a": 0, "b": 1, "abb": 2, "bb": 3, "ab": 4}, "x")
+    [('a', 'bb'), ('ab', 'b'), ('b', 'b'), ('a', 'b')]
+    """
+    longest = max(map(len, ids), default=0)
+    if longest > _LONGEST:
+        raise ModelError(f"{where}: a piece has {longest:,} characters, more than {_LONGEST}; the file is damaged")
+    order = sorted(ids, key=ids.__getitem__)
+    return [(piece[:cut], piece[cut:]) for piece in order for cut in range(1, len(piece)) if piece[:cut] in ids and piece[cut:] in ids]
 
 
 def _unigram_scores(p: Pieces) -> list[float]:

@@ -31,6 +31,12 @@ def sentencepiece(data: bytes, where: str) -> tuple[Any, dict[str, Any]]:
     >>> hub.encode("a b").tokens, settings
     (['▁a', '▁', 'b'], {'unk_token': '<unk>', 'bos_token': '<s>'})
     """
+    vocabulary, names = read_pieces(data, where)
+    return pieces_hub(vocabulary, where), names
+
+
+def read_pieces(data: bytes, where: str) -> tuple[Pieces, dict[str, Any]]:
+    """The pieces that a `.model` file holds, and the special tokens that it names."""
     model = message(data, _MODEL, where)
     if "pieces" not in model:
         raise ModelError(f"{where}: no pieces; this is not a model of SentencePiece")
@@ -55,7 +61,7 @@ def sentencepiece(data: bytes, where: str) -> tuple[Any, dict[str, Any]]:
         bool(_number(normal, "remove_extra_whitespaces", 1)), bool(_number(normal, "escape_whitespaces", 1)),
         "nfkc" in _text(_part(normal, "name"), f"{where}: normalizer_spec: name"), _part(normal, "precompiled_charsmap"),
     )  # fmt: skip
-    return pieces_hub(vocabulary, where), _names(trainer, pieces, types, where)
+    return vocabulary, _names(trainer, pieces, types, where)
 
 
 def _names(trainer: dict[str, list[Value]], pieces: list[str], types: list[int], where: str) -> dict[str, Any]:

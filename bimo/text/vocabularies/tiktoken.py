@@ -7,7 +7,7 @@ import binascii
 from typing import Any
 
 from bimo.core.errors import ModelError, UserError
-from bimo.text.vocabularies.added import told_tokens, written
+from bimo.text.vocabularies.added import added_by_id, written
 from bimo.text.vocabularies.bytelevel import TIKTOKEN, byte_level_hub, to_alphabet
 
 _END = "<|endoftext|>"
@@ -63,7 +63,7 @@ def tiktoken(data: bytes, pattern: str | None, settings: dict[str, Any], where: 
     if "added_tokens_decoder" in settings or pattern != usual:
         special, names = {}, {}
     taken = set(ids.values())
-    beside = special or {i: written(token) or "" for i, token in told_tokens(settings, where)}
+    beside = special or {i: written(token) or "" for i, token in added_by_id(settings, where).items()}
     ids |= {token: i for i, token in beside.items() if i not in taken and token not in ids}  # there may be gaps between them
     hub = byte_level_hub(ids, _merges(ranks), TIKTOKEN[pattern], where)
     hub.add_special_tokens(list(special.values()))

@@ -1,0 +1,152 @@
+"""What a folder says of its tokenizer: `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`, `chat_template.jinja`.
+
+They are read as transformers reads them: where `tokenizer_config.json` has `added_tokens_decoder`, the two older files say nothing;
+otherwise `special_tokens_map.json` goes before it, and `added_tokens.json` adds tokens with their ids.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bimo.core import store
+from bimo.core.errors import ModelError
+from bimo.text.template import find_template, put_template
+from bimo.text.vocabularies.added import DECODER, NAMES, added_by_id, written
+from bimo.text.vocabularies.classes import CLASSES, TokenizerClass
+
+logger = logging.getLogger(__name__)
+CONFIG, MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
+_HONOURED = frozenset({
+    *NAMES, DECODER, "tokenizer_class", "additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens",
+    "chat_template", "add_bos_token", "add_eos_token", "clean_up_tokenization_spaces",
+    "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", "bimo_kind",
+    *(name for one in CLASSES.values() for name in one.settings),
+})  # fmt: skip
+# What says nothing of ids, or has none in transformers 5 any more: where files lie, how batches are padded and cut, how ids of older
+# versions were made, what a processor of pictures or sound needs.
+_OF_NO_EFFECT = (
+    "unk_id _commit_hash added_tokens_file audio_tokens auto_map backend chat_control_tokens chat_template_file "
+    "clean_text device_map do_basic_tokenize do_tokenize errors feature_extractor_type files_loaded "
+    "from_slow full_tokenizer_file image_processor_type image_tokens is_fast is_local keep_accents "
+    "legacy_behaviour local_files_only max_len max_length max_model_input_sizes merges_file "
+    "model_input_names model_max_length name_or_path never_split pad_to_multiple_of pad_token_type_id "
+    "padding_side processor_class remove_space response_schema response_template slow_tokenizer_class "
+    "sp_model_kwargs spaces_between_special_tokens special_tokens_map_file split_special_tokens stream "
+    "stride tokenizer_file tokenizer_type torch_dtype transformers_version trim_offsets truncation_side "
+    "truncation_strategy use_default_system_prompt use_fast verbose vocab_file vocab_size "
+    "wordpieces_prefix "
+)
+_NO_EFFECT = frozenset(_OF_NO_EFFECT.split())
+_ONLY: Mapping[str, tuple[Any, ...]] = {  # what would change ids and is not supported
+    "init_inputs": ([], None),
+    "fast_tokenizer_files": ([], ["tokenizer.json"], None),
+    "fix_mistral_regex": (False, None),
+    "vocab": (None,), "merges": (None,), "post_processor": (None,), "tokenizer_object": (None,),
+}  # fmt: skip
+
+
+@dataclass
+class TokenizerSettings:
+    """values: every setting by name; added: the tokens that it adds, by id; where: the file to name in errors."""
+
+    values: dict[str, Any]
+    added: dict[int, Any]
+    where: str
+    model_type: str | None = None
+    declared: str | None = None  # tokenizer_class
+    extra: list[Any] = field(default_factory=list)  # special tokens without a name
+
+
+def read_settings(folder: Path) -> TokenizerSettings:
+    """What the files beside a vocabulary say; raises `ModelError` that names the file and the key which is wrong."""
+    where = str(folder / CONFIG)
+    config, names = _mapping(folder / CONFIG), _mapping(folder / MAP)
+    for key, allowed in _ONLY.items():
+        if key in config and config[key] not in allowed:
+            raise ModelError(f"{where}: {key} = {str(config[key])[:60]!r} would change the ids and is not supported; leave it out")
+    values = dict(config)
+    if not values.get("extra_special_tokens") and "additional_special_tokens" in values:
+        values["extra_special_tokens"] = values.pop("additional_special_tokens")
+    if DECODER in config:
+        added = dict(added_by_id(config, where))
+        for key, token in names.items():
+            if written(token) is not None and written(token) != written(config.get(key)):
+                logger.warning("%s", f"{folder / MAP}: {key} {written(token)!r} is not used, since {CONFIG} has {DECODER}; name it there")
+    else:
+        values |= {key: value for key, value in names.items() if key not in (DECODER, "tokenizer_class")}
+        if isinstance(names.get("extra_special_tokens"), list) and isinstance(config.get("extra_special_tokens"), list):
+            values["extra_special_tokens"] = [*config["extra_special_tokens"], *names["extra_special_tokens"]]
+        added = _added(folder / ADDED, values)
+    template = folder / "chat_template.jinja"
+    if template.is_file():
+        put_template(values, _text(template))
+    find_template(values, where)
+    for key in sorted(values):
+        if key not in _HONOURED and key not in _NO_EFFECT and key not in _ONLY and not key.endswith("_token") and values[key] is not None:
+            logger.warning("%s", f"{where}: {key} = {str(values[key])[:60]!r} is not known and not used")
+    model = _mapping(folder / "config.json")
+    told = [values.get("tokenizer_class") or model.get("tokenizer_class"), model.get("model_type")]
+    declared, kind = (one if isinstance(one, str) and one else None for one in told)
+    return TokenizerSettings(values, added, where, kind, declared, _extra(values, where))
+
+
+def with_defaults(kind: TokenizerClass, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The settings with what the class means where they say nothing; raises `ModelError` for a value that it cannot take."""
+    found = {**kind.special, **kind.settings, **values}
+    for name in kind.required:
+        if not written(found[name]):
+            raise ModelError(f"{where}: {name} must be a token of a {kind.name}, found {found[name]!r}")
+    for name, usual in kind.settings.items():
+        value, kinds = found[name], (int,) if type(usual) is int else (bool,) if usual is not None else (bool, type(None))
+        if name == "legacy" and value is None:
+            found[name] = False
+        elif type(value) not in kinds or (type(value) is int and value < 0):
+            wanted = "a whole number" if type(usual) is int else "true or false"
+            raise ModelError(f"{where}: {name} must be {wanted}, found {value!r}")
+    return {name: written(value) if name in NAMES else value for name, value in found.items()}
+
+
+def named_tokens(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Every special token that has a name: the seven of transformers, and those that one model alone has."""
+    more = {key: value for key, value in values.items() if key not in NAMES and key.endswith("_token") and written(value) is not None}
+    for key in ("model_specific_special_tokens", "extra_special_tokens"):
+        more |= values[key] if isinstance(values.get(key), dict) else {}
+    return {key: value for key, value in {**{name: values.get(name) for name in NAMES}, **more}.items() if written(value)}
+
+
+def _extra(values: Mapping[str, Any], where: str) -> list[Any]:
+    """Special tokens without a name: `extra_special_tokens`, or where there is none `additional_special_tokens`."""
+    told = values["extra_special_tokens"] if "extra_special_tokens" in values else values.get("additional_special_tokens")
+    if told is None or isinstance(told, dict):  # a mapping: they have names
+        return []
+    if not isinstance(told, list) or not all(written(token) is not None for token in told):
+        raise ModelError(f"{where}: extra_special_tokens must be a list of tokens, found {str(told)[:60]!r}")
+    return told
+
+
+def _added(path: Path, values: Mapping[str, Any]) -> dict[int, Any]:
+    """Tokens and their ids of `added_tokens.json`; those are special that the settings name."""
+    told = _mapping(path)
+    if bad := [(token, i) for token, i in told.items() if type(i) is not int or not 0 <= i < 2**31 or not token]:
+        raise ModelError(f"{path}: {bad[0][0]!r}: {bad[0][1]!r} is no token and its id")
+    listed = [*named_tokens(values).values(), *_extra(values, str(path.with_name(CONFIG)))]
+    special = {written(token) for token in listed}
+    return {i: {"content": token, "special": token in special} for token, i in told.items()}
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    told = store.read_json(path) if path.is_file() else {}
+    if not isinstance(told, dict):
+        raise ModelError(f"{path}: expected a mapping of settings, found a {type(told).__name__}; save the model again")
+    return told
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as cause:
+        raise ModelError(f"{path}: cannot be read ({cause}); the file is damaged or another kind of file") from None
