@@ -27,19 +27,23 @@ from bimo.text.tokenizer import Tokenizer
 from bimo.text.vocabularies.classes import CLASSES
 
 TEXTS = (
-    "The cat sat on the mat.", "今天天气很好，我们去公园看花。", "Hello 世界! It's 3,14 o'clock", "🙂👩\u200d👩\u200d👧 ok", "  leading", "trailing  ",
-    "a  b   c", "one\ntwo\n\nthree\r\n", "\ttab\tbed", "naïve café Ünïcödé", "UPPER Case", "", " ", "x", "ｆｕｌｌ　ｗｉｄｔｈ ①½", "don't we're n't .",
+    "The cat sat on the mat.", "今天天气很好，我们去公园看花。", "Hello 世界! It's 3,14 o'clock", "🙂👩\u200d👩\u200d👧 ok",
+    "  leading", "trailing  ", "a  b   c", "one\ntwo\n\nthree\r\n", "\ttab\tbed", "naïve café Ünïcödé", "UPPER Case", "", " ", "x",
+    "ｆｕｌｌ　ｗｉｄｔｈ ①½", "don't we're n't .",
     "unknown: ☃ ツ й", "cafe\u0301 か\u3099", "a<b>c [x] ▁ ##s", "12345 67 8",
 )  # fmt: skip
 LEARNED = [
-    "the cat sat on the mat and the dog ate 12 apples", "hello world it is a good day to walk in the park", "don't you say we're late",
-    "今天天气很好，我们去公园看花。", "你好世界，他们在图书馆读书。", "Naïve café", "upper case and lower case letters: abcdefghijklmnopqrstuvwxyz",
+    "the cat sat on the mat and the dog ate 12 apples", "hello world it is a good day to walk in the park",
+    "don't you say we're late",
+    "今天天气很好，我们去公园看花。", "你好世界，他们在图书馆读书。", "Naïve café",
+    "upper case and lower case letters: abcdefghijklmnopqrstuvwxyz",
     "ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 . , ! ? ' \" ( ) [ ] < > # : ; -",
 ] * 6  # fmt: skip
 SPECIALS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 TYPES = {  # types of models whose folders hold such tokenizers
     "BertTokenizer": ["bert", None], "GPT2Tokenizer": ["gpt2", "llama", None], "LlamaTokenizer": ["llama", None],
-    "Qwen2Tokenizer": ["qwen2", "qwen3", "llama", None], "RobertaTokenizer": ["roberta", None], "GPTNeoXTokenizer": ["gpt_neox", "llama", None],
+    "Qwen2Tokenizer": ["qwen2", "qwen3", "llama", None], "RobertaTokenizer": ["roberta", None],
+    "GPTNeoXTokenizer": ["gpt_neox", "llama", None],
     "GemmaTokenizer": ["gemma", "llama"], "XLMRobertaTokenizer": ["bert", "xlm-roberta", None], "T5Tokenizer": ["t5", None],
     "PreTrainedTokenizerFast": ["llama", "gpt2", "qwen3", "bert", None],
 }  # fmt: skip
@@ -147,11 +151,12 @@ def drawn_settings(rng: random.Random, cls: type, share: float) -> dict[str, Any
             chosen[name] = rng.choice([0, 3, 7])
         else:
             chosen[name] = usual
+    extras = [["<x1>", "<x2>"], [AddedToken("<x3>", special=True, lstrip=True)], {"image_token": "<im>"}]
     common = {
         "add_bos_token": lambda: rng.random() < 0.5, "add_eos_token": lambda: rng.random() < 0.5,
         "clean_up_tokenization_spaces": lambda: rng.random() < 0.5, "split_special_tokens": lambda: rng.random() < 0.5,
         "padding_side": lambda: rng.choice(["left", "right"]), "model_max_length": lambda: rng.choice([16, 512, 10**30]),
-        "extra_special_tokens": lambda: rng.choice([["<x1>", "<x2>"], [AddedToken("<x3>", special=True, lstrip=True)], {"image_token": "<im>"}]),
+        "extra_special_tokens": lambda: rng.choice(extras),
         "additional_special_tokens": lambda: ["<y1>", AddedToken("<y2>", special=True, rstrip=True)],
         "image_token": lambda: "<image>", "chat_template": lambda: "{{ messages[0].content }}",
     }  # fmt: skip

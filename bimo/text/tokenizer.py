@@ -230,7 +230,12 @@ class Tokenizer:
         >>> Tokenizer.of_words(["<s>", "a"]).written(0)
         '<s>'
         """
-        return self._hub.id_to_token(token) or f"[{token}]"
+        return self._added.get(token) or self._hub.id_to_token(token) or f"[{token}]"
+
+    @cached_property
+    def _added(self) -> dict[int, str]:
+        """How added tokens are written; the library writes those that are normalised in their normal form."""
+        return {i: token.content for i, token in self._hub.get_added_tokens_decoder().items()}
 
     def token_bytes(self, token: int) -> bytes | None:
         """The UTF-8 bytes that an ordinary token stands for, where tokens are made of bytes; None elsewhere.
@@ -293,7 +298,7 @@ class Tokenizer:
             "clean_up_tokenization_spaces": self._cleans_up,
             "bimo_kind": self.kind,
         }
-        config |= {name: self._hub.id_to_token(i) for name, i in names.items() if i is not None}
+        config |= {name: self.written(i) for name, i in names.items() if i is not None}
         settings = self.settings | config
         if self.chat_template is not None:
             store.write_text(Path(folder) / "chat_template.jinja", self.chat_template)

@@ -64,7 +64,7 @@ def add_tokens(hub: Any, added: Mapping[int, Any], named: Mapping[str, Any], ext
     for i, token in added.items():
         if hub.token_to_id(written(token) or "") != i:
             raise ModelError(
-                f"{where}: {DECODER}: {written(token)!r} has the id {i} there, and {hub.token_to_id(written(token))} in the vocabulary; "
+                f"{where}: {written(token)!r} has the id {i} there, and {hub.token_to_id(written(token))} in the vocabulary; "
                 "the files are not of one model"
             )
     return bool(wanted or plain)

@@ -66,7 +66,7 @@ def _finish(kind: TokenizerClass, hub: Any, s: TokenizerSettings, values: dict[s
     extra = s.extra
     if "extra_ids" in kind.settings:
         extra = _sentinels(s, values["extra_ids"])
-    changed = add_tokens(hub, s.added, named_tokens(values), extra, s.where)
+    changed = add_tokens(hub, s.added, named_tokens({**kind.special, **s.values}), extra, s.added_where)
     ends = kind.ends or (post if callable(post) else None)
     if ends is not None:
         post = ends(values, lambda token: hub.token_to_id(token))

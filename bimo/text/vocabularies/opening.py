@@ -56,7 +56,7 @@ def _by_form(read: Callable[[], tuple[Any, dict[str, Any]]], s: TokenizerSetting
     """A vocabulary whose class nobody names: as its form says, with the special tokens that the settings name or add."""
     hub, given = read()
     values = {name: value for name, value in (given | s.values).items() if name != "bimo_kind"}  # that is of a tokenizer.json beside it
-    add_tokens(hub, s.added, named_tokens(values), s.extra, s.where)
+    add_tokens(hub, s.added, named_tokens(values), s.extra, s.added_where)
     if hub.post_processor is None and (ends := flag_ends(values, hub.token_to_id)) is not None:
         hub.post_processor = ends
     return hub, values
@@ -74,9 +74,7 @@ def _of_class(kind: TokenizerClass, found: Path, data: bytes, merges: Path | Non
     if merges is not None and kind.model == "BPE":
         return build(kind, *read_gpt2(_text(data, found), _text(_read(merges), merges), where), b"", s, where)
     if found.name.startswith("vocab.txt") or merges is not None or kind.model == "WordPiece":
-        raise ModelError(
-            f"{s.where}: tokenizer_class {s.declared or kind.name} does not go with {found.name}; the files are not of one model"
-        )
+        raise ModelError(f"{where}: not a vocabulary of {kind.name}, the class of this folder; the files are not of one model")
     pieces, _ = read_pieces(data, where)
     ids = checked_ids(pieces, where)
     control = [
@@ -109,7 +107,7 @@ def _from_json(path: Path, s: TokenizerSettings) -> Opened:
     values = {key: value for key, value in s.values.items() if key not in ("add_bos_token", "add_eos_token")}
     s.values = values  # the post-processor of the file says what is put around a text, as in transformers
     if kind is None:
-        changed = add_tokens(hub, s.added, named_tokens(values), s.extra, s.where)
+        changed = add_tokens(hub, s.added, named_tokens(values), s.extra, s.added_where)
     else:
         hub, values, changed = rebuild(kind, hub, told, s, str(path))
     return hub, values, None if changed else text

@@ -51,11 +51,12 @@ _ONLY: Mapping[str, tuple[Any, ...]] = {  # what would change ids and is not sup
 
 @dataclass
 class TokenizerSettings:
-    """values: every setting by name; added: the tokens that it adds, by id; where: the file to name in errors."""
+    """values: every setting by name; added: the tokens that it adds, by id; where, added_where: the files to name in errors."""
 
     values: dict[str, Any]
     added: dict[int, Any]
     where: str
+    added_where: str = ""
     model_type: str | None = None
     declared: str | None = None  # tokenizer_class
     extra: list[Any] = field(default_factory=list)  # special tokens without a name
@@ -67,12 +68,12 @@ def read_settings(folder: Path) -> TokenizerSettings:
     config, names = _mapping(folder / CONFIG), _mapping(folder / MAP)
     for key, allowed in _ONLY.items():
         if key in config and config[key] not in allowed:
-            raise ModelError(f"{where}: {key} = {str(config[key])[:60]!r} would change the ids and is not supported; leave it out")
+            raise ModelError(f"{where}: {key} = {str(config[key])[:60]} would change the ids and is not supported; leave it out")
     values = dict(config)
     if not values.get("extra_special_tokens") and "additional_special_tokens" in values:
         values["extra_special_tokens"] = values.pop("additional_special_tokens")
     if DECODER in config:
-        added = dict(added_by_id(config, where))
+        added, added_where = added_by_id(config, where), f"{where}: {DECODER}"
         for key, token in names.items():
             if written(token) is not None and written(token) != written(config.get(key)):
                 logger.warning("%s", f"{folder / MAP}: {key} {written(token)!r} is not used, since {CONFIG} has {DECODER}; name it there")
@@ -80,18 +81,32 @@ def read_settings(folder: Path) -> TokenizerSettings:
         values |= {key: value for key, value in names.items() if key not in (DECODER, "tokenizer_class")}
         if isinstance(names.get("extra_special_tokens"), list) and isinstance(config.get("extra_special_tokens"), list):
             values["extra_special_tokens"] = [*config["extra_special_tokens"], *names["extra_special_tokens"]]
-        added = _added(folder / ADDED, values)
+        added, added_where = _added(folder / ADDED, values), str(folder / ADDED)
     template = folder / "chat_template.jinja"
     if template.is_file():
         put_template(values, _text(template))
     find_template(values, where)
-    for key in sorted(values):
-        if key not in _HONOURED and key not in _NO_EFFECT and key not in _ONLY and not key.endswith("_token") and values[key] is not None:
-            logger.warning("%s", f"{where}: {key} = {str(values[key])[:60]!r} is not known and not used")
+    for key in unknown_keys(values):
+        logger.warning("%s", f"{where}: {key} = {str(values[key])[:60]} is not known and not used")
     model = _mapping(folder / "config.json")
     told = [values.get("tokenizer_class") or model.get("tokenizer_class"), model.get("model_type")]
     declared, kind = (one if isinstance(one, str) and one else None for one in told)
-    return TokenizerSettings(values, added, where, kind, declared, _extra(values, where))
+    return TokenizerSettings(values, added, where, added_where, kind, declared, _extra(values, where))
+
+
+def unknown_keys(values: Mapping[str, Any]) -> list[str]:
+    """The keys that are in no table: neither honoured nor known to have no effect on ids.
+
+    >>> unknown_keys({"do_lower_case": True, "padding_side": "left", "image_token": "<image>", "new": 1})
+    ['new']
+    """
+    known = _HONOURED | _NO_EFFECT | _ONLY.keys()
+    return sorted(key for key, value in values.items() if key not in known and not _names_token(key, value))
+
+
+def _names_token(key: str, value: Any) -> bool:
+    """Whether a key names a special token that one model alone has (`image_token`), or says that it has none."""
+    return key.endswith("_token") and (value is None or written(value) is not None)
 
 
 def with_defaults(kind: TokenizerClass, values: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -112,7 +127,7 @@ def with_defaults(kind: TokenizerClass, values: Mapping[str, Any], where: str) -
 
 def named_tokens(values: Mapping[str, Any]) -> dict[str, Any]:
     """Every special token that has a name: the seven of transformers, and those that one model alone has."""
-    more = {key: value for key, value in values.items() if key not in NAMES and key.endswith("_token") and written(value) is not None}
+    more = {key: value for key, value in values.items() if key not in NAMES and _names_token(key, value)}
     for key in ("model_specific_special_tokens", "extra_special_tokens"):
         more |= values[key] if isinstance(values.get(key), dict) else {}
     return {key: value for key, value in {**{name: values.get(name) for name in NAMES}, **more}.items() if written(value)}
