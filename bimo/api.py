@@ -13,13 +13,15 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from bimo import asked
 from bimo.asked import Sources
 from bimo.core import fetch, registry, runtime, store
 from bimo.core.errors import ModelError, RecipeError
+from bimo.core.reading import ReadKeywords, ReadOptions
 from bimo.core.recipe import Recipe, listed
+from bimo.data.encodings import refuse_unknown_encoding
 from bimo.data.sources import refuse_missing
 from bimo.models.folders import COMPARISON, REPORT, holds_weights, refuse_no_model, refuse_no_run
 
@@ -57,10 +59,22 @@ def prepare(
     vocab_size: int | None = None,
     documents: str | None = None,
     overrides: str | Iterable[str] = (),
+    **reading: Unpack[ReadKeywords],
 ) -> Corpus:
-    """Read `sources`, deal them into train, valid and test, learn a tokenizer, write token shards to `out`."""
+    """Read `sources`, deal them into train, valid and test, learn a tokenizer, write token shards to `out`.
+
+    reading: what is stated of the files where it cannot be found out: encoding, delimiter, header (False: a table without one),
+    text_column, or of pairs source_column and target_column, each by name or by number from 1. They hold in all verbs that read text.
+    """
     recipe = asked.recipe_of(
-        asked.source_names(sources), overrides, valid=valid, test=test, tokenizer=tokenizer, vocab_size=vocab_size, documents=documents
+        asked.source_names(sources),
+        overrides,
+        valid=valid,
+        test=test,
+        tokenizer=tokenizer,
+        vocab_size=vocab_size,
+        documents=documents,
+        **reading,
     )
     return asked.prepare(recipe, Path(out))
 
@@ -81,12 +95,13 @@ def train(
     budget: str | None = None,
     seed: int | None = None,
     overrides: str | Iterable[str] = (),
+    **reading: Unpack[ReadKeywords],
 ) -> Run:
     """Train a model on text, a prepared folder or a recipe file; returns the finished run.
 
     overrides: `section.key=value`, or several of them. The run folder `out` (runs/<source>-<n> if not given) is a model folder too.
     """
-    text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents}
+    text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents, **reading}
     return _train(asked.recipe_of(asked.source_names(sources), overrides, family=family, budget=budget, seed=seed, **text), out)
 
 
@@ -113,6 +128,7 @@ def finetune(
     budget: str | None = None,
     seed: int | None = None,
     overrides: str | Iterable[str] = (),
+    **reading: Unpack[ReadKeywords],
 ) -> Run:
     """Fit a trained model to a text, or to conversations, whose answers alone are learned; returns the finished run.
 
@@ -123,7 +139,7 @@ def finetune(
     if full and any(word.startswith("adapter.") for word in listed(overrides)):
         raise RecipeError("full: all weights are learned, and adapter.… would learn others; leave one of them out")
     words = ["text.conversations=true", *([] if too_long is None else [f"text.too_long={too_long}"]), *listed(overrides)]
-    text = {"valid": valid, "test": test, "documents": documents}
+    text = {"valid": valid, "test": test, "documents": documents, **reading}
     preset = "finetune" if full else "lora"
     recipe = asked.recipe_of(asked.source_names(sources), words, start=str(model), preset=preset, budget=budget, seed=seed, **text)
     return _train(recipe, out)
@@ -149,9 +165,10 @@ def plan(
     budget: str | None = None,
     seed: int | None = None,
     overrides: str | Iterable[str] = (),
+    **reading: Unpack[ReadKeywords],
 ) -> dict[str, Any]:
     """What a run of these arguments would need, from a ten-second probe of this machine; nothing is kept."""
-    text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents}
+    text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents, **reading}
     recipe = asked.recipe_of(asked.source_names(sources), overrides, family=family, budget=budget, seed=seed, **text)
     from bimo.training.fit import plan_ahead
 
@@ -174,6 +191,7 @@ def compare(
     hybrids: int | None = None,
     lang: str | None = None,
     overrides: str | Iterable[str] = (),
+    **reading: Unpack[ReadKeywords],
 ) -> Comparison:
     """Train families (or recipe files) under one budget on one text, each in its own process, and compare them.
 
@@ -190,7 +208,7 @@ def compare(
     if names is not None and not any(names):
         raise RecipeError(f"families: none given; known: {', '.join(registry.families())}")
     asked.refuse_unknown_families(names or ())
-    text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents}
+    text = {"valid": valid, "test": test, "tokenizer": tokenizer, "vocab_size": vocab_size, "documents": documents, **reading}
     shared = {"budget": budget or "30s", "seed": seed}
     overrides = listed(overrides)
     base = asked.recipe_of(asked.source_names(sources), [word for word in overrides if word.startswith("text.")], **text, **shared)
@@ -274,11 +292,13 @@ def evaluate(
     samples: int | None = None,
     latent: bool = False,
     translate: bool = False,
+    **reading: Unpack[ReadKeywords],
 ) -> Evaluation:
     """Perplexity and bits per byte of a model folder on a text; samples, latent, translate: see `Model.evaluate`."""
     refuse_no_model(fetch.located(model))
     refuse_missing(asked.source_names(sources))
-    return load(model).evaluate(sources, documents=documents, stride=stride, samples=samples, latent=latent, translate=translate)
+    refuse_unknown_encoding(ReadOptions(**reading).encoding)
+    return load(model).evaluate(sources, documents=documents, stride=stride, samples=samples, latent=latent, translate=translate, **reading)
 
 
 def generate(model: str | Path, prompt: str = "", given: str | None = None, **options: Any) -> str:

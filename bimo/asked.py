@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from bimo.core import fetch, registry, store
 from bimo.core.errors import ModelError, RecipeError, SourceError
+from bimo.core.reading import READ_OPTIONS
 from bimo.core.recipe import Recipe, TokenizerKind, going_on_from, make_recipe, merge, parse_overrides, read_recipe
+from bimo.data.encodings import refuse_unknown_encoding
 from bimo.data.sources import refuse_missing
 from bimo.models.folders import refuse_no_model
 
@@ -46,7 +49,7 @@ def prepare(recipe: Recipe, out: Path) -> Corpus:
         raise RecipeError(f"text.{asked[0]}: name in start the model that is to learn so; bimo finetune does")
     return corpora.prepare(
         text.sources, out, valid=text.valid, test=text.test, tokenizer=tokenizer, vocab_size=text.vocab_size,
-        documents=text.documents, clean=text.clean, seed=recipe.training.seed, speech=speech,
+        documents=text.documents, clean=text.clean, seed=recipe.training.seed, speech=speech, reading=text.reading,
     )  # fmt: skip
 
 
@@ -59,7 +62,7 @@ def recipe_of(sources: list[str], overrides: str | Iterable[str] = (), **options
         raise RecipeError(f"{', '.join(sources)}: give one recipe, or text, not both; a recipe names its text in text.sources")
     if files:
         layers.append(read_recipe(Path(files[0])))
-    text = {k: options.pop(k, None) for k in ("valid", "test", "tokenizer", "vocab_size", "documents")}
+    text = {k: options.pop(k, None) for k in ("valid", "test", "tokenizer", "vocab_size", "documents", *READ_OPTIONS)}
     training = {k: options.pop(k, None) for k in ("budget", "seed")}
     named: dict[str, Any] = {
         **{k: v for k, v in options.items() if v is not None},
@@ -70,7 +73,7 @@ def recipe_of(sources: list[str], overrides: str | Iterable[str] = (), **options
     for layer in (*layers, named, parse_overrides(overrides)):
         asked = merge(asked, layer)
     _refuse_missing(asked)
-    return _with_tags(make_recipe(asked) if asked.get("start") is None else _going_on(asked))
+    return _checked(make_recipe(asked) if asked.get("start") is None else _going_on(asked))
 
 
 def _refuse_missing(asked: Mapping[str, Any]) -> None:
@@ -95,8 +98,9 @@ def refuse_unknown_families(names: Iterable[str]) -> None:
             registry.family(name)
 
 
-def _with_tags(recipe: Recipe) -> Recipe:
-    """The recipe; a wrong file of tagged text is told before the text is read."""
+def _checked(recipe: Recipe) -> Recipe:
+    """The recipe; wrong reading options or a wrong file of tagged text are told before the text is read."""
+    refuse_unknown_encoding(recipe.text.reading.encoding)
     if recipe.text.tags is not None:
         from bimo.data.lexicon import read_lexicon
 
@@ -157,10 +161,12 @@ def _refuse_otherwise_prepared(recipe: Recipe, corpus: Corpus) -> None:
     reading = corpus.manifest["reading"]
     read = {name: [file["name"] for file in reading.get(name, {}).get("files", [])] for name in ("valid", "test")}
     holds = {
-        "documents": corpus.documents, "tokenizer": corpus.tokenizer.kind, "vocab_size": corpus.tokenizer.vocabulary.size,
+        "documents": corpus.documents, **asdict(corpus.reading),
+        "tokenizer": corpus.tokenizer.kind, "vocab_size": corpus.tokenizer.vocabulary.size,
         **{name: files[0] if len(files) == 1 else f"a part of {recipe.text.sources[0]}" for name, files in read.items()},
     }  # fmt: skip
-    asked = {name: getattr(recipe.text, name) for name in sorted(recipe.text.model_fields_set & set(holds))}
+    said = {**recipe.text.model_dump(), **asdict(recipe.text.reading)}
+    asked = {name: said[name] for name in sorted(recipe.text.model_fields_set & set(holds))}
     for name, value in recipe.text.clean.model_dump(exclude_unset=True).items():
         asked[f"clean.{name}"], holds[f"clean.{name}"] = value, getattr(corpus.clean, name)
     wrong = [

@@ -6,13 +6,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from bimo.core import registry
 from bimo.core.errors import UserError
+from bimo.core.reading import ReadKeywords, ReadOptions
 from bimo.core.recipe import listed
 from bimo.data import corpus as corpora
 from bimo.data.documents import Document, ReadReport
@@ -193,18 +194,20 @@ class Model:
         samples: int | None = None,
         latent: bool = False,
         translate: bool = False,
+        **reading: Unpack[ReadKeywords],
     ) -> Evaluation:
         """Perplexity and bits per byte on a text; `documents` as the model learned if not given; cleaned as its text was.
 
         Of a model with a chat template, records of turns (or of a prompt and an answer) are told by it, and the answers alone are scored.
         Of a model with a latent, samples: how many the bound of each document is made of, and latent: tell also how the latent is used.
-        translate: of pairs, write also a text for each source, and tell BLEU and chrF.
+        reading: options of reading, as in `bimo prepare`. translate: of pairs, write also a text for each source, and tell BLEU and chrF.
         """
         mode = cast(Any, documents or self.bundle.documents)
+        options = ReadOptions(**reading).over(self.bundle.reading)
         report = ReadReport()
         tokenizer = self.bundle.tokenizer
         talks = tokenizer.chat_template is not None
-        read = read_documents(sources, mode, report, Cleaner(self.bundle.clean), talks)
+        read = read_documents(sources, mode, report, Cleaner(self.bundle.clean), talks, options)
         pairs = list(read) if translate else []
         speech = Speech(tokenizer, sys.maxsize) if talks else None
         split = corpora.encode_documents(pairs or read, tokenizer, mode, speech=speech)

@@ -14,19 +14,21 @@ from bimo import cli
 NAMES = ["BimoError", "Model", "UserError", "chat", "compare", "convert", "env", "evaluate", "explain", "families", "fill", "finetune",
          "generate", "info", "interpolate", "load", "plan", "prepare", "resume", "train"]  # fmt: skip
 
-_TEXT = ["--valid", "--test", "--tokenizer", "--vocab-size", "--documents"]
+_READING = ["--encoding", "--delimiter", "--text-column", "--source-column", "--target-column", "--header"]
+_TEXT = ["--valid", "--test", "--tokenizer", "--vocab-size", "--documents", *_READING]
 COMMANDS = {
     "quickstart": ["sources", "--budget", "--out"],
     "prepare": ["sources", "--out", *_TEXT, "--json"],
     "train": ["sources", "--family", "--out", *_TEXT, "--budget", "--seed", "--resume", "--json"],
-    "finetune": ["model", "sources", "--full", "--out", "--valid", "--test", "--documents", "--too-long", "--budget", "--seed", "--json"],
+    "finetune": ["model", "sources", "--full", "--out", "--valid", "--test", "--documents", *_READING, "--too-long", "--budget",
+                 "--seed", "--json"],
     "chat": ["model", "options", "--adapter", "--system", "--max-new-tokens", "--temperature", "--top-p", "--seed"],
     "convert": ["model", "out", "--dtype", "--adapter", "--max-shard-size"],
     "generate": ["model", "prompt", "options", "--given", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--num-beams",
                  "--num-return-sequences", "--seed", "--json"],
     "interpolate": ["model", "first", "last", "options", "--steps", "--spherical", "--json"],
     "fill": ["model", "text", "--top-k", "--json"],
-    "evaluate": ["model", "sources", "--documents", "--stride", "--samples", "--latent", "--translate", "--json"],
+    "evaluate": ["model", "sources", "--documents", *_READING, "--stride", "--samples", "--latent", "--translate", "--json"],
     "explain": ["model", "text", "--given", "--top-k", "--out", "--lang", "--json"],
     "compare": ["sources", *_TEXT, "--families", "--budget", "--seed", "--out", "--hybrids", "--lang", "--json"],
     "plan": ["sources", "--family", *_TEXT, "--budget", "--seed", "--json"],
@@ -34,14 +36,14 @@ COMMANDS = {
     "env": ["--json"],
 }  # fmt: skip
 
-_PYTHON = ["valid", "test", "tokenizer", "vocab_size", "documents"]
+_PYTHON = ["valid", "test", "tokenizer", "vocab_size", "documents", "reading"]
 FUNCTIONS = {
     "prepare": ["sources", "out", *_PYTHON, "overrides"],
     "train": ["sources", "family", "out", *_PYTHON, "budget", "seed", "overrides"],
     "resume": ["folder"],
     "plan": ["sources", "family", *_PYTHON, "budget", "seed", "overrides"],
     "compare": ["sources", *_PYTHON, "families", "budget", "seed", "out", "hybrids", "lang", "overrides"],
-    "evaluate": ["model", "sources", "documents", "stride", "samples", "latent", "translate"],
+    "evaluate": ["model", "sources", "documents", "reading", "stride", "samples", "latent", "translate"],
     "explain": ["model", "text", "given", "top_k", "out", "lang"],
     "generate": ["model", "prompt", "given", "options"],
     "interpolate": ["model", "first", "last", "steps", "spherical", "options"],
@@ -49,7 +51,7 @@ FUNCTIONS = {
     "load": ["model", "adapter"],
     "chat": ["model", "adapter", "system"],
     "convert": ["model", "out", "dtype", "adapter", "max_shard_size"],
-    "finetune": ["model", "sources", "full", "out", "valid", "test", "documents", "too_long", "budget", "seed", "overrides"],
+    "finetune": ["model", "sources", "full", "out", "valid", "test", "documents", "reading", "too_long", "budget", "seed", "overrides"],
     "info": ["folder"],
     "env": [],
     "families": [],

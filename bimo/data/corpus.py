@@ -20,6 +20,7 @@ import numpy as np
 
 from bimo.core import store
 from bimo.core.errors import CorpusError, RecipeError
+from bimo.core.reading import ReadOptions
 from bimo.core.recipe import CleanSection
 from bimo.core.validation import validated
 from bimo.data.documents import Document, DocumentMode, ReadReport
@@ -52,6 +53,7 @@ class Corpus:
     splits: dict[str, Split]
     manifest: dict[str, Any] = field(repr=False)
     clean: CleanSection = field(default_factory=CleanSection)
+    reading: ReadOptions = field(default_factory=ReadOptions)
 
     @classmethod
     def open(cls, folder: Path | str) -> Self:
@@ -68,7 +70,8 @@ class Corpus:
                 raise CorpusError(f"{folder / 'tokenizer.json'}: not the tokenizer this corpus was made with; prepare it again")
             splits = {name: _open_split(folder, name, told, tokenizer) for name, told in manifest["splits"].items()}
             clean = validated(CleanSection, manifest.get("clean", {}), "clean")
-            return cls(folder, tokenizer, manifest["documents"], splits, manifest, clean)
+            reading = ReadOptions(**manifest.get("read_options", {}))
+            return cls(folder, tokenizer, manifest["documents"], splits, manifest, clean, reading)
         except (KeyError, TypeError, AttributeError, RecipeError) as cause:
             raise CorpusError(f"{folder / 'corpus.json'}: damaged ({cause!r}); prepare the corpus again") from None
 
@@ -102,6 +105,7 @@ def prepare(
     clean: CleanSection | None = None,
     seed: int = 0,
     speech: Speech | None = None,
+    reading: ReadOptions | None = None,
 ) -> Corpus:
     """Read `sources`, deal them into splits, learn a tokenizer from the training split, and write token shards to `out`.
 
@@ -111,7 +115,8 @@ def prepare(
     Given `valid` / `test` are taken as they are. Otherwise with 200 documents or more they are dealt 90 / 5 / 5 by
     fingerprint; with fewer, each is cut at its tail. Where documents are given another text (pairs), each is a document of its
     own (`line`) and its split has the texts that are given beside it. speech: conversations are read, told to the model so, and learned
-    from in their answers alone. Raises `SourceError` or `CorpusError`; `out` is then as before.
+    from in their answers alone. reading: what is stated of the files, `valid` and `test` included.
+    Raises `SourceError` or `CorpusError`; `out` is then as before.
     """
     out = Path(out)
     _check_out(out)
@@ -120,7 +125,7 @@ def prepare(
         sources = stack.enter_context(_rereadable(sources))
         cleaner = Cleaner(clean)
         dealer = Dealer(documents, tuple(n for n in _HELD_OUT if n not in given), seed)
-        plan = _Plan(sources, documents, cleaner, dealer, speech is not None)
+        plan = _Plan(sources, documents, cleaner, dealer, speech is not None, reading or ReadOptions())
         notes: list[str] = []
         tokenizer = speech.tokenizer if tokenizer is None and speech is not None else tokenizer
         if not isinstance(tokenizer, Tokenizer):
@@ -141,6 +146,7 @@ def prepare(
             "format": FORMAT,
             "documents": plan.mode,
             "clean": cleaner.options.model_dump(),
+            "read_options": plan.reading.to_dict(),
             "seed": seed,
             "tokenizer": {"kind": tokenizer.kind, "size": tokenizer.vocabulary.size, "fingerprint": tokenizer.fingerprint},
             "splits": {name: _told(split) for name, split in splits.items()},
@@ -175,14 +181,16 @@ def _told(split: Split) -> dict[str, Any]:
 class _Plan:
     """The first pass over the sources: counts the documents, and holds them where they fit into memory."""
 
-    def __init__(self, sources: Sources, mode: DocumentMode, clean: Cleaner, dealer: Dealer, conversations: bool = False) -> None:
-        self.sources, self.clean, self.dealer, self.conversations = sources, clean, dealer, conversations
+    def __init__(
+        self, sources: Sources, mode: DocumentMode, clean: Cleaner, dealer: Dealer, conversations: bool, reading: ReadOptions
+    ) -> None:
+        self.sources, self.clean, self.dealer, self.conversations, self.reading = sources, clean, dealer, conversations, reading
         self.mode: DocumentMode = mode
         self.report = ReadReport()
         self.held: list[Document] | None = []
         self.characters = 0
         count = 0
-        for document in read_documents(sources, mode, self.report, clean, conversations):
+        for document in read_documents(sources, mode, self.report, clean, conversations, reading):
             count += 1
             self.characters += len(document.text)
             if self.held is not None:
@@ -197,7 +205,7 @@ class _Plan:
         """All documents again."""
         if self.held is not None:
             return iter(self.held)
-        return read_documents(self.sources, self.mode, ReadReport(), self.clean, self.conversations)
+        return read_documents(self.sources, self.mode, ReadReport(), self.clean, self.conversations, self.reading)
 
     def fitting_kind(self) -> str:
         """char where the text is Chinese, whose characters byte-level bpe may cut; bpe otherwise."""
@@ -228,7 +236,7 @@ def _write_splits(
                 overlap.add(name, document.text)
             for name, source in given.items():
                 reports[name] = ReadReport()
-                for document in read_documents(source, mode, reports[name], clean, speech is not None):
+                for document in read_documents(source, mode, reports[name], clean, speech is not None, plan.reading):
                     writers[name].add(document)
                     overlap.add(name, document.text)
             splits = {name: writer.finish() for name, writer in writers.items()}

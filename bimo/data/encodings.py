@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import difflib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -68,9 +69,7 @@ def decode_blocks(chunks: Iterable[bytes], found: Found, declared: str | None = 
     if not head:
         return
     if encoding is not None:
-        codec = codec_of(encoding)
-        if codec is None:
-            raise RecipeError(f"encoding: unknown name {encoding!r}; examples: utf-8, gb18030, big5, shift_jis, euc-kr, windows-1251")
+        codec = refuse_unknown_encoding(encoding) or ""
         # A mark of the same family is no text, and decides the byte order of "utf-16".
         mark, encoding = next(((m, e) for m, e in _BOMS if head.startswith(m) and e[:6] == codec[:6]), (b"", codec))
     else:
@@ -110,6 +109,17 @@ def codec_of(label: str) -> str | None:
     except (LookupError, ValueError):
         return None
     return None if codec in _NO_CHARSET else codec
+
+
+def refuse_unknown_encoding(label: str | None) -> str | None:
+    """The codec of a label that the user states; one that names no text encoding is a `RecipeError`."""
+    codec = None if label is None else codec_of(label)
+    if label is not None and codec is None:
+        known = ("utf-8", "utf-16", "gb18030", "gbk", "big5", "shift_jis", "euc-jp", "euc-kr", "windows-1251", "windows-1252", "latin-1")
+        near = difflib.get_close_matches(label.lower(), known, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise RecipeError(f"encoding: unknown name {label!r}; {hint}Examples: {', '.join(known)}")
+    return codec
 
 
 def _counted(text: str, data: bytes, found: Found) -> str:

@@ -24,7 +24,9 @@ def split_pair(name: str) -> tuple[str, str] | None:
     return (given, text) if mark and given and text else None
 
 
-def read_pairs(name: str, find: Callable[[str], Iterator[Leaf]], report: ReadReport) -> Iterator[tuple[str, tuple[str, int, str]]]:
+def read_pairs(
+    name: str, find: Callable[[str], Iterator[Leaf]], report: ReadReport, encoding: str | None = None
+) -> Iterator[tuple[str, tuple[str, int, str]]]:
     """The name of the text's file and (text, its bytes with the newline, what it is given), line by line.
 
     Raises `SourceError` where a side is not one text file that can be read, or where the sides have different numbers of lines.
@@ -32,7 +34,7 @@ def read_pairs(name: str, find: Callable[[str], Iterator[Leaf]], report: ReadRep
     sides = split_pair(name)
     assert sides is not None
     found = Found(), Found()
-    given, text = (_lines(side, _the_leaf(side, find), into) for side, into in zip(sides, found, strict=True))
+    given, text = (_lines(side, _the_leaf(side, find), into, encoding) for side, into in zip(sides, found, strict=True))
     shown = printable(sides[0]), printable(sides[1])
     entry = FileReport(shown[1], "text", "utf-8", notes=[f"line by line what it is given: {shown[0]}"])
     for number, (source, target) in enumerate(itertools.zip_longest(given, text), 1):
@@ -58,11 +60,11 @@ def _the_leaf(name: str, find: Callable[[str], Iterator[Leaf]]) -> Leaf:
     return leaves[0]
 
 
-def _lines(side: str, leaf: Leaf, found: Found) -> Iterator[str]:
+def _lines(side: str, leaf: Leaf, found: Found, encoding: str | None) -> Iterator[str]:
     try:
         with reading():
             stream = leaf.open()
         with stream:
-            yield from lines_of(decode_blocks(byte_chunks(stream), found))
+            yield from lines_of(decode_blocks(byte_chunks(stream), found, encoding=encoding))
     except Unreadable as cause:
         raise SourceError(f"{side}: {cause}; a side of a pair is one text file") from None

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html.parser import HTMLParser
 from typing import Any, BinaryIO
 
+from bimo.core.reading import ReadOptions
 from bimo.data.conversations import FIELDS, READ, NoConversation, Turn, fields_not_read, is_conversation, joined, turns_of
 from bimo.data.documents import FileReport, ReadReport, lines_of
 from bimo.data.encodings import Found, Unreadable, decode_blocks
@@ -74,8 +75,8 @@ class Records:
     conversations: records with turns, or with a prompt and an answer, are read as conversations.
     """
 
-    def __init__(self, entry: FileReport, report: ReadReport, conversations: bool = False) -> None:
-        self.entry, self.report, self.conversations = entry, report, conversations
+    def __init__(self, entry: FileReport, report: ReadReport, conversations: bool, options: ReadOptions) -> None:
+        self.entry, self.report, self.conversations, self.options = entry, report, conversations, options
         self.turns = False  # whether this file's records are read as conversations
         self.field: str | None = None
         self.given: str | None = None  # the field of what is given, where records are pairs
@@ -89,7 +90,7 @@ class Records:
             yield from self._parquet(stream)
         else:
             found = Found()
-            blocks = decode_blocks(byte_chunks(stream), found)
+            blocks = decode_blocks(byte_chunks(stream), found, encoding=self.options.encoding)
             try:
                 if kind == "json":
                     yield from self._json("".join(blocks))
@@ -114,6 +115,12 @@ class Records:
 
     def _choose(self, names: Sequence[str], with_text: Sequence[str], what: str = "field") -> None:
         """Decide which fields are read, and note it."""
+        stated = (self.options.text_column or self.options.target_column, self.options.source_column)
+        if stated[0] is not None:
+            self.field, self.given = (None if column is None else _column(str(column), names) for column in stated)
+            beside = "" if self.given is None else f", {what} {self.given!r} as what it is given"
+            self.entry.notes.append(f"{what} {self.field!r} read as text{beside}")
+            return
         if self.conversations and is_conversation(names):
             self.turns, self.field = True, ""
             self.entry.notes.append("records read as conversations")
@@ -190,13 +197,15 @@ class Records:
         csv.field_size_limit(2**31 - 1)
         lines = iter(_kept_lines(blocks))
         first = next(lines, "")
-        if delimiter == "," and first.count(";") > first.count(","):
+        if self.options.delimiter is not None:
+            delimiter = self.options.delimiter or "\0"
+        elif delimiter == "," and first.count(";") > first.count(","):
             delimiter = ";"
         quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
         rows = csv.reader(_chained(first, lines), delimiter=delimiter, quoting=quoting)
         try:
             head = [row for _, row in zip(range(50), rows, strict=False) if row]
-            names = _header(head)
+            names = _header(head) if self.options.header is None else head[0] if self.options.header and head else None
             width = len(names) if names else len(head[0]) if head else 0
             names_or_numbers = names or [str(i + 1) for i in range(width)]
             data = head[1:] if names else head
@@ -244,6 +253,15 @@ class Records:
                         continue
                     given = _as_text(record[self.given]) if self.given else None
                     yield from self._pick(_as_text(record[self.field]), given, f"row {number}")
+
+
+def _column(stated: str, names: Sequence[str]) -> str:
+    """The name that is stated, or the one at the number from 1 that is stated."""
+    if stated in names:
+        return stated
+    if stated.isdecimal() and 0 < int(stated) <= len(names):
+        return names[int(stated) - 1]
+    raise Unreadable(f"no column or field {stated!r}; there are: {', '.join(map(repr, names))}")
 
 
 def _arrow_text(kind: Any) -> bool:
@@ -311,7 +329,7 @@ def _chained_rows(first: list[list[str]], rest: Iterable[list[str]]) -> Iterator
     yield from rest
 
 
-def html_text(stream: BinaryIO, entry: FileReport) -> str:
+def html_text(stream: BinaryIO, entry: FileReport, encoding: str | None = None) -> str:
     """The text of an HTML page: its main content by trafilatura, all of its visible text where that finds none."""
     try:
         import trafilatura
@@ -321,7 +339,7 @@ def html_text(stream: BinaryIO, entry: FileReport) -> str:
         data = stream.read()
     found = Found()
     declared = re.search(rb"""charset\s*=\s*["']?([\w-]+)""", data[:4096])
-    page = "".join(decode_blocks([data], found, declared.group(1).decode("ascii", "ignore") if declared else None))
+    page = "".join(decode_blocks([data], found, declared.group(1).decode("ascii", "ignore") if declared else None, encoding))
     entry.encoding = found.encoding
     text = trafilatura.extract(page, include_comments=False, include_tables=True) if page.strip() else None
     if text:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from bimo.core.errors import RecipeError, SourceError, did_you_mean
+from bimo.core.reading import ReadOptions
 from bimo.core.store import printable
 from bimo.data.conversations import learned_answers
 from bimo.data.documents import (
@@ -22,7 +23,7 @@ from bimo.data.documents import (
     part_text,
     utf8_length,
 )
-from bimo.data.encodings import Found, Unreadable, decode_blocks
+from bimo.data.encodings import Found, Unreadable, decode_blocks, refuse_unknown_encoding
 from bimo.data.formats import Leaf, byte_chunks, leaves, standard_input
 from bimo.data.pairs import read_pairs, split_pair
 from bimo.data.records import Records, html_text
@@ -44,27 +45,31 @@ def read_documents(
     report: ReadReport | None = None,
     clean: bool | Cleaner = True,
     conversations: bool = False,
+    reading: ReadOptions | None = None,
 ) -> Iterator[Document]:
     """The documents of `sources`: paths, folders, globs, "-" for standard input, or two files side by side, `given::text`.
 
     Text files are parted by `documents`; records of JSON, JSON Lines, CSV, TSV and Parquet are documents in every mode.
     `report` is filled as the documents are read: what cannot be read is listed there with the reason. Raises
     `SourceError` where a source is missing or nothing in all of them can be read. conversations: records of turns, or of a prompt and an
-    answer, have their turns (`bimo.data.conversations`); otherwise they are refused, or pairs. Memory holds one document and about two
+    answer, have their turns (`bimo.data.conversations`); otherwise they are refused, or pairs. reading: what the user states of the
+    files; the rest is found out from each. Memory holds one document and about two
     megabytes of its file (with `file` and `stream` a document is a file).
     """
     if documents not in MODES:
         raise RecipeError(f"documents: unknown mode {documents!r}; {did_you_mean(documents, MODES)}")
+    reading = reading or ReadOptions()
+    refuse_unknown_encoding(reading.encoding)
     report = ReadReport() if report is None else report
     cleaner = clean if isinstance(clean, Cleaner) else Cleaner() if clean else None
     before = cleaner.counts.copy() if cleaner else None
     names = listed(sources)
     for name in names:
         if isinstance(name, str) and split_pair(name) is not None and not Path(name).exists():
-            yield from _read_pair(name, documents, cleaner, report)
+            yield from _read_pair(name, documents, cleaner, report, reading)
         else:
             for leaf in [name] if isinstance(name, Leaf) else _find_leaves(name, report):
-                yield from _read_leaf(leaf, documents, cleaner, report, conversations)
+                yield from _read_leaf(leaf, documents, cleaner, report, conversations, reading)
     if cleaner and before is not None:
         report.cleaned.update(cleaner.counts - before)
     if not report.documents:
@@ -91,18 +96,20 @@ def refuse_missing(sources: Iterable[str | Leaf]) -> None:
                 raise SourceError(f"{side}: no such file or folder")
 
 
-def _read_pair(name: str, mode: DocumentMode, cleaner: Cleaner | None, report: ReadReport) -> Iterator[Document]:
+def _read_pair(name: str, mode: DocumentMode, cleaner: Cleaner | None, report: ReadReport, reading: ReadOptions) -> Iterator[Document]:
     if mode == "stream":
         raise RecipeError(f"documents: {name} is read line by line, each given the other side's; stream joins the lines of a text")
-    for source, found in read_pairs(name, lambda side: _find_leaves(side, report), report):
+    for source, found in read_pairs(name, lambda side: _find_leaves(side, report), report, reading.encoding):
         yield from clean_documents([found], source, cleaner, report)
 
 
-def _read_leaf(leaf: Leaf, mode: DocumentMode, cleaner: Cleaner | None, report: ReadReport, conversations: bool) -> Iterator[Document]:
+def _read_leaf(
+    leaf: Leaf, mode: DocumentMode, cleaner: Cleaner | None, report: ReadReport, conversations: bool, reading: ReadOptions
+) -> Iterator[Document]:
     entry = FileReport(leaf.name, leaf.format, "utf-8")
     dropped = report.dropped_documents
     try:
-        for found in _texts(leaf, entry, mode, report, conversations):
+        for found in _texts(leaf, entry, mode, report, conversations, reading):
             for document in clean_documents(found, leaf.name, cleaner, report):
                 entry.documents += 1
                 entry.bytes += document.bytes
@@ -118,7 +125,9 @@ def _read_leaf(leaf: Leaf, mode: DocumentMode, cleaner: Cleaner | None, report: 
         report.files.append(entry)
 
 
-def _texts(leaf: Leaf, entry: FileReport, mode: DocumentMode, report: ReadReport, conversations: bool) -> Iterator[Sequence[Part]]:
+def _texts(
+    leaf: Leaf, entry: FileReport, mode: DocumentMode, report: ReadReport, conversations: bool, reading: ReadOptions
+) -> Iterator[Sequence[Part]]:
     """The parts of a file that are documents, in lists."""
     try:
         stream = leaf.open()
@@ -127,14 +136,14 @@ def _texts(leaf: Leaf, entry: FileReport, mode: DocumentMode, report: ReadReport
     with stream:
         if leaf.format in ("text", "markdown"):
             found = Found()
-            yield from part_text(decode_blocks(byte_chunks(stream), found), mode)
+            yield from part_text(decode_blocks(byte_chunks(stream), found, encoding=reading.encoding), mode)
             entry.encoding = found.encoding
             if found.replaced:
                 entry.notes.append(f"{found.replaced} byte sequences are not {found.encoding} and became U+FFFD")
         elif leaf.format == "html":
-            yield from part_text([html_text(stream, entry)], mode)
+            yield from part_text([html_text(stream, entry, reading.encoding)], mode)
         else:
-            for text, given, *turns in Records(entry, report, conversations).read(stream):
+            for text, given, *turns in Records(entry, report, conversations, reading).read(stream):
                 if turns:
                     answers = sum(map(utf8_length, learned_answers(turns[0])))
                     yield [(text, answers, None, turns[0])]

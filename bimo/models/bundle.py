@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from bimo.core import store
 from bimo.core.errors import BimoError, ModelError, RecipeError
+from bimo.core.reading import ReadOptions
 from bimo.core.recipe import CleanSection, DocumentMode
 from bimo.core.validation import validated
 from bimo.data.batches import Given
@@ -41,7 +42,7 @@ class Bundle:
 
     ends: ids that end a text beside the tokenizer's `</s>`; many models have several. generation: options of generation that the model's
     makers recommend, under the names of `GenerationConfig`; they hold where a caller gives none. pooling: what of its features a text's
-    vector is made of, mean, first or last, or what another program calls a way of its own.
+    vector is made of, mean, first or last, or what another program calls a way of its own. reading: the columns that its text came from.
     """
 
     model: LanguageModel
@@ -52,12 +53,13 @@ class Bundle:
     ends: tuple[int, ...] = ()
     pooling: str = "mean"
     generation: dict[str, Any] = field(default_factory=dict)
+    reading: ReadOptions = field(default_factory=ReadOptions)
 
     @classmethod
     def of(cls, model: LanguageModel, corpus: Corpus, context: int | None = None) -> Bundle:
         """A model that learned from `corpus`, in windows of `context` fed tokens."""
         context = None if model.context is None else min(context or model.context, model.context)
-        return cls(model, corpus.tokenizer, corpus.documents, context, corpus.clean)
+        return cls(model, corpus.tokenizer, corpus.documents, context, corpus.clean, reading=corpus.reading.columns)
 
     @property
     def stream(self) -> bool:
@@ -135,7 +137,8 @@ class Bundle:
         folder = Path(folder)
         self.model.check_dtype(dtype)  # before anything is written over
         self.tokenizer.save(folder, ends="features" in self.model.capabilities)  # a text whose vector is asked for is whole
-        store.write_json(folder / FILE, {"documents": self.documents, "context": self.context, "clean": self.clean.model_dump()})
+        own = {"documents": self.documents, "context": self.context, "clean": self.clean.model_dump()}
+        store.write_json(folder / FILE, own | ({"read_options": self.reading.to_dict()} if self.reading.to_dict() else {}))
         store.write_json(folder / GENERATION, generation_config(self.model.vocabulary, self.all_ends(), write_options(self.generation)))
         if "features" in self.model.capabilities:
             write_pooling(folder, self.pooling, getattr(getattr(self.model, "config", None), "width", None))
@@ -178,10 +181,11 @@ class Bundle:
             raise ModelError(f"{folder / FILE}: expected documents ({', '.join(get_args(DocumentMode))}) and a context of 1 or more")
         try:
             clean = validated(CleanSection, told.get("clean", {}), "clean")
+            reading = ReadOptions(**told.get("read_options", {}))
         except (RecipeError, TypeError) as cause:
             raise ModelError(f"{folder / FILE}: {cause}") from None
         ends, generation = _generation(folder, model)
-        return cls(model, tokenizer, documents, context, clean, ends, read_pooling(folder) or "mean", generation)
+        return cls(model, tokenizer, documents, context, clean, ends, read_pooling(folder) or "mean", generation, reading)
 
 
 def _generation(folder: Path, model: LanguageModel) -> tuple[tuple[int, ...], dict[str, Any]]:
