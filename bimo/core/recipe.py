@@ -34,7 +34,9 @@ class CleanSection(Section):
     """What is tidied before text becomes tokens."""
 
     normalise: Literal["NFC", "NFKC", "none"] = Field(default="NFC", description="Unicode normal form")
-    controls: bool = Field(default=True, description="control characters and stray byte-order marks go; CRLF and CR become LF")
+    controls: bool = Field(
+        default=True, description="control characters, terminal escapes and stray byte-order marks go; CRLF and CR become LF"
+    )
     mojibake: bool = Field(default=False, description="text that was decoded wrongly is repaired (ftfy, of the extra text)")
     markup: bool = Field(default=False, description="HTML tags go, entities become characters")
     script: Literal["as_is", "simplified", "traditional"] = Field(

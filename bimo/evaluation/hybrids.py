@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from bimo.core import registry
 from bimo.evaluation import display
-from bimo.evaluation.metrics import Interval, bootstrap_interval
-from bimo.evaluation.ranking import FEWEST_UNITS, comparable, known
+from bimo.evaluation.metrics import FEWEST_UNITS, Interval, bootstrap_interval
+from bimo.evaluation.ranking import comparable, known
 from bimo.evaluation.results import Comparison, Row, RowPart
 
 Words = Callable[..., str]

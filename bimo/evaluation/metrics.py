@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from bimo.core.errors import UserError
 
 _CHUNK = 1 << 22  # drawn counts held at once
+FEWEST_UNITS = 10  # with fewer texts, documents or blocks a bootstrap says nothing
 
 
 def perplexity(nats: float, tokens: int) -> float:

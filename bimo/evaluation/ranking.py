@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bimo.core.registry import Kind
-from bimo.evaluation.metrics import Interval, bootstrap_interval, paired_bootstrap
+from bimo.evaluation.metrics import FEWEST_UNITS, Interval, bootstrap_interval, paired_bootstrap
 from bimo.evaluation.results import Comparison, Real, Row, TokenizerFacts
 
-FEWEST_UNITS = 10  # with fewer documents or blocks a bootstrap says nothing
 TOO_CLOSE = 0.005  # without an interval, a lead below this share is not called one
 Apart = Literal["kind", "tokenizer", "text", "asked"]
 

@@ -6,9 +6,10 @@ intervals by Koehn 2004. `pip install 'bimo[eval]'` brings sacrebleu.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,28 +21,39 @@ from bimo.core.errors import CapabilityError, UserError, did_you_mean
 from bimo.core.registry import Kind
 from bimo.data.batches import Given
 from bimo.data.documents import Document
-from bimo.evaluation.metrics import Interval
+from bimo.evaluation.metrics import FEWEST_UNITS, Interval
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.search import generate
 from bimo.models.bundle import Bundle
-from bimo.text.words import guess_language
 
 METRICS = ("bleu", "chrf")
-_TOKENS = {"zh": "zh", "ja": "char", "ko": "char"}  # sacrebleu's tokenizations for BLEU; 13a elsewhere
+_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+# Kana, Hangul, and the scripts of Thai, Lao, Tibetan, Burmese, Khmer and Tai, which put no spaces between words.
+_BY_CHARACTER = re.compile("[\u3041-\u30ff\uac00-\ud7a3\u0e00-\u109f\u1780-\u17ff\u1950-\u19df\ua9e0-\ua9ff\uaa60-\uaa7f]")
 Told = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Quality:
-    """A metric over all texts, between 0 and 100, with its interval; signature: sacrebleu's, which tells how it was computed."""
+    """A metric over all texts, between 0 and 100; signature: sacrebleu's, which tells how it was computed.
+
+    interval: None where there are fewer than `FEWEST_UNITS` texts, too few to draw again.
+    """
 
     name: str
-    interval: Interval
+    estimate: float
+    interval: Interval | None
     signature: str
 
     def __str__(self) -> str:
         i = self.interval
-        return f"{self.name:<13} {i.estimate:.2f} ({i.low:.2f} to {i.high:.2f})"
+        return f"{self.name:<13} {self.estimate:.2f} ({f'{i.low:.2f} to {i.high:.2f}' if i else 'too few texts for an interval'})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        i = self.interval
+        limits = {"low": i.low, "high": i.high, "level": i.level} if i else {"low": None, "high": None, "level": None}
+        return {"estimate": self.estimate, **limits, "signature": self.signature}
 
 
 @dataclass
@@ -58,8 +70,7 @@ class Translation:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, the texts left out."""
         plain = {"texts": len(self.hypotheses), "seconds": self.seconds, "beams": self.beams, "length_penalty": self.length_penalty}
-        found = {q.name: {**asdict(q.interval), "signature": q.signature} for q in self.qualities}
-        return {**found, **plain}
+        return {**{q.name: q.to_dict() for q in self.qualities}, **plain}
 
     def describe(self) -> str:
         """A few lines for a person."""
@@ -133,28 +144,36 @@ def score_texts(
 ) -> list[Quality]:
     """Each metric of texts against one reference each, with a 95 % percentile bootstrap over the texts.
 
-    >>> [str(q) for q in score_texts(["a b c d e"], ["a b c d f"], ["bleu"])]  # (4/5 · 3/4 · 2/3 · 1/2)^(1/4)
+    >>> [str(q) for q in score_texts(["a b c d e"] * 10, ["a b c d f"] * 10, ["bleu"])]  # (4/5 · 3/4 · 2/3 · 1/2)^(1/4)
     ['bleu          66.87 (66.87 to 66.87)']
+    >>> [str(q) for q in score_texts(["a b c d e"], ["a b c d f"], ["bleu"])]
+    ['bleu          66.87 (too few texts for an interval)']
     """
-    weights = _draws(len(hypotheses), resamples, seed)
     found = []
     for name, score in _score_of(metrics, references).items():
         statistics = _statistics(score, hypotheses, references)
-        drawn = _scores(score, weights @ statistics)
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        estimate = _scores(score, statistics.sum(0)[None])[0]
-        found.append(Quality(name, Interval(float(estimate), float(low), float(high)), str(score.get_signature())))
+        estimate = float(_scores(score, statistics.sum(0)[None])[0])
+        interval = None
+        if len(references) >= FEWEST_UNITS:
+            drawn = _scores(score, _draws(len(references), resamples, seed) @ statistics)
+            low, high = np.quantile(drawn, [0.025, 0.975])
+            interval = Interval(estimate, float(low), float(high))
+        found.append(Quality(name, estimate, interval, str(score.get_signature())))
     return found
 
 
 def compare_texts(
     ours: Sequence[str], theirs: Sequence[str], references: Sequence[str], metric: str = "bleu", *, resamples: int = 2000, seed: int = 0
-) -> Interval:
+) -> Interval | None:
     """How many points `ours` is ahead of `theirs`, with its interval: every draw takes the same texts of both (Koehn 2004).
 
-    >>> compare_texts(["a b c d"] * 9, ["a b c x"] * 9, ["a b c d"] * 9, "chrf").low > 0
+    None where there are fewer than `FEWEST_UNITS` texts: of two or three that all fall to one side, every draw would say the same.
+
+    >>> compare_texts(["a b c d"] * 10, ["a b c x"] * 10, ["a b c d"] * 10, "chrf").low > 0
     True
     """
+    if len(references) < FEWEST_UNITS:
+        return None
     (score,) = _score_of([metric], references).values()
     both = [_statistics(score, texts, references) for texts in (ours, theirs)]
     weights = _draws(len(references), resamples, seed)
@@ -175,9 +194,23 @@ def _score_of(names: Sequence[str], references: Sequence[str] = ()) -> dict[str,
     for name in names:
         if name not in METRICS:
             raise UserError(f"metrics: unknown name {name!r}; {did_you_mean(name, METRICS)}")
-        language = guess_language(" ".join(references[:100]))
-        made[name] = BLEU(tokenize=_TOKENS.get(language or "", "13a"), force=True) if name == "bleu" else CHRF()
+        made[name] = BLEU(tokenize=_tokenization(references), force=True) if name == "bleu" else CHRF()
     return made
+
+
+def _tokenization(references: Sequence[str]) -> str:
+    """sacrebleu's tokenization for BLEU: by characters where a script without spaces makes a tenth of the letters, 13a elsewhere.
+
+    `zh`, for Chinese, parts Latin words as 13a does, so that mixed texts keep theirs.
+
+    >>> [_tokenization([text]) for text in ("the cat", "我用 Python", "猫はマット", "แมวนั่งอยู่บนเสื่อ")]
+    ['13a', 'zh', 'char', 'char']
+    """
+    han, others = (sum(len(script.findall(text)) for text in references) for script in (_HAN, _BY_CHARACTER))
+    letters = sum(character.isalpha() for text in references for character in text)
+    if han + others < 0.1 * letters or not han + others:
+        return "13a"
+    return "zh" if others <= 0.1 * (han + others) else "char"
 
 
 def _statistics(score: Any, hypotheses: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:

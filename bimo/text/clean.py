@@ -1,6 +1,6 @@
 """Cleaning: what is done to a text before it becomes ids, with a count for each thing done.
 
-By default only what no reader would miss: half surrogates, control characters, line ends, Unicode normal form C.
+By default only what no reader would miss: half surrogates, terminal escapes, control characters, line ends, Unicode normal form C.
 Repairs that change what was written (mojibake, markup, traditional ↔ simplified) are switches.
 """
 
@@ -17,6 +17,9 @@ from bimo.core.recipe import CleanSection
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LINE_ENDS = re.compile("\r\n?")
+_ESCAPES = re.compile(  # of terminals, whole: colours and cursors (CSI), titles and links (OSC), character sets and modes
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\r\n]*(?:\x07|\x1b\\)|[()][AB012]|[=>78])"
+)
 _SPACING = re.compile("[\x0b\x0c\x85\x1c-\x1f]")  # controls that part words: they become a space
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\ufff9-\ufffb]")
 _SUSPECT = re.compile("[\x00-\x08\x0b-\x1f\x7f]")  # all that cleaning by default could change in ASCII text
@@ -33,7 +36,7 @@ class Cleaner:
 
     def __init__(self, options: CleanSection | None = None) -> None:
         self.options = options or CleanSection()
-        self.counts: Counter[str] = Counter()  # characters (line_ends, controls, surrogates, tags) or texts (the rest)
+        self.counts: Counter[str] = Counter()  # found (escapes, line_ends, controls, surrogates, tags) or texts (the rest)
 
     def leaves(self, text: str) -> bool:
         """True where it is plain at once that cleaning changes nothing (a quick look, for whole blocks of lines)."""
@@ -50,10 +53,11 @@ class Cleaner:
         if o.mojibake:
             text = self._changed("mojibake", text, self._fix_mojibake(text))
         if o.controls:
+            text, escapes = _ESCAPES.subn("", text)
             text, n = _LINE_ENDS.subn("\n", text)
             text, spaced = _SPACING.subn(" ", text)
             text, removed = _CONTROLS.subn("", text)
-            counts.update({k: v for k, v in (("line_ends", n), ("controls", spaced + removed)) if v})
+            counts.update({k: v for k, v in (("escapes", escapes), ("line_ends", n), ("controls", spaced + removed)) if v})
         if o.markup:
             text = self._without_markup(text)
         if o.normalise != "none" and not unicodedata.is_normalized(o.normalise, text):

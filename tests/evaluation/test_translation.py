@@ -77,11 +77,12 @@ def test_pairs_are_translated_and_scored(learned: tuple[Bundle, Corpus]) -> None
     assert np.mean(right) > 0.9
     assert seen == [(16, 50), (32, 50), (48, 50), (50, 50)]
     bleu, chrf = found.qualities
-    assert bleu.interval.low <= bleu.interval.estimate <= bleu.interval.high <= 100.0001
-    assert chrf.interval.estimate > 90
+    assert bleu.interval is not None
+    assert bleu.interval.low <= bleu.estimate <= bleu.interval.high <= 100.0001
+    assert chrf.estimate > 90
     told = json.loads(json.dumps(found.to_dict()))
     assert (told["texts"], told["beams"]) == (50, 4)
-    assert told["bleu"]["estimate"] == bleu.interval.estimate
+    assert told["bleu"]["estimate"] == bleu.estimate == bleu.interval.estimate
     assert "tok:13a" in told["bleu"]["signature"]
     assert "4 beams" in found.describe()
 
@@ -130,7 +131,8 @@ def test_figures_are_sacrebleus() -> None:
     bleu, chrf = translation.score_texts(written, meant)
     for found, reference in ((bleu, BLEU()), (chrf, CHRF())):
         expected = reference.corpus_score(written, [meant], n_bootstrap=500)
-        assert found.interval.estimate == pytest.approx(expected.score, abs=1e-9)
+        assert found.interval is not None
+        assert found.estimate == pytest.approx(expected.score, abs=1e-9)
         width = (found.interval.high - found.interval.low) / 2
         assert width == pytest.approx(expected._ci, rel=0.25)
     again = translation.score_texts(written, meant, ["bleu"])
@@ -140,18 +142,54 @@ def test_figures_are_sacrebleus() -> None:
 def test_chinese_is_cut_by_characters() -> None:
     (found,) = translation.score_texts(["我们今天去公园"], ["我们明天去公园"], ["bleu"])
     assert "tok:zh" in found.signature
-    assert found.interval.estimate > 20
+    assert found.estimate > 20
+
+
+@pytest.mark.parametrize(
+    ("written", "meant", "tokens"),
+    [
+        ("ฉันไปโรงเรียนทุกวันตอนเย็น", "ฉันไปโรงเรียนทุกวันตอนเช้า", "char"),
+        ("ຂ້ອຍໄປໂຮງຮຽນທຸກມື້", "ຂ້ອຍໄປໂຮງຮຽນທຸກວັນ", "char"),
+        ("ខ្ញុំទៅសាលារៀន", "ខ្ញុំទៅសាលា", "char"),
+        ("ကျွန်တော်ကျောင်းသွားသည်", "ကျွန်တော်ကျောင်းသွားမည်", "char"),
+        ("我用 Python 写了一个 language model toolkit", "我用 Python 写了一个 language model toolbox", "zh"),
+        ("猫はマットの上に座った", "猫はマットの上で座った", "char"),
+        ("the cat sat on the mat (猫)", "the cat sat on a mat (猫)", "13a"),
+    ],
+)
+def test_scripts_without_spaces_are_cut_by_characters(written: str, meant: str, tokens: str) -> None:
+    (found,) = translation.score_texts([written], [meant], ["bleu"])
+    assert f"tok:{tokens}|" in found.signature
+    assert found.estimate > 20
+
+
+def test_the_tokenization_is_that_of_all_references() -> None:
+    meant = ["the cat sat on the mat"] * 101 + ["今天天气不好我们去公园玩"] * 300
+    (found,) = translation.score_texts([text.replace("不", "很") for text in meant], meant, ["bleu"])
+    assert "tok:zh" in found.signature
+
+
+def test_few_texts_have_no_interval() -> None:
+    nine, ten = (translation.score_texts(["a b c d x"] * n, ["a b c d e"] * n)[0] for n in (9, 10))
+    assert nine.interval is None
+    assert ten.interval is not None
+    assert nine.estimate == pytest.approx(ten.estimate)
+    assert "too few texts" in str(nine)
+    assert nine.to_dict()["low"] is None
+    assert translation.compare_texts(["a b"] * 9, ["a c"] * 9, ["a b"] * 9) is None
 
 
 def test_pairs_of_systems_are_drawn_together() -> None:
     good, meant = texts(1, 0.25)
     better = [m if i % 6 == 0 else g for i, (g, m) in enumerate(zip(good, meant, strict=True))]
     ahead = translation.compare_texts(better, good, meant)
-    apart = [translation.score_texts(system, meant, ["bleu"])[0].interval for system in (better, good)]
+    apart = [quality for system in (better, good) if (quality := translation.score_texts(system, meant, ["bleu"])[0].interval)]
+    assert ahead is not None
     assert ahead.estimate == pytest.approx(apart[0].estimate - apart[1].estimate)
     assert not ahead.holds_zero
     assert ahead.high - ahead.low < max(i.high - i.low for i in apart)
     none = translation.compare_texts(good, good, meant, "chrf")
+    assert none is not None
     assert (none.estimate, none.low, none.high) == (0, 0, 0)
 
 

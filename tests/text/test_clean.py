@@ -26,7 +26,10 @@ def test_ordinary_texts_pass_unaltered(data_folder: Path) -> None:
     ("before", "after", "counts"),
     [
         ("a\r\nb\rc\n", "a\nb\nc\n", {"line_ends": 2}),
-        ("a\x00b\x1b[0m\ufeff", "ab[0m", {"controls": 3}),
+        ("a\x00b\x1b[0m\ufeff", "ab", {"escapes": 1, "controls": 2}),
+        ("\x1b[1;31mred\x1b[m [0m] \x1b]8;;http://a\x07link\x1b]8;;\x1b\\", "red [0m] link", {"escapes": 4}),
+        ("\x1b(Bset\x1b7\x1bDear", "setDear", {"escapes": 2, "controls": 1}),
+        ("\x1b[0", "[0", {"controls": 1}),  # cut off
         ("page\x0cpage", "page page", {"controls": 1}),
         ("cafe\u0301", "café", {"normalised": 1}),
         ("x\ud800y", "x\ufffdy", {"surrogates": 1}),

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from bimo.core.budget import Budget
 from bimo.core.errors import RecipeError
 from bimo.evaluation import display
-from bimo.evaluation.metrics import Interval
-from bimo.evaluation.ranking import FEWEST_UNITS, TOO_CLOSE, Ranking, comparable, over_time, paired, rank
+from bimo.evaluation.metrics import FEWEST_UNITS, Interval
+from bimo.evaluation.ranking import TOO_CLOSE, Ranking, comparable, over_time, paired, rank
 from bimo.evaluation.report.wording import words
 from bimo.evaluation.report.wording_notices import in_chinese
 from bimo.evaluation.results import Comparison, Row
