@@ -26,6 +26,7 @@ UNK = "<unk>"
 _WORTH_COMPILED = 1 << 17  # characters from which the compiled table pays
 _WORTH_THREADS = 1 << 18  # characters from which threads pay
 _PART = 1 << 17  # characters that byte-level BPE runs at a time
+_ASCII_GAP, _OTHER_GAP = re.compile(r"[ \t\r\n]+"), re.compile(r"[^\S \t\r\n]")
 _SAFE_CUT = re.compile(r"(?<=\S)[ \n]")
 _FALLBACK = re.compile("<0x([0-9A-F]{2})>")  # a byte, in vocabularies that have no byte-level alphabet
 # GPT-2's pattern (Radford et al. 2019), the one that `ByteLevel` of the tokenizers library applies.
@@ -131,10 +132,13 @@ class CharRunner:
 
 
 class WordRunner:
-    """Words: a dictionary for short texts, a compiled table (`WordIndex`) for long ones; unknown words are `<unk>`."""
+    """Words: a dictionary for short texts, a compiled table (`WordIndex`) for long ones; unknown words are `<unk>`.
 
-    def __init__(self, ids: dict[str, int], unk: int) -> None:
-        self.ids, self.unk = ids, unk
+    ascii_only: words are parted at ASCII white space alone, and what is a word of the vocabulary as it stands is not segmented.
+    """
+
+    def __init__(self, ids: dict[str, int], unk: int, ascii_only: bool = False) -> None:
+        self.ids, self.unk, self.ascii_only = ids, unk, ascii_only
         self.words = {i: w for w, i in ids.items()} | {unk: UNK}
         self._index: Any = None
 
@@ -142,10 +146,16 @@ class WordRunner:
         if not text.isascii():
             utf8(text)
         get, unk = self.ids.get, self.unk
-        return np.array([get(word, unk) for word in split_words(text)], dtype=np.int64)
+        return np.array([get(word, unk) for word in self._split(text)], dtype=np.int64)
+
+    def _split(self, text: str) -> list[str]:
+        if not self.ascii_only:
+            return split_words(text)
+        parts = [part for part in _ASCII_GAP.split(text) if part]
+        return [word for part in parts for word in ([part] if part in self.ids or not has_han(part) else split_words(part))]
 
     def flat(self, texts: Sequence[str]) -> tuple[Ids, Ids]:
-        if sum(map(len, texts)) < _WORTH_COMPILED:
+        if sum(map(len, texts)) < _WORTH_COMPILED or (self.ascii_only and any(map(_OTHER_GAP.search, texts))):
             parts = [self.encode(text) for text in texts]
             return _joined(parts), _offsets(map(len, parts))
         if self._index is None:
@@ -157,15 +167,14 @@ class WordRunner:
         ids, offsets = self._index.ids(parted, unknown=self.unk)
         return ids.astype(np.int64), offsets.astype(np.int64)
 
-    @staticmethod
-    def _parted(text: str) -> str:
+    def _parted(self, text: str) -> str:
         utf8(text)
-        return " ".join(split_words(text)) if has_han(text) else text
+        return " ".join(self._split(text)) if has_han(text) else text
 
     def spans(self, text: str) -> tuple[Ids, Ids]:
         ids = self.encode(text)
         places, at = [], 0
-        for word in split_words(text):
+        for word in self._split(text):
             start = text.index(word, at)
             at = start + len(word)
             places.append((start, at))

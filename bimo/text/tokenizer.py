@@ -83,15 +83,17 @@ class Tokenizer:
     def of_words(cls, words: Sequence[str]) -> Self:
         """A word tokenizer of these words, each with its place as its id; `<s>`, `</s>`, `<pad>` and `<unk>` among them are special.
 
+        A text is parted at ASCII white space alone, so that a word may have a no-break space (U+00A0) in it.
+
         >>> t = Tokenizer.of_words(["</s>", "<s>", "a", "b", "<unk>"])
         >>> t.encode_document("b c").tolist()
         [1, 3, 4, 0]
         """
+        from tokenizers import Regex, models, pre_tokenizers
         from tokenizers import Tokenizer as Hub
-        from tokenizers import models, pre_tokenizers
 
         hub = Hub(models.WordLevel(vocab={word: i for i, word in enumerate(words)}, unk_token=UNK))
-        hub.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        hub.pre_tokenizer = pre_tokenizers.Split(Regex(r"[ \t\r\n]+"), "removed")
         hub.add_special_tokens([word for word in words if word in (*trainers.SPECIALS, UNK)])
         return cls(hub, "word")
 
@@ -446,7 +448,9 @@ class Tokenizer:
             plain.pop(UNK, None)
             return CharRunner(plain, unk)
         if self.kind == "word" and unk is not None:
-            return WordRunner(plain, unk)
+            from tokenizers.pre_tokenizers import Split
+
+            return WordRunner(plain, unk, ascii_only=isinstance(self._hub.pre_tokenizer, Split))
         if self.kind == "bpe" and BpeRunner.runs(plain):
             fast = BpeRunner(self._hub, plain)
             if fast.agrees(_SAMPLES):

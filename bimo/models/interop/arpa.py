@@ -13,13 +13,16 @@ A header of counts, a section per order, a line per n-gram: log10 p, the words, 
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
 import math
+import re
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, cast
 
 import numpy as np
 
@@ -34,6 +37,9 @@ _LN10 = math.log(10.0)
 _ZERO = -99.0  # log10 of a probability of zero, by SRILM's custom
 _UNKNOWN = -100.0  # log10 p of unknown words where the file has no <unk>, by KenLM's custom
 _LONGEST_LINE = 1 << 20
+_GAP = re.compile(rb"[ \t\r]+")  # what parts the fields of a line; no other white space does, as in KenLM
+_NO_WORD = re.compile(r"[ \t\r\n\0]")  # characters that a word cannot have
+_UNKNOWN_WORD = "<unk>"
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
@@ -43,7 +49,8 @@ def write_arpa(model: NGram, words: Sequence[str], path: Path) -> None:
     """Write `model` as an ARPA file; words[i] is the written form of id i.
 
     `<s>`, `</s>` and `<unk>` are written so, whatever `words` calls them; padding and other suppressed ids are left out.
-    Raises `UserError` where words hold white space or stand twice, and for smoothings that ARPA cannot express.
+    A path that ends with `.gz` is packed. Raises `UserError` where words hold blanks, tabs or newlines or stand twice, and for
+    smoothings that ARPA cannot express.
     """
     if model.config.rule != Rule.BACK_OFF:
         raise UserError(
@@ -51,7 +58,8 @@ def write_arpa(model: NGram, words: Sequence[str], path: Path) -> None:
             "train with smoothing=kneser-ney, witten-bell or mle"
         )
     names = _names(model, words)
-    store.write_beside(Path(path), lambda beside: _write(model.trie, names, beside))
+    packed = Path(path).suffix.lower() == ".gz"
+    store.write_beside(Path(path), lambda beside: _write(model.trie, names, beside, packed))
 
 
 def _names(model: NGram, words: Sequence[str]) -> list[str | None]:
@@ -63,16 +71,17 @@ def _names(model: NGram, words: Sequence[str]) -> list[str | None]:
     for id in (*vocabulary.suppressed, vocabulary.pad):
         if id is not None:
             names[id] = None
-    for id, name in ((vocabulary.unk, "<unk>"), (vocabulary.bos, "<s>"), (vocabulary.eos, "</s>")):
+    for id, name in ((vocabulary.unk, _UNKNOWN_WORD), (vocabulary.bos, "<s>"), (vocabulary.eos, "</s>")):
         if id is not None:
             names[id] = name
     seen: dict[str, int] = {}
     for id, name in enumerate(names):
         if name is None:
             continue
-        if name.split() != [name] or "\0" in name:
+        if not name or _NO_WORD.search(name):
             raise UserError(
-                f"words: token {id} is {name!r}, but ARPA separates words by white space; write it in another form or use a word tokenizer"
+                f"words: token {id} is {name!r}; an ARPA file parts words by blanks and lines by newlines, so that n-grams of such tokens "
+                "(of characters, say) have no form in it; write the model to a folder, or train one with --tokenizer word"
             )
         if name in seen:
             raise UserError(f"words: tokens {seen[name]} and {id} are both written {name!r}; ARPA knows words by their form")
@@ -80,9 +89,12 @@ def _names(model: NGram, words: Sequence[str]) -> list[str | None]:
     return names
 
 
-def _write(trie: Trie, names: list[str | None], path: Path) -> None:
+def _write(trie: Trie, names: list[str | None], path: Path, packed: bool) -> None:
     order = max(k for k in range(1, trie.order + 1) if trie.sizes[k - 1])
-    with open(path, "w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
+    with contextlib.ExitStack() as stack:
+        raw = stack.enter_context(open(path, "wb"))
+        data = stack.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0)) if packed else raw
+        file = stack.enter_context(io.TextIOWrapper(cast(BinaryIO, data), "utf-8", "surrogatepass", newline="\n"))
         file.write("\\data\\\n")
         for k in range(1, order + 1):
             file.write(f"ngram {k}={trie.sizes[k - 1] if k > 1 else sum(name is not None for name in names)}\n")
@@ -125,6 +137,7 @@ class _Lines:
     def __iter__(self) -> Iterator[bytes]:
         while line := self.file.readline(_LONGEST_LINE):
             self.number += 1
+            line = line.removeprefix(b"\xef\xbb\xbf") if self.number == 1 else line  # a byte order mark
             if len(line) == _LONGEST_LINE:
                 self.fail(f"a line of more than {_LONGEST_LINE} bytes; is this an ARPA file?")
             if line := line.strip(b" \t\r\n"):
@@ -135,15 +148,17 @@ class _Lines:
 
 
 def read_arpa(path: Path) -> tuple[NGram, list[str]]:
-    """Read an ARPA file (`.gz` too): the model, and the words by id, in the file's order.
+    """Read an ARPA file, packed by gzip or not: the model, and the words by id, in the file's order.
 
-    Unknown words have log10 p = -100 where the file has no `<unk>`, as in KenLM. Raises `ModelError` with file and line.
+    Words are parted by blanks and tabs alone. `<UNK>`, however it is capitalised, is read as `<unk>`; where there is none, unknown words
+    have log10 p = -100, as in KenLM. Raises `ModelError` with file and line.
     """
     path = Path(path)
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-            lines = _Lines(path, file)  # type: ignore[arg-type]
-            return _read(lines)
+        with open(path, "rb") as raw:
+            packed = raw.read(2) == b"\x1f\x8b" or path.suffix == ".gz"
+            raw.seek(0)
+            return _read(_Lines(path, cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if packed else raw))
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
     except (OSError, EOFError) as cause:
@@ -163,6 +178,8 @@ def _read(lines: _Lines) -> tuple[NGram, list[str]]:
         if following != expected:
             lines.fail(f"expected {expected.decode()}, found {_shown(following)}")
         sections.append(section)
+    if (more := next(rest, None)) is not None:
+        lines.fail(f"expected nothing behind \\end\\, found {_shown(more)}; is this several files in one?")
     words = []
     for word, id in index.items():
         try:
@@ -201,19 +218,21 @@ def _read_section(lines: _Lines, rest: Iterator[bytes], order: int, index: dict[
     for line in rest:
         if line[0] == 92 and (line == b"\\end\\" or line.endswith(b"-grams:")):
             return section, line
-        fields = line.split()
-        if not order + 1 <= len(fields) <= order + (1 if last else 2):
+        fields = _GAP.split(line)
+        if not order + 1 <= len(fields) <= order + 2:
             lines.fail(f"expected log10 p, {order} words{'' if last else ' and perhaps a back-off weight'}, found {_shown(line)}")
         try:
-            log = float(fields[0])
-            weight = float(fields[order + 1]) if len(fields) > order + 1 else 0.0
+            log = _number(fields[0])
+            weight = _number(fields[order + 1]) if len(fields) > order + 1 else 0.0
         except ValueError:
             lines.fail(f"expected numbers around the words, found {_shown(line)}")
         if not (log <= 0.0 and math.isfinite(weight)):  # also refuses NaN
             lines.fail(f"log10 p must be at most 0 and the back-off weight finite, found {_shown(line)}")
+        if last and weight != 0.0:
+            lines.fail(f"an n-gram of the highest order has no back-off weight (but 0), found {_shown(line)}")
         if order == 1:
             if fields[1] in index:
-                lines.fail(f"the word {_shown(fields[1])} stands twice")
+                lines.fail(f"the word {_shown(fields[1])} stands twice; remove one of the two lines")
             index[fields[1]] = len(index)
         try:
             ids.extend([index[word] for word in fields[1 : order + 1]])
@@ -225,13 +244,24 @@ def _read_section(lines: _Lines, rest: Iterator[bytes], order: int, index: dict[
     return section, None
 
 
+def _number(field: bytes) -> float:
+    if b"_" in field:  # which Python would take, as in 1_000
+        raise ValueError
+    return float(field)
+
+
 def _model(lines: _Lines, sections: list[_Section], words: list[str]) -> NGram:
     """Sort what was read into a trie."""
-    forms = {"bos": ("<s>",), "eos": ("</s>",), "unk": ("<unk>", "<UNK>")}
-    special = {name: next((i for i, word in enumerate(words) if word in known), None) for name, known in forms.items()}
+    forms = {"bos": "<s>", "eos": "</s>", "unk": _UNKNOWN_WORD}
+    if (
+        _UNKNOWN_WORD not in words
+        and (upper := next((i for i, word in enumerate(words) if word.lower() == _UNKNOWN_WORD), None)) is not None
+    ):
+        words[upper] = _UNKNOWN_WORD
+    special = {name: words.index(word) if word in words else None for name, word in forms.items()}
     if special["unk"] is None:
         special["unk"] = len(words)
-        words.append("<unk>")
+        words.append(_UNKNOWN_WORD)
         sections[0].logs.append(_UNKNOWN)
         sections[0].weights.append(0.0)
     size, bos = len(words), special["bos"]
@@ -277,6 +307,6 @@ def _sorted(lines: _Lines, section: _Section, k: int, size: int, keys: list[np.n
     order = np.argsort(key, kind="stable")
     twice = np.flatnonzero(np.diff(key[order]) == 0)
     if len(twice):
-        lines.fail(f"this {k}-gram stands twice", section.lines[int(order[twice[0] + 1])])
+        lines.fail(f"this {k}-gram stands twice; remove one of the two lines", section.lines[int(order[twice[0] + 1])])
     keys.append(key[order])
     return order, node[order]

@@ -50,7 +50,7 @@ def refuse_ending(out: str | Path) -> None:
     path = Path(out)
     if re.fullmatch(r"\.[A-Za-z]\w*", path.suffix) and not (writes(path) or path.is_dir() or str(out).endswith(("/", os.sep))):
         raise UserError(
-            f"{out}: no model is written to a {path.suffix} file; name one that ends with {' or '.join(_WRITERS)}, "
+            f"{out}: no model is written to a {path.suffix} file; name one that ends with {', '.join(_WRITERS)}, "
             f"or a folder (a dot in its name needs a slash behind it: {path}/)"
         )
 
@@ -126,4 +126,8 @@ def _write_arpa(path: Path, held: Opened, dtype: str | None) -> list[str]:
 
 
 _READERS: dict[str, Callable[[Path], Opened]] = dict(zip(FILES, (_read_gguf, _read_arpa, _read_arpa), strict=True))
-_WRITERS: dict[str, Callable[[Path, Opened, str | None], list[str]]] = {".gguf": _write_gguf, ".arpa": _write_arpa}
+_WRITERS: dict[str, Callable[[Path, Opened, str | None], list[str]]] = {
+    ".gguf": _write_gguf,
+    ".arpa": _write_arpa,
+    ".arpa.gz": _write_arpa,
+}

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+import bimo
 from bimo.core.errors import ModelError, UserError
+from bimo.model import Model
 from bimo.models.interop.arpa import read_arpa, write_arpa
 from bimo.models.ngram import NGram, NGramConfig
 from bimo.text.kernels import WordIndex
@@ -106,6 +108,10 @@ def test_other_makers_files(tmp_path: Path) -> None:
         ("ngram 2=2", "ngram 2=1", 15, "1 2-grams"),
         ("-0.6\ta", "x\ta", 8, "numbers"),
         ("-0.6\ta", "nan\ta", 8, "at most 0"),
+        ("-0.6\ta", "-1_0\ta", 8, "numbers"),
+        ("-0.6\ta", "inf\ta", 8, "at most 0"),
+        ("-0.2\ta b", "-0.2\ta b\t-0.1", 13, "an n-gram of the highest order has no back-off weight"),
+        ("-0.2\ta b", "-0.2\ta b\tnan", 13, "finite"),
         ("-0.6\ta", "0.6\ta", 8, "at most 0"),
         ("-0.25", "inf", 8, "finite"),
         ("-0.9\tb", "-0.9\ta", 9, "twice"),
@@ -115,6 +121,7 @@ def test_other_makers_files(tmp_path: Path) -> None:
         ("-0.2\ta b", "-0.2\t<s> a", 13, "twice"),
         ("\\2-grams:", "\\3-grams:", 11, "2-grams"),
         ("\n\\end\\\n", "\n", 14, "end of the file"),
+        ("\n\\end\\\n", "\n\\end\\\n\n" + "\\data\\\n", 17, "expected nothing behind"),
     ],
 )
 def test_damage_is_named_by_file_and_line(old: str, new: str, line: int, says: str, tmp_path: Path) -> None:
@@ -165,7 +172,13 @@ def test_smoothings_without_an_arpa_form(smoothing: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("form", "says"),
-    [("New York", "white space"), ("", "white space"), ("我", "both written"), ("<s>", "both written")],
+    [
+        ("New York", "parts words by blanks"),
+        ("", "parts words"),
+        ("a\nb", "lines by newlines"),
+        ("我", "both written"),
+        ("<s>", "both written"),
+    ],
 )
 def test_words_that_arpa_cannot_write(form: str, says: str, tmp_path: Path) -> None:
     model = fitted(order=2)
@@ -174,3 +187,117 @@ def test_words_that_arpa_cannot_write(form: str, says: str, tmp_path: Path) -> N
     with pytest.raises(UserError, match="one for each id"):
         write_arpa(model, WORDS[:-1], tmp_path / "model.arpa")
     assert not list(tmp_path.iterdir())
+
+
+# -- as other programs write them -----------------------------------------------------------------------------------------
+
+ODD = ["\xa0", "\u3000", "\x0b", "\x0c", "\x85", "\u2028", "\u2009", "\x1c"]  # white space to Unicode or to C, and none to ARPA
+
+
+def small(unk: str = "<unk>", a: str = "a", backoff: str = "") -> str:
+    return (
+        f"\\data\\\nngram 1=5\nngram 2=4\n\n\\1-grams:\n-0.9\t{unk}\n-99\t<s>\t-0.3\n-0.7\t</s>\n-0.6\t{a}\t-0.2\n-0.8\tb\t-0.1\n\n"
+        f"\\2-grams:\n-0.3\t<s> {a}\n-0.4\t{a} b{backoff}\n-0.5\tb {a}\n-0.2\tb </s>\n\n\\end\\\n"
+    )
+
+
+def opened(path: Path, text: str | bytes) -> Model:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return bimo.load(path)
+
+
+def of_ten(model: Model, text: str) -> float:
+    return model.score(text)[0] / math.log(10)
+
+
+@pytest.mark.parametrize("gap", ODD)
+def test_words_are_parted_at_blanks_and_tabs_alone(gap: str, tmp_path: Path) -> None:
+    """KenLM, issue 97."""
+    word = f"x{gap}y"
+    model = opened(tmp_path / "m.arpa", small(a=word))
+    assert of_ten(model, f"{word} b") == pytest.approx(0.9)  # p(word | <s>), p(b | word), p(</s> | b)
+    assert of_ten(model, f"b\t{word}\n") == pytest.approx(0.3 + 0.8 + 0.5 + 0.2 + 0.7)
+    assert model.generate(word, max_new_tokens=1, temperature=0) == " b"
+    bimo.convert(tmp_path / "m.arpa", tmp_path / "again.arpa")
+    assert of_ten(bimo.load(tmp_path / "again.arpa"), f"{word} b") == pytest.approx(0.9)
+    bimo.convert(tmp_path / "m.arpa", tmp_path / "folder")
+    assert of_ten(bimo.load(tmp_path / "folder"), f"{word} b") == pytest.approx(0.9)
+
+
+def test_long_texts_are_parted_alike(tmp_path: Path) -> None:
+    tokenizer = opened(tmp_path / "m.arpa", small(a="x\u00a0y")).bundle.tokenizer
+    for texts in (["x\u00a0y b  b"] * 20_000, ["b b\t<s> b\r\nc"] * 20_000):
+        ids, offsets = tokenizer.encode_documents(texts)
+        one = tokenizer.encode_document(texts[0])
+        assert ids.tolist() == one.tolist() * len(texts)
+        assert len(offsets) == len(texts) + 1
+
+
+def test_chinese_words_of_the_file_stay_whole_and_a_running_text_is_segmented(tmp_path: Path) -> None:
+    pytest.importorskip("rjieba")
+    word = "今天天气"
+    model = opened(tmp_path / "m.arpa", small(a="我爱北京天安门", unk="<unk>").replace("\tb\t", f"\t{word}\t").replace("b", word))
+    tokenizer = model.bundle.tokenizer
+    assert tokenizer.encode("我爱北京天安门 今天天气") == [3, 4]
+    assert tokenizer.encode("今天天气\u3000今天天气") == [4, 4]
+
+
+@pytest.mark.parametrize("unk", ["<UNK>", "<Unk>", "<unk>"])
+def test_unknown_words_however_they_are_written(unk: str, tmp_path: Path) -> None:
+    model = opened(tmp_path / "m.arpa", small(unk))
+    assert model.score("c")[0] == pytest.approx(4.3749, abs=1e-4)  # 0.3 + 0.9 + 0.7
+    assert model.bundle.tokenizer.vocabulary.unk == 0
+
+
+def test_of_two_unknown_words_the_small_one_is_it(tmp_path: Path) -> None:
+    model = opened(tmp_path / "m.arpa", small().replace("\tb\t", "\t<UNK>\t").replace(" b", " <UNK>").replace("\tb ", "\t<UNK> "))
+    assert of_ten(model, "c") == pytest.approx(0.3 + 0.9 + 0.7)
+    assert of_ten(model, "<UNK>") == pytest.approx(0.3 + 0.8 + 0.2)
+
+
+@pytest.mark.parametrize("zero", ["\t0", "\t-0", "\t0.0", " 0", "\t-0.000000"])
+def test_a_back_off_of_nothing_in_the_highest_order(zero: str, tmp_path: Path) -> None:
+    """KenLM, issue 380: SRILM writes it."""
+    assert of_ten(opened(tmp_path / "m.arpa", small(backoff=zero)), "a b") == pytest.approx(0.9)
+
+
+def test_what_stands_twice_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "m.arpa").write_text(small().replace("ngram 2=4", "ngram 2=5").replace("-0.2\tb", "-0.6\tb a\n-0.2\tb"))
+    with pytest.raises(ModelError, match="line 16: this 2-gram stands twice; remove one of the two lines"):
+        bimo.load(tmp_path / "m.arpa")
+
+
+FORMS = {
+    "CRLF": small().replace("\n", "\r\n"),
+    "a byte order mark": "\ufeff" + small(),
+    "comments": "# made by hand\n# for a test\n\n" + small(),
+    "blanks": small().replace("\t", " "),
+    "tabs": small().replace(" ", "\t").replace("ngram\t", "ngram "),
+    "blanks at the ends": small().replace("\n", " \t\n"),
+    "blank lines": small().replace("\n", "\n\n"),
+    "packed": gzip.compress(small().encode()),
+    "an empty order": small().replace("ngram 2=4", "ngram 2=4\nngram 3=0").replace("\n\\end", "\n\\3-grams:\n\n\\end"),
+    "-inf": small().replace("-99\t", "-inf\t"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_one_file(form: str, tmp_path: Path) -> None:
+    model = opened(tmp_path / "m.arpa", FORMS[form])
+    assert (of_ten(model, "a b"), of_ten(model, "c")) == (pytest.approx(0.9), pytest.approx(1.9))
+
+
+def test_a_file_cut_anywhere_is_refused_by_its_name(tmp_path: Path) -> None:
+    whole = small()
+    for cut in range(len(whole) - 2):
+        (tmp_path / "m.arpa").write_text(whole[:cut])
+        with pytest.raises(ModelError, match=r"m\.arpa: line \d+: "):
+            read_arpa(tmp_path / "m.arpa")
+
+
+def test_a_packed_file_is_written(tmp_path: Path) -> None:
+    opened(tmp_path / "m.arpa", small())
+    for name in ("p.arpa.gz", "P.ARPA.GZ"):
+        bimo.convert(tmp_path / "m.arpa", tmp_path / name)
+        assert (tmp_path / name).read_bytes()[:2] == b"\x1f\x8b"
+        assert of_ten(bimo.load(tmp_path / name), "a b") == pytest.approx(0.9)
