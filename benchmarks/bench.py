@@ -117,6 +117,14 @@ ENTRIES = (
         minutes=3,
     ),
     Entry(
+        "first-word",
+        "how long a terminal stays silent: each command with a text of 36 MB",
+        lambda desk: desk.module("benchmarks.first_word"),
+        ("bimo/**/*.py", "benchmarks/first_word.py"),
+        budget="20 s a model",
+        minutes=6,
+    ),
+    Entry(
         "cli-start",
         "how soon `bimo --help` answers",
         timed("cli_start", None),

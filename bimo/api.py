@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from bimo import asked
 from bimo.asked import Sources
-from bimo.core import fetch, registry, runtime, store
+from bimo.core import fetch, registry, runtime, store, terminal
 from bimo.core.errors import ModelError, RecipeError
 from bimo.core.reading import ReadKeywords, ReadOptions
 from bimo.core.recipe import Recipe, listed
@@ -49,6 +49,7 @@ def families() -> tuple[str, ...]:
 # -- text -----------------------------------------------------------------------------------------------------------------
 
 
+@terminal.showing()
 def prepare(
     sources: Sources,
     out: str | Path,
@@ -105,6 +106,7 @@ def train(
     return _train(asked.recipe_of(asked.source_names(sources), overrides, family=family, budget=budget, seed=seed, **text), out)
 
 
+@terminal.showing()
 def _train(recipe: Recipe, out: str | Path | None) -> Run:
     from bimo.evaluation import runs
 
@@ -145,6 +147,7 @@ def finetune(
     return _train(recipe, out)
 
 
+@terminal.showing()
 def resume(folder: str | Path) -> Run:
     """Go on with a run where its last checkpoint stands; a finished one is returned as it is."""
     refuse_no_run(Path(folder))
@@ -153,6 +156,7 @@ def resume(folder: str | Path) -> Run:
     return runs.resume(Path(folder))
 
 
+@terminal.showing()
 def plan(
     sources: Sources = (),
     *,
@@ -176,6 +180,7 @@ def plan(
         return plan_ahead(recipe, asked.corpus_of(recipe, Path(folder) / "corpus"))
 
 
+@terminal.showing()
 def compare(
     sources: Sources,
     *,

@@ -74,11 +74,7 @@ def compare_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs of a comparison work in this process, as each would in one of its own, which imports torch first."""
     from bimo.evaluation import compare
 
-    def work(job: bytes) -> int:
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(job)))
-        return compare._work()
-
-    monkeypatch.setattr(compare, "_in_a_process", work)
+    monkeypatch.setattr(compare, "_in_a_process", lambda job: compare.work(json.loads(job)))
 
 
 SMALL = ["model.layers=1", "model.width=16", "training.batch_size=4", "training.threads=1", "training.precision=fp32"]

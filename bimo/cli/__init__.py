@@ -16,7 +16,7 @@ import typer
 
 from bimo.cli import learning, using
 from bimo.cli.words import app
-from bimo.core import store
+from bimo.core import store, terminal
 from bimo.core.errors import BimoError, BimoWarning, memory_errors
 
 __all__ = ["app", "learning", "main", "using"]
@@ -38,7 +38,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":  # letters that cannot be printed are spelled out
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with memory_errors():
+        with memory_errors(), terminal.showing(None if _only_help() else "starting"):
             _show_warnings()
             sys.exit(app(standalone_mode=False))
     except typer.Abort:
@@ -58,6 +58,11 @@ def main() -> None:
         if os.environ.get("BIMO_DEBUG"):
             raise
         _fail(f"unexpected {type(error).__name__}: {error} (this is a bug; BIMO_DEBUG=1 shows where)", 1)
+
+
+def _only_help() -> bool:
+    """Whether the words ask for help or for the version, which come at once."""
+    return len(sys.argv) < 2 or not {"--help", "--version"}.isdisjoint(sys.argv)
 
 
 def _fail_usage(error: Any) -> NoReturn:

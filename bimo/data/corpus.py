@@ -18,8 +18,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from bimo.core import store
+from bimo.core import progress, store
 from bimo.core.errors import CorpusError, RecipeError
+from bimo.core.progress import Task
 from bimo.core.reading import ReadOptions
 from bimo.core.recipe import CleanSection
 from bimo.core.validation import validated
@@ -130,12 +131,14 @@ def prepare(
         tokenizer = speech.tokenizer if tokenizer is None and speech is not None else tokenizer
         if not isinstance(tokenizer, Tokenizer):
             kind = tokenizer or plan.fitting_kind()
-            tokenizer = Tokenizer.train(kind, plan.training_texts(kind, notes), vocab_size)
+            with progress.task(f"learning the {kind} tokenizer"):
+                tokenizer = Tokenizer.train(kind, plan.training_texts(kind, notes), vocab_size)
             if vocab_size is not None and tokenizer.vocabulary.size < vocab_size:
                 notes.append(f"vocab_size: the text gives {tokenizer.vocabulary.size} of the {vocab_size} asked for")
         place = store.resolve(out)  # of a link to a folder, that folder is replaced and the link stays
         beside = stack.enter_context(_folder_beside(place))
-        splits, overlap, reports = _write_splits(plan, given, tokenizer, cleaner, beside, speech)
+        with progress.task("writing the text as tokens", total=plan.characters) as writing:
+            splits, overlap, reports = _write_splits(plan, given, tokenizer, cleaner, beside, speech, writing)
         notes += plan.dealer.notes + (speech.settle() if speech is not None else [])
         if speech is not None and speech.taken:
             tokenizer = speech.tokenizer  # with the template that they were told by
@@ -223,7 +226,7 @@ class _Plan:
 
 
 def _write_splits(
-    plan: _Plan, given: dict[str, Sources], tokenizer: Tokenizer, clean: Cleaner, folder: Path, speech: Speech | None
+    plan: _Plan, given: dict[str, Sources], tokenizer: Tokenizer, clean: Cleaner, folder: Path, speech: Speech | None, writing: Task
 ) -> tuple[dict[str, Split], Overlap, dict[str, ReadReport]]:
     mode = plan.mode
     reports = {"train": plan.report}
@@ -234,6 +237,7 @@ def _write_splits(
             for name, document in plan.dealer.deal_all(plan.documents()):
                 writers[name].add(document)
                 overlap.add(name, document.text)
+                writing.advance(len(document.text))
             for name, source in given.items():
                 reports[name] = ReadReport()
                 for document in read_documents(source, mode, reports[name], clean, speech is not None, plan.reading):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from bimo.core import progress
 from bimo.core.errors import SourceError
 from bimo.core.store import printable
 from bimo.data.encodings import Unreadable
@@ -135,4 +136,5 @@ def byte_chunks(stream: BinaryIO) -> Iterator[bytes]:
             data = stream.read(CHUNK)
         if not data:
             return
+        progress.count_bytes(len(data))
         yield data

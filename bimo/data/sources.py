@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from bimo.core import progress
 from bimo.core.errors import RecipeError, SourceError, did_you_mean
+from bimo.core.progress import Task
 from bimo.core.reading import ReadOptions
 from bimo.core.store import printable
 from bimo.data.conversations import learned_answers
@@ -108,11 +110,13 @@ def _read_leaf(
 ) -> Iterator[Document]:
     entry = FileReport(leaf.name, leaf.format, "utf-8")
     dropped = report.dropped_documents
+    task = progress.begin(Task(f"reading {Path(leaf.name).name}", in_bytes=True))
     try:
         for found in _texts(leaf, entry, mode, report, conversations, reading):
             for document in clean_documents(found, leaf.name, cleaner, report):
                 entry.documents += 1
                 entry.bytes += document.bytes
+                task.done = max(task.done, entry.bytes)
                 yield document
     except Unreadable as cause:
         why = f"after {entry.documents} document(s): {cause}" if entry.documents else str(cause)
@@ -121,6 +125,8 @@ def _read_leaf(
         if not entry.documents:
             why = "; ".join(entry.notes) or ("only blank text" if report.dropped_documents > dropped else "empty")
             report.skipped.append((leaf.name, why))
+    finally:
+        progress.end(task)
     if entry.documents:
         report.files.append(entry)
 

@@ -170,7 +170,7 @@ def _add_hybrids(
         return ["no hybrid is looked for: no model has learned whose score is exact"]
     if held_out(corpus) is None:
         return ["no hybrid is looked for: there is no validation text to learn weights from; give --valid"]
-    found = _promising({folder: _cost(learned[folder]) for folder in exact}, corpus, out, number)
+    found = _promising({folder: _cost(learned[folder]) for folder in exact}, corpus, out, number, quiet)
     if isinstance(found, str):
         return [f"no hybrid is looked for: {found}"]
     notices = [] if found else ["no hybrid is made: none promises more on validation text than the best model alone"]
@@ -216,14 +216,14 @@ def _cost(row: Row) -> float:
     return 0.0 if row.learning == Learning.COUNTED.value else 1.0
 
 
-def _promising(learned: Mapping[str, float], corpus: Corpus, out: Path, number: int) -> list[list[str]] | str:
+def _promising(learned: Mapping[str, float], corpus: Corpus, out: Path, number: int, quiet: bool) -> list[list[str]] | str:
     """The hybrids that are likeliest to be best, by what their parts say of the validation text, looked for in a process of its own.
 
     learned: folders of models and what each costs (`_cost`). Gives of each hybrid its parts, folders and memories; or why none could be
     looked for.
     """
     costs = {str(out / name): cost for name, cost in learned.items()}
-    job = {"weigh": costs, "most": runs.MOST_TAKEN, "corpus": str(corpus.folder), "folder": str(out), "number": number}
+    job = {"weigh": costs, "most": runs.MOST_TAKEN, "corpus": str(corpus.folder), "folder": str(out), "number": number, "quiet": quiet}
     with store.machine_errors(out):
         (out / PROMISING).unlink(missing_ok=True)
         (out / "error.json").unlink(missing_ok=True)
@@ -278,8 +278,8 @@ def _ended(code: int) -> str:
 
 
 def _in_a_process(job: bytes) -> int:
-    """Run `_work` apart; on Ctrl-C (which reaches it too) wait until it has written its checkpoint."""
-    process = subprocess.Popen([sys.executable, "-m", "bimo.evaluation.compare"], stdin=subprocess.PIPE, stdout=sys.stderr)
+    """Run `work` apart; on Ctrl-C (which reaches it too) wait until it has written its checkpoint."""
+    process = subprocess.Popen([sys.executable, "-m", "bimo.evaluation.process"], stdin=subprocess.PIPE, stdout=sys.stderr)
     try:
         process.communicate(job)
         return process.returncode
@@ -288,9 +288,8 @@ def _in_a_process(job: bytes) -> int:
         return Interrupted.exit_code
 
 
-def _work() -> int:
-    """The process of one run: a job comes in on standard input, result.json or error.json goes out into its folder."""
-    job = json.loads(sys.stdin.buffer.read())
+def work(job: Mapping[str, Any]) -> int:
+    """One run, in a process of its own (`bimo.evaluation.process`): result.json or error.json goes out into its folder; the exit code."""
     folder = Path(job["folder"])
     try:
         if "weigh" in job:
@@ -312,13 +311,9 @@ def _work() -> int:
     return 0
 
 
-def _told(folder: Path, job: dict[str, Any], why: str) -> int:
+def _told(folder: Path, job: Mapping[str, Any], why: str) -> int:
     why = store.printable(why)
     print(f"{job['recipe']['family'] if 'recipe' in job else 'hybrids'}: {why}", file=sys.stderr)
     with contextlib.suppress(BimoError, OSError):
         store.write_json(folder / "error.json", {"error": why})
     return 1
-
-
-if __name__ == "__main__":
-    sys.exit(_work())

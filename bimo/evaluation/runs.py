@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bimo.core import fetch, registry, runtime, store
+from bimo.core import fetch, progress, registry, runtime, store
 from bimo.core.budget import Budget
 from bimo.core.errors import CheckpointError, RecipeError, memory_errors
 from bimo.core.recipe import Recipe
@@ -88,7 +88,8 @@ def run(
         bundle.ends, bundle.pooling, bundle.generation = start.ends, start.pooling, start.generation
     bundle.pooling = fitted.recipe.objective.get("pooling", bundle.pooling)
     bundle.save(folder)
-    comparison, row = _measured(fitted, bundle, corpus, folder, told, peak)
+    with progress.task(f"{fitted.recipe.label}: measuring"):
+        comparison, row = _measured(fitted, bundle, corpus, folder, told, peak)
     comparison.rows = [row]
     store.write_json(folder / RESULT, comparison.to_dict())
     write_report(comparison, folder / REPORT)

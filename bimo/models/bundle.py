@@ -11,7 +11,7 @@ from typing import Any, get_args
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from bimo.core import store
+from bimo.core import progress, store
 from bimo.core.errors import BimoError, ModelError, RecipeError
 from bimo.core.reading import ReadOptions
 from bimo.core.recipe import CleanSection, DocumentMode
@@ -159,6 +159,11 @@ class Bundle:
         """
         folder = Path(folder)
         refuse_no_model(folder)
+        with progress.task(f"opening {folder.name}"):
+            return cls._open(folder, as_stored)
+
+    @classmethod
+    def _open(cls, folder: Path, as_stored: bool) -> Bundle:
         if folder.is_file():
             opened = open_file(folder)
             return cls(opened.model, opened.tokenizer, ends=opened.ends, pooling=opened.pooling or "mean", generation=opened.generation)

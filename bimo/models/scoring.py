@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bimo.core import progress
 from bimo.core.errors import UserError
 from bimo.data.rows import given_of
 from bimo.data.split import Split
@@ -83,10 +84,12 @@ def token_nats(model: LanguageModel, split: Split, context: int | None = None, s
     context: fed tokens of a window (the model's own if None); stride: new tokens a window, where windows overlap.
     """
     nats = np.zeros(split.tokens)
-    for batch, begin in readings(model, split, context, stride):
-        score = model.score(batch.tokens, batch.lengths, begin.given, begin.state)
-        begin.went_on(score.state)
-        place(nats, batch, score.nats)
+    with progress.task("scoring held-out text", total=split.scored_tokens) as scoring:
+        for batch, begin in readings(model, split, context, stride):
+            score = model.score(batch.tokens, batch.lengths, begin.given, begin.state)
+            begin.went_on(score.state)
+            place(nats, batch, score.nats)
+            scoring.advance(int(batch.scored().sum()))
     return nats
 
 

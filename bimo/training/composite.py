@@ -135,8 +135,8 @@ class Composite:
 
     def _learned(self, name: str, part: Part, waiting: int, resume: bool) -> Learned:
         folder = self.folder / PARTS / name
-        self.say(f"{name}: part {self.names.index(name) + 1} of {len(self.names)}")
         recipe = make_recipe(read_recipe(folder / RECIPE))
+        self.say(f"part {self.names.index(name) + 1} of {len(self.names)}: {recipe.label}")
         if resume and (folder / "model.safetensors").exists():
             told, bundle = read_run(folder), Bundle.load(folder)
             model, context = bundle.model, bundle.context

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from bimo.core import registry
+from bimo.core import progress, registry
 from bimo.core.budget import Budget
 from bimo.core.recipe import Recipe, make_recipe
 from bimo.core.registry import Kind
@@ -105,10 +105,11 @@ def turn(recipe: Recipe, corpus: Corpus, timed: Timed) -> tuple[Recipe, dict[str
         return _laid(recipe, counted), {**told, "why": f"{why}: an n-gram alone"}
     importlib.import_module("torch._dynamo")  # torch's optimizers do it when first made, a second and more: that is no measuring
     begin = time.perf_counter()
-    if budget.seconds is None:
-        shape = _by_tokens(corpus, budget)
-    else:
-        shape, told["measured"] = _by_time(recipe, corpus, budget.seconds, timed)
+    with progress.task("choosing a size for this machine"):
+        if budget.seconds is None:
+            shape = _by_tokens(corpus, budget)
+        else:
+            shape, told["measured"] = _by_time(recipe, corpus, budget.seconds, timed)
     own = settings(shape, shape.tokens / max(1, train.tokens))
     decoder = {**_BASE, **own}
     picked = _laid(recipe, {"family": registry.HYBRID, "model": {"parts": [counted, decoder]}})

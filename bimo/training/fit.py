@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bimo.core import registry, runtime, store
+from bimo.core import progress, registry, runtime, store
 from bimo.core.budget import Budget
 from bimo.core.errors import RecipeError
 from bimo.core.recipe import Recipe, make_recipe, read_recipe
@@ -95,7 +95,8 @@ def _picked(recipe: Recipe, corpus: Corpus, folder: Path, quiet: bool) -> tuple[
     recipe, seen = turn(recipe, corpus, partial(_timed, corpus))
     recipe.save(folder / RECIPE)
     store.write_json(folder / RUN, {**told, "dial": seen})
-    Reporter(recipe.name, 1, quiet=quiet).say(f"the dial picks {recipe.label}: {seen['why']}")
+    if not quiet:
+        progress.say(f"auto-selected: {recipe.label}, {seen['why']}")
     return recipe, seen["seconds"]
 
 
@@ -116,12 +117,12 @@ def _fit_composite(
     """The parts, then what stands between them."""
     if recipe.start is not None:
         raise RecipeError("start: a hybrid cannot go on from a trained model; name its folder as a part, as in ngram+runs/mine")
-    reporter = Reporter(recipe.name, 1, quiet=quiet)
+    say: Callable[[str], None] = (lambda _: None) if quiet else progress.say
 
     def learn(part: Recipe, where: Path, going: bool) -> Fitted:
         return fit(part, corpus, where, hooks_of, going, quiet)
 
-    work = Composite(recipe, corpus, folder, learn, reporter.say, spent)
+    work = Composite(recipe, corpus, folder, learn, say, spent)
     recipe.save(folder / RECIPE)
     parts = work.parts(resume)
     training = recipe.training  # from here on as it says, on whatever device and threads the last part has learned
@@ -132,10 +133,9 @@ def _fit_composite(
     tokens = sum(part.tokens for part in told)
     elsewhere = sum(part.seconds for part in told if not part.own)
     try:
-        reporter.say(f"{recipe.name}: weights")
-        model = work.mix(parts, lambda record: metrics.write({"step": 1, "tokens": tokens, "seconds": work.used() + elsewhere, **record}))
+        with progress.task(f"{recipe.label}: learning the weights"):
+            model = work.mix(parts, lambda told: metrics.write({"step": 1, "tokens": tokens, "seconds": work.used() + elsewhere, **told}))
     finally:
-        reporter.close()
         metrics.close()
     recipe.model = work.config.model_dump(mode="json", exclude_none=True, exclude={"title"})
     recipe.save(folder / RECIPE)
@@ -167,7 +167,7 @@ def _fit_counted(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, qui
     counting, cap = plan, Budget.parse(recipe.training.budget).seconds
     plan = plan if dictation is None else dictation.in_plan(plan)
     store.write_json(folder / RUN, {**read_run(folder), "plan": plan.to_dict()})
-    reporter = Reporter(recipe.name, plan.tokens, quiet=quiet)
+    reporter = Reporter(recipe.label, quiet=quiet)
     written, told = np.zeros(0, np.int32), {}
     try:
         if dictation is not None and dictation.wanted:
@@ -176,14 +176,14 @@ def _fit_counted(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, qui
             written = dictation.write(math.inf if cap is None else begin + 0.95 * cap - rest)
             told = {"written_tokens": len(written), "written_seconds": round(time.perf_counter() - begin, 3)}
         tokens = len(written) + (split.tokens if dictation is None or dictation.keeps_text else 0)
-        reporter.update(plan.tokens // 4, f"counting {tokens:,} tokens")
+        reporter.update(0.25, f"counting {tokens:,} tokens")
         if dictation is None or dictation.keeps_text:
             model.count(split.chunks())
         model.count([written] if len(written) else [])
-        reporter.update(plan.tokens // 2, "estimating")
+        reporter.update(0.5, "estimating")
         model.estimate()
         seconds = time.perf_counter() - begin
-        reporter.update(plan.tokens, f"{tokens / seconds:,.0f} tokens/s")
+        reporter.update(1.0, f"{tokens / seconds:,.0f} tokens/s")
     finally:
         reporter.close()
     looked = math.inf if hooks.validate is None else hooks.validate(model)

@@ -70,7 +70,7 @@ def fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, res
     if training.compile:
         notices += _compile(model, alike=corpus.splits["train"].answers is None)
     assert training.steps is not None
-    reporter = Reporter(recipe.name, training.steps, saved.progress.step if saved else 0, quiet)
+    reporter = Reporter(recipe.label, saved.progress.step / training.steps if saved else 0.0, quiet)
     loop = Loop(model, objective, training, folder, hooks, reporter, rate)
     if saved is not None:
         loop.restore(saved)

@@ -72,7 +72,7 @@ class Loop:
         self.carry: Any = None
         self.best: dict[str, Tensor] | None = None
         self.mean = RunningMean()
-        self._begin = 0.0
+        self._begin, self._cap, self._by_time = 0.0, math.inf, False
         self._stop_asked = False
 
     # -- state ----------------------------------------------------------------------------------------------------------
@@ -126,7 +126,8 @@ class Loop:
         training, progress = self.training, self.progress
         self.metrics = Metrics(self.folder, progress.metrics_bytes)
         self._begin = time.perf_counter() - (progress.seconds if resumed else seconds_used)
-        cap = Budget.parse(training.budget).seconds or math.inf
+        cap = self._cap = Budget.parse(training.budget).seconds or math.inf
+        self._by_time = plan_again and math.isfinite(cap)
         saved_at = time.perf_counter()
         self.model.train()
         try:
@@ -158,6 +159,7 @@ class Loop:
                 progress.seconds = self._seconds()
                 self._look_at_mean()
                 self.save()
+                self.reporter.update(1.0)
         finally:
             self.reporter.close()
             self.metrics.close()
@@ -198,14 +200,11 @@ class Loop:
         left = int((_FILLED * cap - now) / (now - then) * (progress.step - step))
         progress.plans, progress.planned_at = progress.plans[1:], [progress.step, now]
         steps = progress.step + max(progress.step < self.steps, left)
-        if abs(steps - self.steps) > 0.1 * self.steps:
-            self.reporter.say(f"{steps:,} steps instead of {self.steps:,}: as many as there is time for at the speed so far")
         self._set_steps(steps)
         self.metrics.write({"step": progress.step, "steps": steps})
 
     def _set_steps(self, steps: int) -> None:
         self.steps = self.training.steps = self.progress.steps = steps
-        self.reporter.expect(steps)
 
     def _loss(self, model: NeuralLanguageModel, batch: Any, carry: Any) -> Loss:
         return self.objective.loss(model, batch, carry, self.progress.step / self.steps)
@@ -235,7 +234,12 @@ class Loop:
         self.metrics.write(record if use is None else {**record, "utilisation": round(use, 4)})
         progress.metrics = {"since": seconds}
         share = "" if use is None else f"  MFU {use:.0%}"
-        self.reporter.update(progress.step, f"loss {loss:.3f}  {speed:,.0f} tokens/s{share}  {runtime.memory_bytes() / 2**20:,.0f} MiB")
+        step = f"step {progress.step:,}/{self.steps:,}"
+        self.reporter.update(self._share(), f"loss {loss:.3f}  {step}  {speed:,.0f} tokens/s{share}")
+
+    def _share(self) -> float:
+        """How much of the run is done: of a budget of time by the clock, since its steps may still be planned anew."""
+        return min(1.0, self._seconds() / (_FILLED * self._cap)) if self._by_time else self.progress.step / self.steps
 
     @contextmanager
     def _outside_the_clock(self) -> Iterator[None]:
@@ -261,7 +265,7 @@ class Loop:
                 self.best = {name: t.detach().clone() for name, t in learned_state(self.model).items()}
         else:
             progress.stale += 1
-        self.reporter.update(progress.step, f"valid loss {nats:.3f}")
+        self.reporter.update(self._share(), f"valid loss {nats:.3f}")
         if 0 < self.training.patience <= progress.stale and not progress.ended:
             progress.ended = "stopped"
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bimo.core import runtime
+from bimo.core import progress, runtime
 from bimo.core.budget import Budget
 from bimo.core.recipe import Precision, TrainingSection
 from bimo.data.split import Split
@@ -90,8 +90,9 @@ def make_plan(
     budget, source = Budget.parse(training.budget), objective.source
     begin = time.perf_counter()
     most = 0.1 * budget.seconds if budget.seconds is not None else math.inf
-    measured = probe(model, objective, training, min(probe_seconds, 0.8 * most), most)
-    rate = runtime.matrix_rate(measured.precision, model.device, min(0.3, 0.1 * most))
+    with progress.task("measuring the speed of a training step"):
+        measured = probe(model, objective, training, min(probe_seconds, 0.8 * most), most)
+        rate = runtime.matrix_rate(measured.precision, model.device, min(0.3, 0.1 * most))
     used = seconds_used + time.perf_counter() - begin
     steps = training.steps or count_steps(budget, source, training.accumulation, measured.seconds_per_step, used)
     tokens_per_step = source.tokens_per_epoch / source.steps_per_epoch * training.accumulation
@@ -161,6 +162,11 @@ def _count(model: Any, ids: Any) -> Any:
 
 def plan_counted(build: Callable[[], Any], split: Split, sample_tokens: int) -> CountedPlan:
     """Count the beginning of `split`, and tell what all of it would need. build: makes a fresh model."""
+    with progress.task("measuring the speed of counting"):
+        return _plan_counted(build, split, sample_tokens)
+
+
+def _plan_counted(build: Callable[[], Any], split: Split, sample_tokens: int) -> CountedPlan:
     ids = split.read(0, max(sample_tokens, _FEWEST_SAMPLED))
     share = split.tokens / len(ids)
     _count(build(), ids[:200])  # what is compiled or loaded once does not grow with the text

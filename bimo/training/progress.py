@@ -1,4 +1,4 @@
-"""What a run tells while it learns: a live bar on standard error, lines in metrics.jsonl, TensorBoard where installed."""
+"""What a run tells while it learns: how far it is, lines in metrics.jsonl, TensorBoard where installed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ import importlib.util
 import json
 import math
 import os
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-from bimo.core import store
+from bimo.core import progress, store
+from bimo.core.progress import Task
 
 
 class Metrics:
@@ -83,43 +79,22 @@ def _tensorboard(folder: Path) -> Any:
 
 
 class Reporter:
-    """A live bar on a terminal; a line for every tenth of the run elsewhere; nothing when quiet."""
+    """A model's training as a task that is shown (`bimo.core.progress`), which only ever goes forward; nothing when quiet."""
 
-    def __init__(self, label: str, total: int, done: int = 0, quiet: bool = False) -> None:
-        self._console = Console(stderr=True)
-        self._label, self._total, self._quiet = label, max(1, total), quiet
-        self._bar: Progress | None = None
-        self._tenth = 10 * done // self._total
-        self._begin = time.monotonic()
-        if not quiet and self._console.is_terminal:
-            bar = Progress(
-                TextColumn("{task.description:<8}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"),
-                TextColumn("{task.fields[text]}"), TimeRemainingColumn(), console=self._console,
-            )  # fmt: skip
-            bar.start()
-            self._task = bar.add_task(label, total=self._total, completed=done, text="")
-            self._bar = bar
+    def __init__(self, label: str, done: float = 0.0, quiet: bool = False) -> None:
+        self._task = None if quiet else progress.begin(Task(label, total=1.0, stages=True, done=done))
 
-    def update(self, done: int, text: str) -> None:
-        """Show that `done` of the total is done."""
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, text=text)
-        elif not self._quiet and 10 * done // self._total > self._tenth:
-            self._tenth = 10 * done // self._total
-            print(f"{self._label}: {100 * done // self._total:3d}%  {text}", file=sys.stderr, flush=True)
-
-    def expect(self, total: int) -> None:
-        """What is to be done is more or less than was thought."""
-        self._total = max(1, total)
-        if self._bar is not None:
-            self._bar.update(self._task, total=self._total)
+    def update(self, done: float, text: str | None = None) -> None:
+        """Show that this share of the run is done, between 0 and 1, and how it goes."""
+        if self._task is not None:
+            self._task.update(done, text)
 
     def say(self, text: str) -> None:
-        """Tell a line that stays."""
-        if not self._quiet:
-            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        """Show a line that stays."""
+        if self._task is not None:
+            progress.say(text)
 
     def close(self) -> None:
-        """Stop the bar."""
-        if self._bar is not None:
-            self._bar.stop()
+        """The training is over."""
+        if self._task is not None:
+            progress.end(self._task)

@@ -274,7 +274,11 @@ def test_steps_are_planned_again_at_the_speed_that_is(
     monkeypatch.setattr("bimo.training.loop.time", clock)
     monkeypatch.setattr(Loop, "_step", stepping)
     loop = make(tmp_path, steps=planned, budget="100s", checkpoint_every=1000, schedule="linear", final=0.0)
+    shown: list[tuple[float, float]] = []
+    monkeypatch.setattr(loop.reporter, "update", lambda done, text=None: shown.append((done, clock.now)))
     outcome = loop.run(plan_again=True)
+    assert [done for done, _ in shown] == sorted(done for done, _ in shown), "the bar never goes back"
+    assert all(done == pytest.approx(min(1.0, now / 97)) for done, now in shown[:-1]), "it goes by the time that is used"
     assert outcome.capped == capped
     assert outcome.progress.step >= least
     assert clock.now >= 92
