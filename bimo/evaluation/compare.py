@@ -216,7 +216,7 @@ def _cost(row: Row) -> float:
     return 0.0 if row.learning == Learning.COUNTED.value else 1.0
 
 
-def _promising(learned: Mapping[str, float], corpus: Corpus, out: Path, number: int, quiet: bool) -> list[list[str]] | str:
+def _promising(learned: Mapping[str, float], corpus: Corpus, out: Path, number: int, quiet: bool = False) -> list[list[str]] | str:
     """The hybrids that are likeliest to be best, by what their parts say of the validation text, looked for in a process of its own.
 
     learned: folders of models and what each costs (`_cost`). Gives of each hybrid its parts, folders and memories; or why none could be
