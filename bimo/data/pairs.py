@@ -46,8 +46,7 @@ def read_pairs(
         entry.documents += 1
         entry.bytes += size
     for side, into in zip(shown, found, strict=True):
-        if into.replaced:
-            entry.notes.append(f"{side}: {into.replaced} byte sequences are not {into.encoding} and became U+FFFD")
+        entry.notes += [f"{side}: {remark}" for remark in into.remarks()]
     entry.encoding = found[1].encoding
     report.files.append(entry)
 

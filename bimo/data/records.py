@@ -100,8 +100,7 @@ class Records:
                     yield from self._table(blocks, "\t" if kind == "tsv" else ",")
             finally:
                 self.entry.encoding = found.encoding
-                if found.replaced:
-                    self.entry.notes.append(f"{found.replaced} byte sequences are not {found.encoding} and became U+FFFD")
+                self.entry.notes += found.remarks()
         if self.not_read:
             names = ", ".join(sorted(self.not_read)[:_MOST_REASONS]) + (", …" if len(self.not_read) > _MOST_REASONS else "")
             self.entry.notes.append(f"fields beside the conversations that are not read: {names}")
@@ -338,9 +337,9 @@ def html_text(stream: BinaryIO, entry: FileReport, encoding: str | None = None) 
     with reading():
         data = stream.read()
     found = Found()
-    declared = re.search(rb"""charset\s*=\s*["']?([\w-]+)""", data[:4096])
-    page = "".join(decode_blocks([data], found, declared.group(1).decode("ascii", "ignore") if declared else None, encoding))
+    page = "".join(decode_blocks([data], found, encoding=encoding))
     entry.encoding = found.encoding
+    entry.notes += found.remarks()
     text = trafilatura.extract(page, include_comments=False, include_tables=True) if page.strip() else None
     if text:
         return text + "\n"

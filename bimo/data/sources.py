@@ -144,8 +144,7 @@ def _texts(
             found = Found()
             yield from part_text(decode_blocks(byte_chunks(stream), found, encoding=reading.encoding), mode)
             entry.encoding = found.encoding
-            if found.replaced:
-                entry.notes.append(f"{found.replaced} byte sequences are not {found.encoding} and became U+FFFD")
+            entry.notes += found.remarks()
         elif leaf.format == "html":
             yield from part_text([html_text(stream, entry, reading.encoding)], mode)
         else:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bimo.core.errors import RecipeError
-from bimo.data.encodings import Found, Unreadable, decode_blocks, detect
+from bimo.data.detection import detect
+from bimo.data.encodings import Found, Unreadable, decode_blocks
 
 
 def decoded(data: bytes, chunk: int = 1 << 20) -> tuple[str, Found]:
@@ -53,8 +54,8 @@ def test_chinese_encodings_of_real_text(data_folder: Path) -> None:
     traditional = opencc.OpenCC("s2t").convert(simplified)
     for start in range(0, 60_000, 3_000):
         part = simplified[start : start + 200]
-        assert detect(part.encode("gb18030")) == "gb18030"
-        assert detect(traditional[start : start + 200].encode("big5hkscs", "ignore")) == "big5hkscs"
+        assert detect(part.encode("gb18030")).encoding == "gb18030"
+        assert detect(traditional[start : start + 200].encode("big5hkscs", "ignore")).encoding == "big5hkscs"
     for chunk in (1000, 1 << 20):
         got, found = decoded(b"ascii head\n" * 300 + simplified.encode("gb18030"), chunk)
         assert (got, found.encoding) == ("ascii head\n" * 300 + simplified, "gb18030")

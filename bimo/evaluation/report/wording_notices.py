@@ -28,6 +28,12 @@ NOTICES: dict[str, str] = {  # the first that fits counts
     "tokenizer: learned from every {n}th training document": "分词器：每 {0} 篇训练文档取一篇来学习",
     "vocab_size: the text gives {n} of the {n} asked for": "vocab_size：要求 {1} 个，文本只能给出 {0} 个",
     "{n} byte sequences are not {} and became U+FFFD": "{0} 处字节不是 {1}，已换成 U+FFFD",
+    "read as {w}, but it may be {}; state which with --encoding, such as --encoding {w}":
+        "按 {0} 读入，但也可能是 {1}；请用 --encoding 指明，例如 --encoding {2}",
+    "read as {w}, but from byte {n} on it is UTF-8; state one with --encoding, or split the file":
+        "按 {0} 读入，但从第 {1} 个字节起是 UTF-8；请用 --encoding 指明一种，或把文件拆开",
+    "its encoding is ISO-2022-CN; convert it first, for example with iconv -f ISO-2022-CN -t UTF-8":
+        "编码是 ISO-2022-CN，请先转换，例如用 iconv -f ISO-2022-CN -t UTF-8",
     "line by line what it is given: {}": "逐行给出的条件：{0}",
     "no main content found; all visible text was read": "没有找到正文，读入了所有可见文字",
     "records read as conversations": "记录按对话读入",
