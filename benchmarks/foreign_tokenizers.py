@@ -10,11 +10,11 @@ from __future__ import annotations
 import inspect
 import io
 import json
-import logging
 import random
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -344,7 +344,7 @@ def quiet() -> None:
     import transformers
 
     transformers.logging.set_verbosity_error()
-    logging.getLogger("bimo").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
 
 
 def main() -> None:

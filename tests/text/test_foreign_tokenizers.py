@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer as Hub
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from bimo.core.errors import ModelError
+from bimo.core.errors import BimoWarning, ModelError
 from bimo.text.special_ids import special_ids
 from bimo.text.tokenizer import Tokenizer
 from bimo.text.vocabularies.classes import AS_IT_IS, CLASSES, OTHERS, find_class
@@ -169,11 +168,17 @@ def test_what_cannot_be_obeyed_is_refused_by_name(tmp_path: Path, config: dict[s
         Tokenizer.load(folder)
 
 
-def test_an_unknown_key_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        Tokenizer.load(gpt2_files(tmp_path, {"split_digits_otherwise": True, "model_max_length": 5, "image_token": "<im>"}))
-    assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path / 'tokenizer_config.json'}: split_digits_otherwise = True is not known and not used"
+def test_of_an_unknown_key_the_user_is_warned(tmp_path: Path) -> None:
+    folder = gpt2_files(
+        tmp_path, {"split_digits_otherwise": True, "model_max_length": 5, "image_token": "<im>", "added_tokens_decoder": {}}
+    )
+    (folder / "special_tokens_map.json").write_text(json.dumps({"pad_token": "<pad>"}))
+    with pytest.warns(BimoWarning) as told:
+        Tokenizer.load(folder)
+    assert [str(one.message) for one in told] == [
+        f"{tmp_path / 'special_tokens_map.json'}: pad_token '<pad>' is not used, since tokenizer_config.json has added_tokens_decoder; "
+        "name it there",
+        f"{tmp_path / 'tokenizer_config.json'}: split_digits_otherwise = True is not known and not used",
     ]
 
 

@@ -10,7 +10,7 @@ import shutil
 import struct
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,11 +19,13 @@ import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bimo.core.errors import ModelError, UserError
+from bimo.core.errors import BimoWarning, ModelError, UserError
+from bimo.text.chat import encode_chat
 from bimo.text.special_ids import special_ids
+from bimo.text.template import ChatTemplate
 from bimo.text.tokenizer import Tokenizer
 from bimo.text.vocabularies.bytelevel import PARTINGS, TIKTOKEN, parting_of, pre_tokenizer
-from bimo.text.vocabularies.gguf import fields_of, tokenizer_of
+from bimo.text.vocabularies.gguf import end_ids_of, fields_of, tokenizer_of
 from bimo.text.vocabularies.protobuf import fields, message
 from bimo.text.vocabularies.sentencepiece import sentencepiece
 
@@ -157,6 +159,56 @@ def test_gguf_types_of_tokens_are_kept() -> None:
 def test_wrong_gguf_fields_are_named(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ModelError, match=said):
         tokenizer_of(gpt2_fields(**changes))
+
+
+TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}"
+
+
+@pytest.mark.parametrize("types", [None, [1] * 6, [1, 1, 1, 4, 4, 4], [1, 1, 1, 3, 3, 3], [1, 1, 1, 5, 4, 1]])
+def test_tokens_that_end_a_text_are_special_whatever_their_type(types: list[int] | None) -> None:
+    """As in llama.cpp (`llama_vocab::impl::load`), which overrides the type of tokens with these names."""
+    tokens = ["a", "b", "ab", "<|im_end|>", "<|im_start|>", "<|file_sep|>"]
+    told = gpt2_fields(tokens=tokens, token_type=types) | {"tokenizer.chat_template": TEMPLATE}
+    tokenizer = Tokenizer(*(lambda hub, found: (hub, "loaded", found))(*tokenizer_of(told)))
+    assert end_ids_of(told) == (5, 3)
+    marked = {4} if types in ([1, 1, 1, 4, 4, 4], [1, 1, 1, 3, 3, 3], [1, 1, 1, 5, 4, 1]) else set()
+    assert {token.id for token in tokenizer.special_tokens.values()} == {3, 5} | marked
+    assert not {3, 5} & set(tokenizer.encode("a<|im_end|>b<|file_sep|>"))  # a message cannot hold it
+    ids = encode_chat(tokenizer, cast(ChatTemplate, tokenizer.template), [{"role": "user", "content": "a<|im_end|><|im_start|>"}])
+    assert (ids.count(3), ids.count(4)) == (1, 1 if marked else 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "ends"),
+    [
+        ({"eot_token_id": 0, "eom_token_id": 1}, (0, 1)),
+        ({"fim_pad_token_id": 2, "fim_pre_token_id": 1}, (2,)),
+        ({"tokens": ["a", "b", "ab", "<|end|>", "<|return|>"]}, (3, 4)),
+        ({"tokens": ["<|call|>", "b", "ab", "<|end|>", "<|return|>"]}, (4, 0)),
+        ({"tokens": ["</s>", "b", "ab", "<eos>", "<|tool_response>"]}, (3, 4)),
+    ],
+)
+def test_ends_of_a_gguf_file(changes: dict[str, Any], ends: tuple[int, ...]) -> None:
+    assert end_ids_of(gpt2_fields(**changes)) == ends
+
+
+def test_of_gguf_keys_that_nobody_reads_the_user_is_warned() -> None:
+    told = gpt2_fields(pre=None, added_tokens=["x"], token_type_count=2) | {"tokenizer.chat_template.rag": "x"}
+    with pytest.warns(BimoWarning) as warned:
+        tokenizer_of(told, "m.gguf")
+    messages = sorted(str(one.message) for one in warned)
+    assert len(messages) == 2
+    assert messages[0] == "m.gguf: tokenizer.ggml.added_tokens = ['x'] is not known and not used"
+    assert messages[1].startswith("m.gguf: tokenizer.ggml.pre is missing: texts are parted by the pattern called default")
+
+
+def test_special_tokens_of_llama_that_the_file_does_not_name() -> None:
+    """llama.cpp takes the ids 0, 1 and 2 for them; here they must also be marked as such."""
+    told = gpt2_fields(model="llama", pre=None, merges=None, scores=[0.0] * 5, tokens=["<unk>", "<s>", "</s>", "▁", "a"])
+    hub, found = tokenizer_of(told | {"tokenizer.ggml.token_type": [2, 3, 3, 1, 1]})
+    assert (found["bos_token"], found["eos_token"], hub.encode("a").ids) == ("<s>", "</s>", [1, 3, 4])
+    hub, found = tokenizer_of(told | {"tokenizer.ggml.token_type": [2, 1, 1, 1, 1]})
+    assert "bos_token" not in found
 
 
 @pytest.mark.parametrize("kind", ["bpe", "wordpiece"])

@@ -13,7 +13,7 @@ from bimo.core import store
 from bimo.core.errors import ModelError, UserError
 from bimo.models.base import Kind, LanguageModel, model_of
 from bimo.models.folders import FILES, refuse_no_model
-from bimo.models.interop.generation import ids_of, read_sampling, write_sampling
+from bimo.models.interop.generation import read_sampling, write_sampling
 from bimo.text.tokenizer import Tokenizer
 
 _POOLING_TYPE, _POOLINGS = ".pooling_type", {"mean": 1, "first": 2, "last": 3}  # llama.cpp's numbers
@@ -76,18 +76,18 @@ def write_file(path: Path, held: Opened, dtype: str | None = None) -> list[str]:
 
 def _read_gguf(path: Path) -> Opened:
     from bimo.models.interop.gguf import read_gguf
-    from bimo.text.vocabularies.gguf import tokenizer_of
+    from bimo.text.vocabularies.gguf import end_ids_of, tokenizer_of
 
     found = read_gguf(path)
     try:
-        hub, settings = tokenizer_of(found.vocabulary)
+        hub, settings = tokenizer_of(found.vocabulary, str(path))
+        ends = end_ids_of(found.vocabulary)
     except ModelError as cause:
         raise ModelError(f"{path}: {cause}") from None
     told = next((value for key, value in found.vocabulary.items() if key.endswith(_POOLING_TYPE)), None)
     pooling = next((name for name, number in _POOLINGS.items() if number == told), None)
     model = model_of(found.config, found.tensors, str(path))
-    ends = dict.fromkeys(i for key in _ENDS for i in ids_of(found.vocabulary.get(key), model.vocab_size))
-    return Opened(model, Tokenizer(hub, "loaded", settings), pooling, tuple(ends), read_sampling(found.vocabulary, str(path)))
+    return Opened(model, Tokenizer(hub, "loaded", settings), pooling, ends, read_sampling(found.vocabulary, str(path)))
 
 
 def _write_gguf(path: Path, held: Opened, dtype: str | None) -> list[str]:

@@ -62,12 +62,12 @@ PARTINGS: dict[str, Parting] = {
 }
 _SAME = {
     "gpt-2": "phi-2 jina-es jina-de jina-v1-en jina-v2-es jina-v2-de jina-v2-code roberta-bpe gigachat a.x-4.0 mellum mpt olmo jais "
-    "trillion granite-docling exaone4",
+    "trillion granite-docling exaone4 modern-bert",
     "smollm": "starcoder refact command-r codeshell exaone minerva-7b mellum2",
-    "deepseek-r1-qwen": "stablelm2 megrez hunyuan kormo grok-2",
-    "llama-bpe": "llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2",
+    "deepseek-r1-qwen": "stablelm2 megrez f2llmv2 hunyuan kormo grok-2",
+    "llama-bpe": "llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano",
     "dbrx": "smaug-bpe glm4 chatglm-bpe",
-    "gpt-4o": "llama4 minimax-m2",
+    "gpt-4o": "llama4 minimax-m2 kanana2 talkie",
     "deepseek-v3": "hunyuan-dense",
     "bloom": "poro-chat gpt3-finnish",
 }

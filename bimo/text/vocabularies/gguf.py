@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from bimo.core.errors import ModelError, UserError, did_you_mean
+from bimo.core.errors import BimoWarning, ModelError, UserError, did_you_mean
 from bimo.text.chat import end_ids
 from bimo.text.tokenizer import Tokenizer
 from bimo.text.vocabularies.added import begin_and_end, written
@@ -36,28 +38,65 @@ _IDS = {
     "bos": "bos", "eos": "eos", "unk": "unknown", "sep": "seperator", "pad": "padding", "cls": "cls", "mask": "mask",
 }  # fmt: skip
 _SPACE = "▁"
+# As in llama.cpp (`llama_vocab::impl::load`): tokens of these names end a text and are special, whatever type the file gives them.
+_ENDS = (
+    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>", "<|endoftext|>", "</s>",
+    "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<｜end▁of▁sentence｜>", "<end_of_utterance>", "<eos>", "<turn|>",
+    "<|tool_response>",
+)  # fmt: skip
+_NO_ENDS = {"<|end|>": ({"<|return|>", "<|call|>"}, {"<|calls|>", "<|flush|>"}), "</s>": ({"<|tool_response>"},)}  # beside all of these
+_MIDDLE = {  # tokens that fill a gap in a text: by key, and where there is no such key by name; those of the last three end a text
+    "fim_pre": ("prefix", ("<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<PRE>", "<|code_prefix|>", "<|prefix|>")),
+    "fim_suf": ("suffix", ("<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<SUF>", "<|code_suffix|>", "<|suffix|>")),
+    "fim_mid": ("middle", ("<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<MID>", "<|code_middle|>", "<|middle|>")),
+    "fim_pad": ("fim_pad", ("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]")),
+    "fim_rep": ("fim_rep", ("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>")),
+    "fim_sep": ("fim_sep", ("<|file_sep|>",)),
+}
+_USUAL = {"llama": {"bos": 1, "eos": 2, "unk": 0}, "t5": {"eos": 1, "unk": 2, "pad": 0}}  # ids where the file names none
+_MARK_IN = re.compile(r"<\|[^<>|]+\|>")  # what a chat template marks turns with
+_KNOWN = frozenset({  # of every other key of `tokenizer.` the user is warned
+    "tokenizer.chat_template",
+    *(f"{_GGML}{name}" for name in (
+        "model", "pre", "tokens", "token_type", "scores", "merges", "precompiled_charsmap", "add_bos_token", "add_eos_token",
+        "add_space_prefix", "remove_extra_whitespaces", "normalizer.lowercase", "normalizer.strip_accents", "suppress_tokens",
+        *(f"{name}_token_id" for name in (*_IDS.values(), "eot", "eom", *_MIDDLE, *(old for old, _ in _MIDDLE.values()))),
+    )),
+})  # fmt: skip
+# No effect: that of pairs of texts, segments (the tensor says how many), templates beside the default one, the makers' own file.
+_NO_EFFECT = ("tokenizer.ggml.add_sep_token", "tokenizer.ggml.token_type_count", "tokenizer.chat_templates", "tokenizer.huggingface.json")
+_NAMED_TEMPLATE = "tokenizer.chat_template."
 
 
 # -- in ---------------------------------------------------------------------------------------------------------------
 
 
-def tokenizer_of(fields: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+def tokenizer_of(fields: Mapping[str, Any], where: str = "GGUF") -> tuple[Any, dict[str, Any]]:
     """(tokenizer of the tokenizers library, settings) of a GGUF file's metadata; raises `ModelError` that names the field.
+
+    where: the file to name in warnings.
 
     >>> hub, settings = tokenizer_of({"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2", "tokenizer.ggml.merges": ["a b"],
     ...     "tokenizer.ggml.tokens": ["a", "b", "ab", "<end>"], "tokenizer.ggml.eos_token_id": 3})
     >>> hub.encode("abb").tokens, settings["eos_token"]
     (['ab', 'b'], '<end>')
     """
+    _warn_of_unknown(fields, where)
     model = fields.get(_GGML + "model")
-    tokens = _list(fields, "tokens", str)
+    tokens = [token or f"[EMPTY_{i}]" for i, token in enumerate(_list(fields, "tokens", str))]
     types = _list(fields, "token_type", int, len(tokens)) or [NORMAL] * len(tokens)
-    named = {name: tokens[i] for name in _IDS if (i := _id(fields, name, len(tokens))) is not None}
+    ids = {name: _id(fields, f"{key}_token_id", len(tokens)) for name, key in _IDS.items()}
+    for name, i in _USUAL.get(str(model), {}).items():
+        if ids[name] is None and i < len(tokens) and types[i] in (CONTROL, UNKNOWN):
+            ids[name] = i
+    named = {name: tokens[i] for name, i in ids.items() if i is not None}
+    if model != "bert":
+        types = _with_control(fields, tokens, types)
     settings: dict[str, Any] = {f"{name}_token": token for name, token in named.items()}
     if model == "gpt2":
         hub, begins, ends = _gpt2(fields, tokens, types, named)
     elif model in ("llama", "t5"):
-        hub, begins, ends = _by_scores(fields, tokens, types, model), model == "llama", model == "t5"
+        hub, begins, ends = _by_scores(fields, tokens, types, model, ids), model == "llama", model == "t5"
     elif model == "bert":
         hub, begins, ends = _bert(fields, tokens, types, named), False, False
         settings |= {name: usual for name, usual in NAMES.items() if name not in settings and hub.token_to_id(usual) is not None}
@@ -74,10 +113,66 @@ def tokenizer_of(fields: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     return hub, settings
 
 
+def end_ids_of(fields: Mapping[str, Any]) -> tuple[int, ...]:
+    """The ids that end a text or an answer beside `eos_token_id`: by their keys, and by their names as in llama.cpp.
+
+    >>> end_ids_of({"tokenizer.ggml.tokens": ["a", "<|im_end|>", "<tool>"], "tokenizer.ggml.eot_token_id": 2})
+    (2, 1)
+    """
+    tokens = _list(fields, "tokens", str)
+    places = {token: i for i, token in enumerate(tokens)}
+    middle = _middle(fields, places)
+    found = [_id(fields, f"{name}_token_id", len(tokens)) for name in ("eot", "eom")]
+    found += [middle.get(name) for name in ("fim_pad", "fim_rep", "fim_sep")]
+    met = {name for name in _ENDS if name in places}
+    met -= {name for name, others in _NO_ENDS.items() if any(other <= met for other in others)}
+    return tuple(dict.fromkeys(i for i in (*found, *(places[name] for name in _ENDS if name in met)) if i is not None))
+
+
+def _middle(fields: Mapping[str, Any], places: Mapping[str, int]) -> dict[str, int]:
+    """The tokens that fill a gap, by key."""
+    found: dict[str, int] = {}
+    for key, (old, names) in _MIDDLE.items():
+        told = [_id(fields, f"{one}_token_id", len(places)) for one in (old, key)]
+        i = next((i for i in told if i is not None), None)
+        i = next((places[name] for name in names if name in places), None) if i is None else i
+        if i is not None:
+            found[key] = i
+    return found
+
+
+def _with_control(fields: Mapping[str, Any], tokens: list[str], types: list[int]) -> list[int]:
+    """The types, where every token that ends a text, fills a gap or marks a turn in the chat template is a control token.
+
+    llama.cpp overrides the types of the first two. The marks of turns that a file calls user-defined it lets people type, and so take
+    another's part in a conversation; here they cannot.
+    """
+    template = fields.get("tokenizer.chat_template")
+    control = {*end_ids_of(fields), *_middle(fields, {token: i for i, token in enumerate(tokens)}).values()}
+    if isinstance(template, str):
+        marks = set(_MARK_IN.findall(template))
+        control |= {i for i, token in enumerate(tokens) if types[i] == USER_DEFINED and token in marks}
+    return [CONTROL if i in control and kind != UNKNOWN else kind for i, kind in enumerate(types)]
+
+
+def _warn_of_unknown(fields: Mapping[str, Any], where: str) -> None:
+    """Warn of the keys of `tokenizer.` that nobody reads."""
+    for key, value in fields.items():
+        if key.startswith("tokenizer.") and key not in _KNOWN and key not in _NO_EFFECT and not key.startswith(_NAMED_TEMPLATE):
+            warnings.warn(f"{where}: {key} = {str(value)[:60]} is not known and not used", BimoWarning, stacklevel=2)
+    if fields.get(_GGML + "model") == "gpt2" and not fields.get(_GGML + "pre"):
+        warnings.warn(
+            f"{where}: {_GGML}pre is missing: texts are parted by the pattern called default, which may not be the model's; "
+            "convert the model again",
+            BimoWarning,
+            stacklevel=2,
+        )
+
+
 def _gpt2(fields: Mapping[str, Any], tokens: list[str], types: list[int], named: Mapping[str, str]) -> tuple[Any, bool, bool]:
     from tokenizers import AddedToken
 
-    pre = fields.get(_GGML + "pre", "default")
+    pre = fields.get(_GGML + "pre") or "default"
     if not isinstance(pre, str) or pre not in PARTINGS:
         raise ModelError(f"{_GGML}pre: {pre!r} is not known, so texts would be parted wrongly; {did_you_mean(str(pre), PARTINGS)}")
     ids: dict[str, int] = {}
@@ -100,16 +195,16 @@ def _gpt2(fields: Mapping[str, Any], tokens: list[str], types: list[int], named:
     return hub, parting.bos and "bos" in named, False
 
 
-def _by_scores(fields: Mapping[str, Any], tokens: list[str], types: list[int], model: str) -> Any:
+def _by_scores(fields: Mapping[str, Any], tokens: list[str], types: list[int], model: str, named_ids: Mapping[str, int | None]) -> Any:
     scores = [float(score) for score in _list(fields, "scores", int | float, len(tokens))]
     if not scores:
         raise ModelError(f"{_GGML}scores: missing; a vocabulary of the kind {model} needs them")
-    if UNKNOWN not in types and (unk := _id(fields, "unk", len(tokens))) is not None:
+    if UNKNOWN not in types and (unk := named_ids.get("unk")) is not None:
         types = [*types[:unk], UNKNOWN, *types[unk + 1 :]]
     charsmap = fields.get(_GGML + "precompiled_charsmap") or b""
     pieces = Pieces(
         "bpe" if model == "llama" else "unigram", tokens, scores, types, byte_fallback=BYTE in types,
-        prefix=_flag(fields, "add_space_prefix", True), squeeze=_flag(fields, "remove_extra_whitespaces", False),
+        prefix=_flag(fields, "add_space_prefix", model == "llama"), squeeze=_flag(fields, "remove_extra_whitespaces", False),
         compose=True, charsmap=charsmap if isinstance(charsmap, bytes) else bytes(i % 256 for i in charsmap),
     )  # fmt: skip
     return pieces_hub(pieces, f"{_GGML}tokens")
@@ -142,9 +237,9 @@ def _list(fields: Mapping[str, Any], name: str, kind: Any, length: int | None = 
 
 
 def _id(fields: Mapping[str, Any], name: str, size: int) -> int | None:
-    key = f"{_GGML}{_IDS[name]}_token_id"
+    key = _GGML + name
     value = fields.get(key)
-    if value is not None and (not isinstance(value, int) or not 0 <= value < size):
+    if value is not None and (type(value) is not int or not 0 <= value < size):
         raise ModelError(f"{key}: {value!r} is no id of the {size:,} tokens")
     return value
 

@@ -6,19 +6,18 @@ otherwise `special_tokens_map.json` goes before it, and `added_tokens.json` adds
 
 from __future__ import annotations
 
-import logging
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bimo.core import store
-from bimo.core.errors import ModelError
+from bimo.core.errors import BimoWarning, ModelError
 from bimo.text.template import find_template, put_template
 from bimo.text.vocabularies.added import DECODER, NAMES, added_by_id, written
 from bimo.text.vocabularies.classes import CLASSES, TokenizerClass
 
-logger = logging.getLogger(__name__)
 CONFIG, MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 _HONOURED = frozenset({
     *NAMES, DECODER, "tokenizer_class", "additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens",
@@ -76,7 +75,7 @@ def read_settings(folder: Path) -> TokenizerSettings:
         added, added_where = added_by_id(config, where), f"{where}: {DECODER}"
         for key, token in names.items():
             if written(token) is not None and written(token) != written(config.get(key)):
-                logger.warning("%s", f"{folder / MAP}: {key} {written(token)!r} is not used, since {CONFIG} has {DECODER}; name it there")
+                _warn(f"{folder / MAP}: {key} {written(token)!r} is not used, since {CONFIG} has {DECODER}; name it there")
     else:
         values |= {key: value for key, value in names.items() if key not in (DECODER, "tokenizer_class")}
         if isinstance(names.get("extra_special_tokens"), list) and isinstance(config.get("extra_special_tokens"), list):
@@ -87,7 +86,7 @@ def read_settings(folder: Path) -> TokenizerSettings:
         put_template(values, _text(template))
     find_template(values, where)
     for key in unknown_keys(values):
-        logger.warning("%s", f"{where}: {key} = {str(values[key])[:60]} is not known and not used")
+        _warn(f"{where}: {key} = {str(values[key])[:60]} is not known and not used")
     model = _mapping(folder / "config.json")
     told = [values.get("tokenizer_class") or model.get("tokenizer_class"), model.get("model_type")]
     declared, kind = (one if isinstance(one, str) and one else None for one in told)
@@ -128,8 +127,10 @@ def with_defaults(kind: TokenizerClass, values: Mapping[str, Any], where: str) -
 def named_tokens(values: Mapping[str, Any]) -> dict[str, Any]:
     """Every special token that has a name: the seven of transformers, and those that one model alone has."""
     more = {key: value for key, value in values.items() if key not in NAMES and _names_token(key, value)}
-    for key in ("model_specific_special_tokens", "extra_special_tokens"):
-        more |= values[key] if isinstance(values.get(key), dict) else {}
+    flagged = {key: value for key, value in more.items() if isinstance(value, dict)}
+    extra = values.get("extra_special_tokens")
+    plain = {key: value for key, value in more.items() if key not in flagged} | (extra if isinstance(extra, dict) else {})
+    more = flagged | (plain or values.get("model_specific_special_tokens") or {})  # as in transformers, the first two replace the last
     return {key: value for key, value in {**{name: values.get(name) for name in NAMES}, **more}.items() if written(value)}
 
 
@@ -165,3 +166,7 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as cause:
         raise ModelError(f"{path}: cannot be read ({cause}); the file is damaged or another kind of file") from None
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, BimoWarning, stacklevel=2)

@@ -268,7 +268,7 @@ def test_slices_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("llama", {"rope_parameters": {**LLAMA3, "factor": 0.5}}, "greater than or equal to 1"),
         ("llama", {"rope_parameters": {**LLAMA3, "original_max_position_embeddings": float("nan")}}, "original_max_position_embeddings"),
         ("llama", {"rope_parameters": {"rope_type": "linear"}}, "must tell a factor"),
-        ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "beta_fast": 16}}, "beta_fast"),
+        ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "attention_factor": 1.5}}, "attention_factor"),
         ("llama", {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
         ("llama", {"hidden_size": None}, "hidden_size .* must be told"),
         ("llama", {"quantization_config": {"bits": 4}}, "quantization_config"),
@@ -362,6 +362,10 @@ def test_unknown_types_and_a_missing_library_are_told(tmp_path: Path, monkeypatc
         (
             {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 16},
             {"type": "yarn", "factor": 2.0, "original_context_length": 16},
+        ),
+        (
+            {"rope_type": "yarn", "factor": 2.0, "beta_fast": 16.0, "beta_slow": 2.0},
+            {"type": "yarn", "factor": 2.0, "yarn_beta_fast": 16.0, "yarn_beta_slow": 2.0},
         ),
     ],
 )

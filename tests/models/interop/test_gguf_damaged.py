@@ -183,7 +183,9 @@ MODELS: dict[str, tuple[bytes, str]] = {
     "half a head turned": (llama({"llama.rope.dimension_count": 1}), "llama.rope.dimension_count must be 2, found 1"),
     "an unknown scaling": (llama({"llama.rope.scaling.type": "longrope"}), "rope.scaling.type must be 'linear' or 'none' or 'yarn'"),
     "a scaling by lists": (llama({"llama.rope.scaling.factor": floats(1, 2)}), "rope.scaling.factor must be a number above 0"),
-    "more of yarn": (llama({"llama.rope.scaling.yarn_beta_fast": 1.0}), "llama.rope.scaling.yarn_beta_fast is not supported"),
+    "more of yarn": (llama({"llama.rope.scaling.yarn_log_multiplier": 1.0}), "rope.scaling.yarn_log_multiplier is not supported"),
+    "a factor of attention": (llama({"llama.rope.scaling.attn_factor": 2.0}), "rope.scaling.attn_factor must be 1.0, found 2.0"),
+    "no whole model": (llama({"general.type": "adapter"}), "general.type is 'adapter'; it must be 'model'"),
     "experts": (llama({"llama.expert_count": 8}), "llama.expert_count is not supported; it would change what the model says"),
     "a window for each layer": (llama({"llama.attention.sliding_window": floats(0)}), "attention.sliding_window is not supported"),
     "not causal": (llama({"llama.attention.causal": False}), "llama.attention.causal must be True, found False"),
@@ -209,6 +211,8 @@ def test_what_says_nothing_is_passed_over(tmp_path: Path) -> None:
         "llama.vocab_size": 5,
         "split.count": 1,
         "llama.rope.scale_linear": 2.0,
+        "llama.rope.scaling.attn_factor": 1.0,
+        "general.type": "model",
     }
     (tmp_path / "m.gguf").write_bytes(llama(facts))
     assert read_gguf(tmp_path / "m.gguf").config["rope_parameters"] == {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}

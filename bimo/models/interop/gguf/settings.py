@@ -49,6 +49,8 @@ _IDS = {
     "tokenizer.ggml.unknown_token_id": "unk_token_id",
     "tokenizer.ggml.mask_token_id": "mask_token_id",
 }
+_YARN = {"rope.scaling.yarn_beta_fast": "beta_fast", "rope.scaling.yarn_beta_slow": "beta_slow"}
+_YARN_EXTENT = "rope.scaling.yarn_ext_factor"  # how far YaRN goes; 1: all the way
 SUPPRESSED = "tokenizer.ggml.suppress_tokens"
 _LARGEST = (1 << 31) - 1
 _LONGEST_CONTEXT = 1 << 24  # tokens; the tables of rotary angles are as long
@@ -101,6 +103,8 @@ def read_settings(header: Header) -> dict[str, Any]:
     kind = header.facts.get("general.architecture")
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         header.fail(f"general.architecture is {shown(kind)}, which is not supported; {', '.join(ARCHITECTURES)} are")
+    if (what := shown(header.facts.get("general.type", "model"))) != "'model'":
+        header.fail(f"general.type is {what}; it must be 'model': a file of another kind holds no whole model")
     if "split.count" in header.facts and shown(header.facts["split.count"]) not in ("0", "1"):
         header.fail(f"is one of {shown(header.facts['split.count'])} parts of a model; join them first (llama-gguf-split --merge)")
     facts, tensors = _Facts(header, kind), header.tensors
@@ -161,10 +165,17 @@ def _read_rope(facts: _Facts) -> dict[str, Any]:
         if key in facts.found and shown(facts.found[key]) not in ("0", "0.0"):
             factor = facts.number(key)
     facts.found.pop("rope.scaling.finetuned", None)  # tells how the model was made, not how it is run
+    for key in ("rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor"):
+        facts.only(key, 1.0)
     if kind == "none" or factor == 1.0:
         facts.found.pop("rope.scaling.original_context_length", None)
+        for key in (*_YARN, _YARN_EXTENT):  # without a scaling they scale nothing
+            facts.found.pop(key, None)
         return {"rope_type": "default", "rope_theta": theta}
     rope = {"rope_type": kind, "rope_theta": theta, "factor": factor}
+    if kind == "yarn":
+        facts.only(_YARN_EXTENT, 1.0)
+        rope |= {name: facts.number(key) for key, name in _YARN.items() if key in facts.found}
     if "rope.scaling.original_context_length" in facts.found:
         rope["original_max_position_embeddings"] = facts.integer("rope.scaling.original_context_length")
     return rope
@@ -285,6 +296,8 @@ def _write_rope(config: Mapping[str, Any]) -> dict[str, Any]:
         found |= {"rope.scaling.type": kind, "rope.scaling.factor": float(factor)}
         if (original := rope.pop("original_max_position_embeddings", None)) is not None:
             found["rope.scaling.original_context_length"] = int(original)
+        if kind == "yarn":
+            found |= {key: float(rope.pop(name)) for key, name in _YARN.items() if rope.get(name) is not None}
     if left := [key for key, value in rope.items() if value is not None]:
         raise UserError(f"config.json: rope_parameters {', '.join(sorted(left))} have no place in GGUF")
     return found
