@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from bimo.core.errors import BimoError, UserError
 from bimo.text.runners import Ids
-from bimo.text.template import ChatTemplate, Message, check_messages
+from bimo.text.template import STANDS, ChatTemplate, Message, check_messages
 from bimo.text.tokenizer import Tokenizer
 
 __all__ = ["ChatTemplate", "Message", "encode_chat", "encode_example", "end_ids"]
-_STANDS = chr(0xFFFF2)  # a character of private use, which stands for a text
 _STAND_INS = range(0xF0000, 0xFFF00)  # characters of private use, of which one stands for the name of a special token
 
 
@@ -32,13 +31,17 @@ def encode_chat(
 ) -> list[int]:
     """Ids of a conversation; the special tokens are those that the template writes.
 
+    Raises `UserError` where the template leaves the system's text out.
+
     >>> t = Tokenizer.train("byte", ["x"])
     >>> encode_chat(t, ChatTemplate("<s>{{ messages[0].content }}</s>"), [{"role": "user", "content": "</s>"}])
     [0, 63, 50, 118, 65, 1]
     """
     names = _Names(tokenizer, [messages, tools])
     check_messages(messages)
-    text = template.render(names.hidden(messages), add_generation_prompt, names.hidden(tools), **extra)
+    hidden, extra = names.hidden(messages), {"tools": names.hidden(tools), **extra}
+    text = _prompt(template, hidden, extra) if add_generation_prompt else template.render(hidden, **extra)
+    _refuse_left_out(template, hidden, text, extra)
     ids: list[int] = []
     for start, end, token in names.stretches(text):
         ids += tokenizer.spans(names.shown(text[start:end]), start == 0)[0].tolist() if token is None else [token]
@@ -70,7 +73,9 @@ def encode_example(
     messages = [{key: value for key, value in message.items() if key != "learn"} for message in messages]
     names = _Names(tokenizer, [messages, tools])
     extra = {"tools": names.hidden(tools), **extra}
-    text, answers = _answers(template, names.hidden(messages), extra)
+    hidden = names.hidden(messages)
+    text, answers = _answers(template, hidden, extra)
+    _refuse_left_out(template, hidden, text, extra)
     if not all(kept):
         if len(answers) != len(kept):
             raise UserError(
@@ -116,7 +121,7 @@ def _answers(template: ChatTemplate, messages: Any, extra: Mapping[str, Any]) ->
         for i, message in enumerate(messages):
             if message["role"] == "assistant":
                 until = template.render(messages[: i + 1], **extra)
-                before = template.render(messages[:i], True, **extra) if i else _before(template, message, extra)
+                before = _prompt(template, messages[:i], extra) if i else _before(template, message, extra)
                 if not (text.startswith(until) and until.startswith(before)):
                     raise UserError(
                         f"messages: message {i + 1}: the chat template writes what stands before it otherwise once more follows (it may "
@@ -129,8 +134,37 @@ def _answers(template: ChatTemplate, messages: Any, extra: Mapping[str, Any]) ->
 
 def _before(template: ChatTemplate, first: Message, extra: Mapping[str, Any]) -> str:
     """What a template writes before the text of a first message."""
-    text = template.render([{**first, "content": _STANDS}], **extra)
-    return text.partition(_STANDS)[0] if text.count(_STANDS) == 1 else text  # the whole text begins none, and is refused
+    text = template.render([{**first, "content": STANDS}], **extra)
+    return text.partition(STANDS)[0] if text.count(STANDS) == 1 else text  # the whole text begins none, and is refused
+
+
+def _prompt(template: ChatTemplate, messages: Sequence[Message], extra: Mapping[str, Any]) -> str:
+    """A conversation's text up to where the assistant's answer begins.
+
+    A template that knows no add_generation_prompt, and yet writes a header before answers, has the header put there.
+    """
+    text = template.render(messages, True, **extra)
+    if "add_generation_prompt" in template.source:
+        return text
+    try:
+        answered = template.render([*messages, {"role": "assistant", "content": STANDS}], **extra)
+    except BimoError:  # no answer can follow here
+        return text
+    before = answered.partition(STANDS)[0]
+    return before if answered.count(STANDS) == 1 and before.startswith(text) and before[len(text) :].strip() else text
+
+
+def _refuse_left_out(template: ChatTemplate, messages: Sequence[Message], text: str, extra: Mapping[str, Any]) -> None:
+    """Raise `UserError` where a template has no place for a system text: nothing would come of it."""
+    for number, message in enumerate(messages):
+        content = message["content"]
+        if message["role"] != "system" or not isinstance(content, str) or not content.strip() or content.strip() in text:
+            continue
+        if template.leaves_out(messages, number, **extra):
+            raise UserError(
+                f"messages: message {number + 1}: the chat template leaves the system's text out, as this model was taught none; "
+                "put it into the first turn of the user"
+            )
 
 
 class _Names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import CodeType
@@ -15,9 +16,11 @@ from bimo.text.vocabularies.added import written
 Message = Mapping[str, Any]  # role and content; what else it holds the template may read
 _MOST_SOURCE = 1 << 18  # characters of a template
 DEFAULT = "default"
+STANDS = chr(0xFFFF2)  # a character of private use, which stands for a text
 # What a model without a template is taught to read: the texts as they are, an end behind each (as DialoGPT does, Zhang et al. 2019).
 PLAIN = (
-    "{% for message in messages %}{% if message['content'] is not string %}{{ raise_exception('its content is no text') }}{% endif %}"
+    "{% for message in messages %}{% if message['content'] is not string or message['tool_calls'] %}"
+    "{{ raise_exception('its content is no text') }}{% endif %}"
     "{{ message['content'] }}{{ eos_token }}{% endfor %}"
 )
 
@@ -81,11 +84,35 @@ class ChatTemplate:
     def _render(self, messages: Sequence[Message], marked: bool, given: Mapping[str, Any]) -> str:
         from bimo.text.sandbox import Raised
 
+        messages = [_plainer(message) for message in messages]
+        if any(isinstance(message["content"], list) for message in messages) and not self._reads_parts:
+            messages = [{**message, "content": _joined_parts(message["content"])} for message in messages]
         try:
-            return self._run([*messages], marked, given)
+            return self._run(messages, marked, given)
         except Raised as refused:
             number = self._first_refused(messages, given)
             raise UserError(f"messages: message {number}: the chat template refuses it: {refused}") from None
+
+    @property
+    def _reads_parts(self) -> bool:
+        """Whether the template writes a content in parts; one for texts alone writes Python's form of the list, or nothing."""
+        from bimo.text.sandbox import Raised
+
+        content = [{"type": "text", "text": STANDS}]
+        try:
+            text = self._run([{"role": "user", "content": content}], False, {"add_generation_prompt": False, "tools": None})
+        except (Raised, ModelError):
+            return False
+        return STANDS in text  # Python's form of a list spells it as an escape
+
+    def leaves_out(self, messages: Sequence[Message], number: int, **extra: Any) -> bool:
+        """Whether the text of this message, from 0, stands nowhere in the conversation's; templates may trim it, or write it elsewhere."""
+        trial = [*messages]
+        trial[number] = {**messages[number], "content": STANDS}
+        try:
+            return STANDS not in self.render(trial, **extra)
+        except (UserError, ModelError):  # it looks into the text
+            return False
 
     def _run(self, messages: Sequence[Message], marked: bool, given: Mapping[str, Any]) -> str:
         """The template's text. Raises `Raised` where the template itself says that it cannot go on."""
@@ -131,6 +158,33 @@ class ChatTemplate:
             return False
 
         return 1 + bisect.bisect_left(range(1, len(messages)), True, key=refuses)
+
+
+def _plainer(message: Message) -> dict[str, Any]:
+    """A message as templates expect it: a content of None is empty, the arguments of calls are a mapping, not its JSON (OpenAI's form)."""
+    found = {**message, "content": "" if message.get("content") is None else message["content"]}
+    if calls := message.get("tool_calls"):
+        found["tool_calls"] = [_with_arguments(call) for call in calls] if isinstance(calls, list | tuple) else calls
+    return found
+
+
+def _with_arguments(call: Any) -> Any:
+    if not isinstance(call, Mapping):
+        return call
+    if isinstance(call.get("function"), Mapping):
+        return {**call, "function": _with_arguments(call["function"])}
+    arguments = call.get("arguments")
+    if not isinstance(arguments, str):
+        return call
+    try:
+        read = json.loads(arguments or "{}")
+    except (ValueError, RecursionError):
+        return call
+    return {**call, "arguments": read} if isinstance(read, dict) else call
+
+
+def _joined_parts(content: Any) -> Any:
+    return "".join(part["text"] for part in content) if isinstance(content, list) else content
 
 
 def _line(error: BaseException) -> str:

@@ -68,6 +68,8 @@ class Tokenizer:
         self._hub = hub
         hub.no_padding()  # some makers' files pad every text to a length, and cut it there
         hub.no_truncation()
+        if getattr(hub.model, "dropout", None):
+            hub.model.dropout = None  # merges that are left out at random (BPE-dropout) are for learning; a text has one encoding here
         self.vocabulary = self._find_vocabulary()
         self._runner = self._make_runner()
 

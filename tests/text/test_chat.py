@@ -114,7 +114,7 @@ def test_ids_are_those_of_transformers(minimind: Tokenizer, data_folder: Path) -
     opened = transformers.AutoTokenizer.from_pretrained(data_folder / "tok-bytelevel-bpe-minimind")
     for source in (minimind.chat_template or "", CHATML, SMOLLM2, QWEN, GENERATION):
         for messages in (TALK, [USER, ANSWER], [USER, THOUGHT, USER]):
-            for prompt in (False, True):
+            for prompt in (False, True) if "add_generation_prompt" in source else (False,):
                 expected = opened.apply_chat_template(
                     messages, chat_template=source, tokenize=True, add_generation_prompt=prompt, return_dict=False
                 )
@@ -199,7 +199,65 @@ def test_a_plain_template_takes_text_alone() -> None:
     template = Tokenizer.train("char", ["abc"]).talking().template
     assert template is not None
     with pytest.raises(UserError, match=r"message 1: .* its content is no text"):
-        template.render([{"role": "user", "content": [{"type": "text", "text": "a"}]}])
+        template.render([CALL])
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    assert template.render([{"role": "user", "content": parts}]) == template.render([{"role": "user", "content": "ab"}])
+
+
+@pytest.mark.parametrize("source", [CHATML, QWEN, LLAMA3, GENERATION], ids=["chatml", "qwen", "llama3", "generation"])
+def test_a_template_for_texts_alone_has_parts_joined(source: str) -> None:
+    parts = [{"type": "text", "text": "good "}, {"type": "text", "text": "day"}]
+    told, joined = ([{"role": "user", "content": content}, ANSWER] for content in (parts, "good day"))
+    assert ChatTemplate(source, SPECIALS).render(told) == ChatTemplate(source, SPECIALS).render(joined)
+
+
+def test_a_template_that_reads_parts_is_given_them() -> None:
+    source = "{% for m in messages %}{% for part in m.content %}<{{ part.text }}>{% endfor %}{% endfor %}"
+    messages = [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]
+    assert ChatTemplate(source).render(messages) == theirs(source, messages) == "<a><b>"
+
+
+def test_a_content_of_none_is_empty() -> None:
+    source = "{% for m in messages %}[{{ m.role }}: {{ m.content }}]{% endfor %}"
+    assert ChatTemplate(source).render([USER, CALL]) == theirs(source, [USER, {**CALL, "content": ""}])
+
+
+@pytest.mark.parametrize("arguments", ['{"city": "北京"}', '{"city":"\\u5317\\u4eac"}'])
+def test_arguments_of_calls_may_be_json(arguments: str) -> None:
+    call = {**CALL, "tool_calls": [{"id": "1", "type": "function", "function": {"name": "weather", "arguments": arguments}}]}
+    for messages in ([USER, call], [USER, {**call, "tool_calls": [call["tool_calls"][0]["function"]]}]):
+        source = QWEN if messages[1] is call else QWEN.replace("call.function", "call")
+        assert ChatTemplate(source).render(messages) == ChatTemplate(QWEN).render([USER, CALL])
+    broken = {**CALL, "tool_calls": [{"function": {"name": "weather", "arguments": "{no JSON"}}]}
+    assert '"{no JSON"' in ChatTemplate(QWEN).render([USER, broken])
+
+
+NO_SYSTEM = CHATML.replace("{{ '<|im_start|>'", "{% if message['role'] != 'system' %}{{ '<|im_start|>'").replace(
+    "{% endfor %}", "{% endif %}{% endfor %}"
+)
+WITH_FIRST = (
+    "{% for m in messages if m.role != 'system' %}{{ m.role }}: "
+    "{{ messages[0].content | replace('/fast', '') | upper if loop.last and messages[0].role == 'system' }} {{ m.content }}\n{% endfor %}"
+)
+
+
+def test_a_system_text_that_a_template_leaves_out_is_refused(minimind: Tokenizer) -> None:
+    with pytest.raises(UserError, match="message 1: the chat template leaves the system's text out"):
+        encode_chat(minimind, ChatTemplate(NO_SYSTEM), TALK)
+    with pytest.raises(UserError, match="message 1: the chat template leaves the system's text out"):
+        encode_example(minimind, ChatTemplate(NO_SYSTEM), TALK[:3])
+    assert encode_chat(minimind, ChatTemplate(NO_SYSTEM), [{"role": "system", "content": " "}, USER])
+    assert encode_chat(minimind, ChatTemplate(WITH_FIRST), [{"role": "system", "content": "be kind /fast"}, USER])
+
+
+def test_a_template_without_a_prompt_for_answers_has_its_header_put_there(minimind: Tokenizer) -> None:
+    bare = ChatTemplate(CHATML.partition("{% if add_generation_prompt %}")[0])
+    assert encode_chat(minimind, bare, TALK) == encode_chat(minimind, ChatTemplate(CHATML), TALK)
+    assert encode_chat(minimind, bare, TALK, False) == encode_chat(minimind, ChatTemplate(CHATML), TALK, False)
+    ours, expected = (encode_example(minimind, template, TALK[:3]) for template in (bare, ChatTemplate(CHATML)))
+    assert ours[0].tolist() == expected[0].tolist()
+    assert ours[1].tolist() == expected[1].tolist()
+    assert encode_chat(minimind, ChatTemplate(MISTRAL), [USER]) == encode_chat(minimind, ChatTemplate(MISTRAL), [USER], False)
 
 
 def test_a_plain_template_ends_each_text() -> None:

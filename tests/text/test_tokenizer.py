@@ -270,6 +270,19 @@ def test_texts_together_give_the_ids_of_each_alone(all_kinds: dict[str, Tokenize
         assert [ids.tolist() for ids in together] == [list(alone[i]) for i in order]
 
 
+def test_a_file_with_dropout_gives_one_encoding(tmp_path: Path) -> None:
+    bpe = Tokenizer.train("bpe", ["to be or not to be that is the question " * 20], 300)
+    bpe.save(tmp_path)
+    told = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    told["model"]["dropout"] = 0.9
+    (tmp_path / "tokenizer.json").write_text(json.dumps(told), encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    opened = Tokenizer.load(tmp_path)
+    assert opened.kind == "loaded"
+    assert {tuple(opened.encode("that is the question")) for _ in range(9)} == {tuple(bpe.encode("that is the question"))}
+    assert opened.spans("the question", first=False)[0].tolist() == bpe.encode("the question")
+
+
 def test_a_file_that_pads_and_cuts_does_neither_here(tmp_path):
     hub_of = Tokenizer.train("wordpiece", ["to be or not to be " * 20], 60)
     hub_of.save(tmp_path)
