@@ -53,6 +53,22 @@ def test_an_answer_is_what_generation_gives_for_the_rendered_turns(model: Path) 
     assert first == bundle.tokenizer.decode([t for t in written if t not in bundle.answer_ends])
 
 
+def test_chat_is_calm_unless_the_models_makers_or_the_user_say_otherwise(model: Path) -> None:
+    talk = bimo.load(model).chat()
+    talk.bundle.generation = {}
+    assert talk.config({}).model_dump(exclude_defaults=True) == {**conversation.CALM, "max_new_tokens": 64}
+    assert conversation.CALM["temperature"] < 1
+    assert talk.settings({}).endswith("the default of bimo chat")
+    talk.bundle.generation = {"repetition_penalty": 1.1}
+    assert talk.config({}).model_dump(exclude_defaults=True) == {**conversation.CALM, "repetition_penalty": 1.1, "max_new_tokens": 64}
+    talk.bundle.generation = {"temperature": 0.6, "top_k": 20, "max_new_tokens": 10_000}
+    assert talk.config({}).model_dump(exclude_defaults=True) == {"temperature": 0.6, "top_k": 20, "max_new_tokens": 64}
+    assert talk.settings({}) == "temperature 0.6, top_k 20, as its makers recommend"
+    assert talk.config({"temperature": 1.5}).temperature == 1.5
+    assert talk.settings({"temperature": 0.9}) == "temperature 0.9, top_k 20"
+    assert talk.settings({"temperature": 0}) == "greedy (temperature 0)"
+
+
 def test_what_people_write_is_no_special_token(model: Path) -> None:
     bundle = Bundle.load(model)
     end = bundle.tokenizer.vocabulary.eos

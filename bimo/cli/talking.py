@@ -39,7 +39,8 @@ def chosen_model(reference: str | None) -> str:
 def talk(conversation: Conversation, name: str, options: Mapping[str, Any]) -> None:
     """Read lines from standard input and answer each, until its end."""
     asks = sys.stdin.isatty()
-    tell(f"{name}: {conversation.policy}. /help tells what else can be said.")
+    tell(f"{name}: {conversation.policy}. /help lists the commands.")
+    tell(f"answers: {conversation.settings(options)}; --temperature and --top-p change it")
     while True:
         try:
             line = (input("> ") if asks else _piped()).strip()

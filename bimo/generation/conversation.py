@@ -7,7 +7,7 @@ The policy: the system's turn stays, and the oldest turns go, a user's with the 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,10 @@ from bimo.data.conversations import Turn
 from bimo.generation import search
 from bimo.generation.sampling import GenerationConfig
 from bimo.models.bundle import Bundle
+
+CALM = {"temperature": 0.2, "top_p": 0.9}  # at temperature 1 small models lose the thread: SmolLM2, tried on questions in two languages
+_ORDER = ("temperature", "top_k", "top_p", "min_p", "typical_p")
+DRAWING = frozenset(_ORDER)
 
 
 @dataclass
@@ -56,6 +60,23 @@ class Conversation:
         context = self.bundle.model.context
         return 512 if context is None else max(1, min(512, context // 2))
 
+    def config(self, options: Mapping[str, Any]) -> GenerationConfig:
+        """The options of an answer: those given, over what the model's makers recommend, over `CALM` where they say nothing of drawing."""
+        theirs, context = dict(self.bundle.generation), self.bundle.model.context
+        if context is not None and theirs.get("max_new_tokens", 0) > context // 2:
+            del theirs["max_new_tokens"]  # it would leave too little for what is said
+        calm = {} if DRAWING & theirs.keys() else CALM
+        return GenerationConfig.over({"max_new_tokens": self.longest_answer, **calm, **theirs}, options, streams=True)
+
+    def settings(self, options: Mapping[str, Any]) -> str:
+        """How answers are drawn with these options, in words, and whose choice that is."""
+        config = self.config(options)
+        said = [f"{name} {value:g}" for name in _ORDER if (value := getattr(config, name)) is not None]
+        how = "greedy (temperature 0)" if config.greedy else ", ".join(said)
+        if DRAWING & options.keys():
+            return how
+        return f"{how}, {'as its makers recommend' if DRAWING & self.bundle.generation.keys() else 'the default of bimo chat'}"
+
     def system(self, text: str) -> None:
         """Set, or with an empty text take away, what the model is told before all."""
         if text and self.bundle.tokenizer.chat_template is None:
@@ -69,13 +90,13 @@ class Conversation:
         self.turns = [turn for turn in self.turns if turn["role"] == "system"]
 
     def ask(self, text: str, **options: Any) -> Generator[str]:
-        """Yield the answer to `text` piece by piece; options as in `GenerationConfig`, max_new_tokens as `longest_answer` if not given.
+        """Yield the answer to `text` piece by piece; options as in `GenerationConfig`, by `config` where they are not given.
 
         Where the reader stops early, what came until then is kept as the answer; where nothing came, or reading the question
         failed, neither is kept. Raises `ContextError` where the question does not fit, `UserError` for options that cannot be.
         """
         self.reply = Reply()
-        config = GenerationConfig.of(**{"max_new_tokens": self.longest_answer, **options})
+        config = self.config(options)
         asked = {"role": "user", "content": text}
         ids, dropped = self._told([*self.turns, asked], config.max_new_tokens)
         self.reply = Reply(0, len(ids), dropped)
