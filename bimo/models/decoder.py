@@ -18,11 +18,11 @@ from torch.utils.checkpoint import checkpoint
 
 from bimo.core.errors import CapabilityError
 from bimo.models import cache
+from bimo.models.activations import Activation
 from bimo.models.base import Kind, ModelConfig, NeuralLanguageModel
 from bimo.models.embedding import NgramEmbedding, TokenEmbedding, last_tokens
 from bimo.models.interop import huggingface
 from bimo.models.layers import (
-    Activation,
     Attention,
     Block,
     FeedForward,
@@ -60,7 +60,14 @@ class DecoderConfig(ModelConfig):
     positions: Literal["learned", "rotary"] = Field("rotary", description="learned (GPT-2) or rotary (Llama, Qwen3)")
     rope_theta: float = Field(10000.0, gt=0, description="base of the rotary angles")
     rope_scaling: RopeScaling | None = Field(None, description="angles slowed for longer texts than the model first learned from")
-    activation: Activation = Field("swiglu", description="gelu_tanh (GPT-2), gelu, relu, relu2 (squared), swiglu (Llama, Qwen3) or geglu")
+    activation: Activation = Field(
+        "swiglu",
+        description="gelu_tanh (GPT-2), gelu, relu, relu2 (squared), swiglu (Llama, Qwen3), geglu, or others of bimo/models/activations.py",
+    )
+    scale_attention: bool = Field(True, description="attention scores are divided by √(width of a head)")
+    scale_by_layer: bool = Field(False, description="attention scores of layer i are divided by i, the first of which is 1")
+    window: int | None = Field(None, ge=1, description="sliding window: tokens that a token sees, itself among them; all, if not said")
+    window_layers: list[int] | None = Field(None, description="layers with the window, the first of which is 0; all, if not said")
     qk_norm: bool = Field(True, description="normalise queries and keys (Qwen3)")
     bias: bool | Literal["attention", "qkv", "feed_forward"] = Field(
         False, description="biases: everywhere (GPT-2), nowhere, or in one place (qkv: Qwen2's, on queries, keys and values)"
@@ -71,6 +78,7 @@ class DecoderConfig(ModelConfig):
     )
     ngram_buckets: int = Field(20_000, ge=1, description="rows of each table of such embeddings")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the embeddings and before each residual addition")
+    embedding_dropout: float | None = Field(None, ge=0, lt=1, description="dropout on the embeddings; as dropout, if not said")
     attention_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the attention weights")
 
     @model_validator(mode="after")
@@ -83,12 +91,21 @@ class DecoderConfig(ModelConfig):
             raise ValueError(f"rotary positions need an even width of a head, found {self.per_head}; change width, heads or head_width")
         if self.rope_scaling is not None and (self.positions != "rotary" or self.rope_theta <= 1):
             raise ValueError("rope_scaling needs rotary positions and a rope_theta of more than 1")
+        if self.window_layers is not None and (self.window is None or not all(0 <= i < self.layers for i in self.window_layers)):
+            raise ValueError(f"window_layers must be numbers below {self.layers}, and need window")
         return self
 
     @property
     def groups(self) -> int:
         """Key-value heads."""
         return self.kv_heads or self.heads
+
+    @property
+    def windowed(self) -> frozenset[int]:
+        """The layers whose tokens do not see all of the context."""
+        if self.window is None or self.window >= self.context:
+            return frozenset()
+        return frozenset(range(self.layers) if self.window_layers is None else self.window_layers)
 
     @property
     def per_head(self) -> int:
@@ -116,13 +133,16 @@ class Decoder(NeuralLanguageModel):
         self.embedding = TokenEmbedding(vocabulary, c.width)
         self.places = nn.Embedding(c.context, c.width) if c.positions == "learned" else None
         self.ngrams = NgramEmbedding(c.ngrams, c.ngram_buckets, c.width) if c.ngrams else None
-        self.blocks = nn.ModuleList(self._block() for _ in range(c.layers))
+        self.blocks = nn.ModuleList(self._block(layer) for layer in range(c.layers))
         self.norm = make_norm(c.norm, c.width, c.norm_epsilon, c.bias is True)
         self.output = None if c.tied else nn.Linear(c.width, vocabulary.size, bias=False)
         self.rotary = Rotary(c.context, c.per_head, c.rope_theta, c.rope_scaling) if c.positions == "rotary" else None
 
-    def _block(self) -> Block:
+    def _block(self, layer: int) -> Block:
         c = self.config
+        scale = None
+        if not c.scale_attention or c.scale_by_layer:
+            scale = (c.per_head**-0.5 if c.scale_attention else 1.0) / (layer + 1 if c.scale_by_layer else 1)
         attention = Attention(
             c.width,
             c.heads,
@@ -133,6 +153,7 @@ class Decoder(NeuralLanguageModel):
             qk_norm=c.qk_norm,
             epsilon=c.norm_epsilon,
             dropout=c.attention_dropout,
+            scale=scale,
         )
         feed_forward = FeedForward(c.width, c.inner, c.activation, bias=c.bias in (True, "feed_forward"))
         first, second = (make_norm(c.norm, c.width, c.norm_epsilon, c.bias is True) for _ in range(2))
@@ -166,7 +187,7 @@ class Decoder(NeuralLanguageModel):
     @classmethod
     def from_tensors(cls, config: Mapping[str, Any], tensors: dict[str, Tensor]) -> Self:
         """Open our folders and those that GPT-2, Llama, Qwen2 and Qwen3 come in; ready to use (no dropout)."""
-        settings, vocabulary = huggingface.read_config(config, DecoderConfig)
+        settings, vocabulary = huggingface.read_config(config, DecoderConfig, tensors)
         with torch.device("meta"):
             model = cls(settings, vocabulary)
         found = huggingface.read_tensors(settings, str(config["model_type"]), tensors, model.state_dict())
@@ -196,7 +217,8 @@ class Decoder(NeuralLanguageModel):
             return self._read(tokens, positions, Sight(), self._last(tokens, positions)), None
         positions, documents = document_positions(boundaries)
         positions[:, shared:] += shared
-        if pieces := text_pieces(boundaries, shared):
+        windows = bool(self.config.windowed) and int(self.config.window or T) < T
+        if not windows and (pieces := text_pieces(boundaries, shared)):
             return self._read(tokens, positions, Sight(pieces=pieces, shared=shared), self._last(tokens, positions)), None
         same = documents[:, :, None] == documents[:, None, :]
         same[:, :, :shared] = True
@@ -221,12 +243,26 @@ class Decoder(NeuralLanguageModel):
         elif self.rotary is not None:
             cos, sin = self.rotary.at(positions, sight.cache.sight if isinstance(sight.cache, cache.KeyValueCache) else tokens.shape[1])
             sight = replace(sight, cos=cos.to(x.dtype), sin=sin.to(x.dtype))
-        if self.training and self.config.dropout and sight.cache is None:
-            x = F.dropout(x, self.config.dropout)
+        dropout = self.config.dropout if self.config.embedding_dropout is None else self.config.embedding_dropout
+        if self.training and dropout and sight.cache is None:
+            x = F.dropout(x, dropout)
         again = self.gradient_checkpointing and self.training and torch.is_grad_enabled() and sight.cache is None
+        windowed = self.config.windowed
+        narrow = self._narrowed(sight, positions) if windowed else sight
         for layer, block in enumerate(self.blocks):
-            x = checkpoint(block, x, sight, layer, use_reentrant=False) if again else block(x, sight, layer)
+            seen = narrow if layer in windowed else sight
+            x = checkpoint(block, x, seen, layer, use_reentrant=False) if again else block(x, seen, layer)
         return self.norm(x)
+
+    def _narrowed(self, sight: Sight, positions: Tensor) -> Sight:
+        """What layers with a sliding window see in a pass over tokens at `positions` [B or 1, T]: the last `window` tokens."""
+        cached = isinstance(sight.cache, cache.KeyValueCache)  # whose keys lie at their positions
+        keys = torch.arange(sight.cache.sight, device=positions.device)[None] if cached else positions  # type: ignore[union-attr]
+        queries, window = positions[:, :, None], self.config.window or 0
+        if keys.shape[1] <= window:
+            return sight
+        mask = (keys[:, None] <= queries)[:, None] if sight.mask is None else sight.mask
+        return replace(sight, mask=mask & (keys[:, None] > queries - window)[:, None], causal=False)
 
     # -- the interface ------------------------------------------------------------------------------------------------
 

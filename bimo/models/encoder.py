@@ -14,19 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bimo.core.errors import ContextError, ModelError
+from bimo.models.activations import GATED, Activation, activate
 from bimo.models.base import ModelConfig, length_mask
 from bimo.models.embedding import TokenEmbedding
 from bimo.models.interop import bert
 from bimo.models.layers import (
-    GATED,
-    Activation,
     Attention,
     Block,
     FeedForward,
     Norm,
     Pooling,
     Sight,
-    activate,
     document_positions,
     inner_width,
     make_norm,
@@ -60,11 +58,14 @@ class EncoderConfig(ModelConfig):
     positions: Literal["learned", "rotary"] = Field("rotary", description="learned (BERT) or rotary")
     rope_theta: float = Field(10000.0, gt=0, description="base of the rotary angles")
     token_types: int = Field(0, ge=0, description="kinds of segment that have an embedding (BERT: 2); texts are of the first")
-    activation: Activation = Field("swiglu", description="gelu (BERT), gelu_tanh, relu, relu2 (squared), swiglu or geglu")
+    activation: Activation = Field(
+        "swiglu", description="gelu (BERT), gelu_tanh, relu, relu2 (squared), swiglu, geglu, or others of bimo/models/activations.py"
+    )
     qk_norm: bool = Field(False, description="normalise queries and keys")
     bias: bool = Field(False, description="biases (BERT)")
     fills: bool = Field(True, description="a head that tells hidden tokens; without it (sentence encoders) features alone")
     tied: bool = Field(True, description="the output matrix is the embedding matrix")
+    causal: bool = Field(False, description="each token sees itself and those before it alone (BERT's is_decoder)")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the embeddings and before each residual addition")
     attention_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the attention weights")
     mask_token_id: int | None = Field(None, ge=0, description="id that stands where a token is hidden; that of padding if not said")
@@ -98,7 +99,7 @@ class Head(nn.Module):
         super().__init__()
         c = config
         self.dense = nn.Linear(c.width, c.width, bias=c.bias)
-        self.activation: Activation = "gelu" if c.activation in GATED else c.activation
+        self.activation = "gelu" if c.activation in GATED else c.activation
         self.norm = make_norm(c.norm, c.width, c.norm_epsilon, c.bias)
         self.output = None if c.tied else nn.Linear(c.width, vocab_size, bias=False)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
@@ -199,6 +200,9 @@ class Encoder(MaskedModel):
             x = x + self.types.weight[0]
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
+        if self.config.causal:
+            before = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=tokens.device).tril_()
+            mask = before[None, None] if mask is None else mask & before
         sight = Sight(cos, sin, mask, causal=False, still=still)
         if self.training and self.config.dropout and sight.drops:
             x = F.dropout(x, self.config.dropout)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bimo.models.activations import GATED, Activation, activate
 from bimo.models.base import length_mask
 from bimo.models.kernels import transformer
 from bimo.models.rotary import rotate
@@ -20,8 +21,6 @@ from bimo.models.rotary import rotate
 Norm = Literal["layer", "rms"]
 Pooling = Literal["mean", "first", "last"]
 _SHORT = 48  # tokens of a text, on average, from which attending to it by itself pays
-Activation = Literal["gelu_tanh", "gelu", "relu", "relu2", "swiglu", "geglu"]
-GATED: tuple[Activation, ...] = ("swiglu", "geglu")
 
 
 class RMSNorm(nn.Module):
@@ -146,22 +145,24 @@ class Sight:
         return self.cache is None and not self.still
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, sight: Sight, dropout: float = 0.0) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, sight: Sight, dropout: float = 0.0, scale: float | None = None) -> Tensor:
     """softmax(QKᵀ/√E) V (Vaswani 2017, eq. 1): q [B, H, T, E], k and v [B, K, S, E] → [B, H, T, E].
 
-    With fewer key-value heads than heads, head h reads key-value head h // (H/K).
+    scale: in place of 1/√E. With fewer key-value heads than heads, head h reads key-value head h // (H/K).
     """
     if sight.pieces:
-        return _attend_pieces(q, k, v, sight, dropout)
+        return _attend_pieces(q, k, v, sight, dropout, scale)
     heads, kv_heads = q.shape[1], k.shape[1]
     if heads != kv_heads and q.shape[2] == 1:  # one step: the heads of a group are that group's queries
         grouped = q.view(q.shape[0], kv_heads, heads // kv_heads, q.shape[3])
-        return F.scaled_dot_product_attention(grouped, k, v, attn_mask=sight.mask).reshape(q.shape)
-    causal = sight.causal and q.shape[2] > 1
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=sight.mask, dropout_p=dropout, is_causal=causal, enable_gqa=heads != kv_heads)
+        return F.scaled_dot_product_attention(grouped, k, v, attn_mask=sight.mask, scale=scale).reshape(q.shape)
+    causal, grouped = sight.causal and q.shape[2] > 1, heads != kv_heads
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=sight.mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped, scale=scale
+    )
 
 
-def _attend_pieces(q: Tensor, k: Tensor, v: Tensor, sight: Sight, dropout: float) -> Tensor:
+def _attend_pieces(q: Tensor, k: Tensor, v: Tensor, sight: Sight, dropout: float, scale: float | None) -> Tensor:
     """Attention of each piece to itself alone, causal: the work grows with the squares of the pieces' lengths, not of the rows'.
 
     What they share stands before each of them, with its queries, whose results are left out: a square needs no mask.
@@ -173,7 +174,8 @@ def _attend_pieces(q: Tensor, k: Tensor, v: Tensor, sight: Sight, dropout: float
         part = [t[row : row + 1, :, start:stop] for t in (q, k, v)]
         if before:
             part = [torch.cat((t[row : row + 1, :, :before], p), dim=2) for t, p in zip((q, k, v), part, strict=True)]
-        y = F.scaled_dot_product_attention(*part, dropout_p=dropout, is_causal=before + stop > start + 1, enable_gqa=grouped)
+        causal = before + stop > start + 1
+        y = F.scaled_dot_product_attention(*part, dropout_p=dropout, is_causal=causal, enable_gqa=grouped, scale=scale)
         rows[row].append(y[:, :, before:])
     return torch.cat([torch.cat(row, dim=2) for row in rows])
 
@@ -214,7 +216,7 @@ class Attention(nn.Module):
     """Multi-head self-attention (Vaswani 2017, §3.2.2), with grouped heads (Ainslie 2023) and QK-norm (Henry 2020) if asked.
 
     `qkv.weight` holds the rows of all query heads, then all key heads, then all value heads (`qkv.parts` counts them). out_bias: of
-    the map behind the heads; as `bias`, if not said.
+    the map behind the heads; as `bias`, if not said. scale: of the scores; 1/√(head_width), if not said.
     """
 
     def __init__(
@@ -229,9 +231,10 @@ class Attention(nn.Module):
         qk_norm: bool = False,
         epsilon: float = 1e-6,
         dropout: float = 0.0,
+        scale: float | None = None,
     ) -> None:
         super().__init__()
-        self.heads, self.kv_heads, self.head_width, self.dropout = heads, kv_heads, head_width, dropout
+        self.heads, self.kv_heads, self.head_width, self.dropout, self.scale = heads, kv_heads, head_width, dropout, scale
         self.qkv = StackedLinear(width, (heads * head_width, kv_heads * head_width, kv_heads * head_width), bias=bias)
         self.out = nn.Linear(heads * head_width, width, bias=bias if out_bias is None else out_bias)
         self.q_norm = RMSNorm(head_width, epsilon) if qk_norm else None
@@ -246,7 +249,7 @@ class Attention(nn.Module):
         if sight.cache is not None:
             k, v = sight.cache.append(layer, k, v)
         dropout = self.dropout if self.training and sight.drops else 0.0
-        y = attend(q, k, v, sight, dropout).transpose(1, 2).reshape(B, T, H * E)
+        y = attend(q, k, v, sight, dropout, self.scale).transpose(1, 2).reshape(B, T, H * E)
         return self.out(y if sight.filled is None else sight.filled.take(y))
 
     def _heads(self, qkv: Tensor, sight: Sight) -> tuple[Tensor, Tensor, Tensor]:
@@ -302,22 +305,6 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [B, T, D] → [B, T, D]."""
         return self.outer(activate(self.inner(x), self.activation))
-
-
-def activate(x: Tensor, activation: Activation) -> Tensor:
-    """The activation of that name; "swiglu" and "geglu" (T5 1.1's, with the tanh form of GELU) halve the last dimension.
-
-    >>> activate(torch.tensor([-1.0, 3.0]), "relu2").tolist()
-    [0.0, 9.0]
-    """
-    if activation in GATED:
-        gate, value = x.chunk(2, dim=-1)
-        return (F.silu(gate) if activation == "swiglu" else F.gelu(gate, approximate="tanh")) * value
-    if activation == "relu2":
-        return F.relu(x).square()
-    if activation == "relu":
-        return F.relu(x)
-    return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
 
 
 def inner_width(width: int, activation: Activation, asked: int | None = None) -> int:

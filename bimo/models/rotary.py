@@ -9,6 +9,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from bimo.core.errors import ModelError
 from bimo.core.validation import Section
 
 _FIRST = 4096  # places of a table at first
@@ -19,22 +20,31 @@ class RopeScaling(Section):
 
     linear: all by `factor` (Chen 2023). llama3: those by `factor` that turn less than `low_freq_factor` times within the original
     context, none that turn more than `high_freq_factor` times, by steps between (Llama 3.1). yarn: likewise between `beta_slow` and
-    `beta_fast` turns, by dimension, and all cosines and sines times `attention_factor` (Peng 2023).
+    `beta_fast` turns, by dimension, and all cosines and sines times `attention_factor` (Peng 2023). dynamic: beyond the context alone,
+    which Bimo's models do not read beyond. longrope: each by a factor of its own, `short_factors` within the original context (Ding 2024);
+    longer texts, for which `long_factors` are, Bimo does not read.
     """
 
-    type: Literal["linear", "llama3", "yarn"] = Field(description="linear, llama3 or yarn")
+    type: Literal["linear", "llama3", "yarn", "dynamic", "longrope"] = Field(description="linear, llama3, yarn, dynamic or longrope")
     factor: float = Field(ge=1, description="how many times longer the text may be")
-    original_context: int | None = Field(None, ge=1, description="tokens that the model first learned from (llama3, yarn)")
+    original_context: int | None = Field(None, ge=1, description="tokens that the model first learned from (llama3, yarn, longrope)")
     low_freq_factor: float = Field(1.0, gt=0, description="llama3: turns below which an angle is slowed by the whole factor")
     high_freq_factor: float = Field(4.0, gt=0, description="llama3: turns above which an angle is left as it is")
     beta_slow: float = Field(1.0, gt=0, description="yarn: as low_freq_factor")
     beta_fast: float = Field(32.0, gt=0, description="yarn: as high_freq_factor")
-    attention_factor: float | None = Field(None, gt=0, description="yarn: of cosines and sines; 0.1 ln(factor) + 1, if not said")
+    attention_factor: float | None = Field(
+        None, gt=0, description="yarn, longrope: of cosines and sines; 0.1 ln(factor) + 1 for yarn, if not said"
+    )
+    truncate: bool = Field(True, description="yarn: the dimensions between which the ramp lies are whole numbers")
+    short_factors: list[float] | None = Field(None, description="longrope: what each angle is divided by")
+    long_factors: list[float] | None = Field(None, description="longrope: kept for other programs")
 
     @model_validator(mode="after")
     def _complete(self) -> RopeScaling:
-        if self.type != "linear" and self.original_context is None:
+        if self.type in ("llama3", "yarn", "longrope") and self.original_context is None:
             raise ValueError(f"{self.type} needs original_context")
+        if self.type == "longrope" and (not self.short_factors or min(self.short_factors) <= 0):
+            raise ValueError("longrope needs short_factors, numbers above 0")
         if self.high_freq_factor <= self.low_freq_factor or self.beta_fast <= self.beta_slow:
             raise ValueError("high_freq_factor must be more than low_freq_factor, and beta_fast more than beta_slow")
         return self
@@ -42,15 +52,21 @@ class RopeScaling(Section):
     @property
     def amplitude(self) -> float:
         """What cosines and sines are multiplied by."""
-        if self.type != "yarn":
-            return 1.0
-        return 0.1 * math.log(self.factor) + 1.0 if self.attention_factor is None else self.attention_factor
+        if self.attention_factor is not None and self.type in ("yarn", "longrope"):
+            return self.attention_factor
+        return 0.1 * math.log(self.factor) + 1.0 if self.type == "yarn" else 1.0
 
     def slowed(self, powers: Tensor, theta: float) -> Tensor:
         """Angles a token, float32 [E/2], where without scaling they are 1 / `powers`, θ^(2i/E)."""
         inverse = 1.0 / powers
         if self.type == "linear":
             return inverse / self.factor
+        if self.type == "dynamic":
+            return inverse
+        if self.type == "longrope":
+            if len(self.short_factors or ()) != len(powers):
+                raise ModelError(f"rope_scaling: short_factors must be {len(powers)} numbers, found {len(self.short_factors or ())}")
+            return 1.0 / (torch.tensor(self.short_factors, dtype=torch.float32, device="cpu") * powers)
         original = float(self.original_context or 1)
         if self.type == "llama3":
             turns = original / (2 * math.pi / inverse)
@@ -58,7 +74,8 @@ class RopeScaling(Section):
             kept = ((turns - low) / (high - low)).clamp(0.0, 1.0)  # the share that is left as it is
             return (1 - kept) * inverse / self.factor + kept * inverse
         first, last = (self._dimension(turns, 2 * len(inverse), theta, original) for turns in (self.beta_fast, self.beta_slow))
-        low, high = max(math.floor(first), 0), min(math.ceil(last), 2 * len(inverse) - 1)
+        first, last = (math.floor(first), math.ceil(last)) if self.truncate else (first, last)
+        low, high = max(first, 0), min(last, 2 * len(inverse) - 1)
         ramp = ((torch.arange(len(inverse), dtype=torch.float32, device="cpu") - low) / (high - low if high != low else 0.001)).clamp(
             0.0, 1.0
         )

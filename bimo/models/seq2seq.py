@@ -17,11 +17,11 @@ from torch.nn import functional as F
 from bimo.core.errors import ContextError, UserError
 from bimo.data.batches import Given
 from bimo.models import cache
+from bimo.models.activations import Activation
 from bimo.models.base import Kind, ModelConfig, NeuralLanguageModel, length_mask
 from bimo.models.distances import Distances
 from bimo.models.embedding import TokenEmbedding
 from bimo.models.layers import (
-    Activation,
     Attention,
     Block,
     CrossAttention,
@@ -69,7 +69,9 @@ class Seq2SeqConfig(ModelConfig):
     )
     distances: int = Field(32, ge=4, description="ranges of distances that relative positions tell apart")
     farthest: int = Field(128, ge=2, description="distance from which on relative positions are all alike")
-    activation: Activation = Field("relu", description="relu (Vaswani), gelu_tanh, gelu, relu2 (squared), swiglu or geglu (T5)")
+    activation: Activation = Field(
+        "relu", description="relu (Vaswani), gelu_tanh, gelu, relu2 (squared), swiglu, geglu (T5), or others of bimo/models/activations.py"
+    )
     bias: bool = Field(True, description="biases in the layers")
     shared: bool = Field(True, description="source and text have one embedding matrix")
     tied: bool = Field(True, description="the output matrix is the text's embedding matrix")

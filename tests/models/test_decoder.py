@@ -19,6 +19,7 @@ EXTREMES = {
     "llama": {"qk_norm": False, "kv_heads": 2, "tied": False},
     "qwen3": {"kv_heads": 1, "head_width": 6, "bias": "attention"},
     "own": {"activation": "relu2", "norm": "layer", "bias": "feed_forward"},
+    "windowed": {"window": 3, "window_layers": [1], "activation": "gated_tanh", "scale_by_layer": True, "kv_heads": 2},
 }
 
 

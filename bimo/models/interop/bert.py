@@ -1,7 +1,7 @@
 """Encoders in the Hugging Face layout: settings and tensor names of BERT, in and out.
 
 An encoder of BERT's shape is written exactly as `BertForMaskedLM` reads it (`BertModel`, where it has no head for hidden tokens); any
-other as `bimo-encoder`, with our own names. What would change the result and is not supported is refused by name. BERT's other heads
+other as `bimo-encoder`, with our own names. No setting is passed over: see `settings`. BERT's other heads
 (the pooler, next-sentence prediction) say nothing of a token and are left out.
 """
 
@@ -11,9 +11,13 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
-from bimo.core.errors import ModelError
+from bimo.core.errors import ModelError, RecipeError
+from bimo.core.validation import validated
+from bimo.models.activations import GATED
+from bimo.models.interop.settings import ACTIVATIONS, NO_EFFECT, WRITTEN_ACTIVATIONS, Settings
 from bimo.models.saved import regrouped
 from bimo.models.vocabulary import read_vocabulary, write_vocabulary
 from bimo.text.vocabulary import Vocabulary
@@ -22,9 +26,7 @@ if TYPE_CHECKING:
     from bimo.models.encoder import EncoderConfig
 
 OURS = "bimo-encoder"
-_WRITTEN = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu"}
-_ACTIVATIONS = {"gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
-_OTHER_HEADS = re.compile(r"(bert\.)?pooler\.|cls\.seq_relationship\.|.*\.position_ids$")
+_OTHER_HEADS = re.compile(r"(bert\.)?pooler\.|cls\.seq_relationship\.|.*\.position_ids$|.*\.crossattention\.")
 
 # -- settings ---------------------------------------------------------------------------------------------------------
 
@@ -35,7 +37,7 @@ def model_type(config: EncoderConfig, vocabulary: Vocabulary) -> str:
     if vocabulary.tags:
         return OURS
     shape = (c.norm, c.norm_first, c.embedding_norm, c.positions, c.bias, c.qk_norm)
-    return "bert" if shape == ("layer", False, True, "learned", True, False) and c.token_types and c.activation in _WRITTEN else OURS
+    return "bert" if shape == ("layer", False, True, "learned", True, False) and c.token_types and c.activation not in GATED else OURS
 
 
 def write_config(config: EncoderConfig, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -56,8 +58,9 @@ def write_config(config: EncoderConfig, vocabulary: Vocabulary) -> dict[str, Any
         "intermediate_size": c.inner,
         "max_position_embeddings": c.context,
         "position_embedding_type": "absolute",
+        "is_decoder": c.causal,
         "type_vocab_size": c.token_types,
-        "hidden_act": _WRITTEN[c.activation],
+        "hidden_act": WRITTEN_ACTIVATIONS[c.activation],
         "layer_norm_eps": c.norm_epsilon,
         "initializer_range": 0.02,
         "hidden_dropout_prob": c.dropout,
@@ -65,44 +68,57 @@ def write_config(config: EncoderConfig, vocabulary: Vocabulary) -> dict[str, Any
     }
 
 
-_ALLOWED: dict[str, tuple[Any, ...]] = {
-    "position_embedding_type": ("absolute", None),
-    "is_decoder": (False, None),
-    "add_cross_attention": (False, None),
-    "quantization_config": (None,),
-    "hidden_act": tuple(_ACTIVATIONS),
-}
-
-
 def read_config(config: Mapping[str, Any], tensors: Mapping[str, Tensor], cls: type[EncoderConfig]) -> tuple[EncoderConfig, Vocabulary]:
-    """The settings and the vocabulary of a `config.json`; whether there is a head for hidden tokens, the tensors tell."""
-    vocabulary = read_vocabulary(config)
+    """The settings and the vocabulary of a `config.json`; the tensors say whether there is a head for hidden tokens, and a tied one."""
     if config["model_type"] == OURS:
-        return cls(**{name: config[name] for name in cls.model_fields if name in config}), vocabulary
-    for key, values in _ALLOWED.items():
-        if config.get(key, values[0]) not in values:
-            raise ModelError(f"config.json: {key} = {config[key]!r} of a bert model is not supported; it must be {values[0]!r}")
+        return cls(**{name: config[name] for name in cls.model_fields if name in config}), read_vocabulary(config)
+    settings = Settings(config, "config.json")
+    vocabulary = read_vocabulary(settings)
+    if settings.value("position_embedding_type", "absolute") != "absolute":
+        settings.refuse("position_embedding_type", "'absolute'")
+    for key in ("quantization_config", "per_layer_config"):
+        if settings.get(key):
+            settings.refuse(key, "left out")
+    settings.warn_of_cross_attention()
+    causal = settings.value("is_decoder", False)
+    if causal and "BertLMHeadModel" in settings.value("architectures", []):
+        settings.refuse("architectures", "BertForMaskedLM or BertModel: BERT as a model that goes on with a text is not opened")
+    activation = settings.value("hidden_act", "gelu")
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        settings.refuse("hidden_act", f"one of {', '.join(sorted(ACTIVATIONS))}")
     fields: dict[str, Any] = {
-        "layers": config.get("num_hidden_layers", 12),
-        "heads": config.get("num_attention_heads", 12),
-        "width": config.get("hidden_size", 768),
-        "feed_forward": config.get("intermediate_size", 3072),
-        "context": config.get("max_position_embeddings", 512),
+        "layers": settings.value("num_hidden_layers", 12),
+        "heads": settings.value("num_attention_heads", 12),
+        "width": settings.value("hidden_size", 768),
+        "feed_forward": settings.value("intermediate_size", 3072),
+        "context": settings.value("max_position_embeddings", 512),
         "norm": "layer",
         "norm_first": False,
-        "norm_epsilon": config.get("layer_norm_eps", 1e-12),
+        "norm_epsilon": settings.value("layer_norm_eps", 1e-12),
         "embedding_norm": True,
         "positions": "learned",
-        "token_types": config.get("type_vocab_size", 2),
-        "activation": _ACTIVATIONS[config.get("hidden_act", "gelu")],
+        "token_types": settings.value("type_vocab_size", 2),
+        "activation": ACTIVATIONS[activation],
         "bias": True,
         "fills": any(name.startswith("cls.predictions.") for name in tensors),
-        "tied": config.get("tie_word_embeddings", True),
-        "dropout": config.get("hidden_dropout_prob", 0.1),
-        "attention_dropout": config.get("attention_probs_dropout_prob", 0.1),
-        "mask_token_id": config.get("mask_token_id"),
+        "tied": settings.value("tie_word_embeddings", True) and not _own_head(tensors),
+        "causal": causal,
+        "dropout": settings.value("hidden_dropout_prob", 0.1),
+        "attention_dropout": settings.value("attention_probs_dropout_prob", 0.1),
+        "mask_token_id": settings.get("mask_token_id"),
     }
-    return cls(**fields), vocabulary
+    settings.left(NO_EFFECT)
+    try:
+        return validated(cls, fields), vocabulary
+    except RecipeError as cause:
+        raise ModelError(f"config.json: {cause}") from None
+
+
+def _own_head(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the file has an output matrix that is not its embedding matrix: it counts, whatever config.json says, as in transformers."""
+    embedding = next((tensor for name, tensor in tensors.items() if name.endswith("embeddings.word_embeddings.weight")), None)
+    head = tensors.get("cls.predictions.decoder.weight")
+    return embedding is not None and head is not None and (embedding.shape != head.shape or not torch.equal(embedding, head))
 
 
 # -- tensors ----------------------------------------------------------------------------------------------------------
@@ -129,9 +145,14 @@ _HEAD = {
 }
 
 
+def _prefix(config: EncoderConfig) -> str:
+    """What stands before the names of the layers: nothing in a file of the layers alone."""
+    return "bert." if config.fills else ""
+
+
 def _names(config: EncoderConfig) -> dict[str, tuple[str, ...]]:
     """Our modules and the modules whose tensors, one below the other, make theirs up."""
-    prefix = "bert." if config.fills else ""
+    prefix = _prefix(config)
     names = {ours: tuple(prefix + t for t in theirs) for ours, theirs in _OUTER.items()}
     for layer in range(config.layers):
         names |= {f"blocks.{layer}.{ours}": tuple(f"{prefix}encoder.layer.{layer}.{t}" for t in theirs) for ours, theirs in _INNER.items()}
@@ -166,12 +187,14 @@ def _tidied(config: EncoderConfig, tensors: Mapping[str, Tensor]) -> dict[str, T
         if _OTHER_HEADS.match(name):
             continue
         name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name))
-        found[name if config.fills else name.removeprefix("bert.")] = tensor
+        bare = name.removeprefix("bert.")
+        found[_prefix(config) + bare if bare.startswith(("embeddings.", "encoder.")) else name] = tensor
     bias = found.pop("cls.predictions.bias", None)
     if bias is not None:
         found.setdefault("cls.predictions.decoder.bias", bias)
-    if config.tied:
-        found.pop("cls.predictions.decoder.weight", None)
+    head = found.pop("cls.predictions.decoder.weight", None) if config.tied else None
+    if head is not None:
+        found.setdefault(_prefix(config) + "embeddings.word_embeddings.weight", head)
     return found
 
 

@@ -1,19 +1,24 @@
 """Decoders in the Hugging Face layout: settings and tensor names of GPT-2, Llama, Qwen2 and Qwen3, in and out.
 
-A decoder whose shape one of them has is written exactly as theirs; any other as `bimo-decoder`, with our own names. What would change
-the result and is not supported is refused by name, never passed over.
+A decoder whose shape one of them has is written exactly as theirs; any other as `bimo-decoder`, with our own names. No setting is passed
+over: see `settings`.
 """
 
 from __future__ import annotations
 
+import math
+import re
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
-from bimo.core.errors import ModelError, RecipeError
+from bimo.core.errors import BimoWarning, ModelError, RecipeError
 from bimo.core.validation import validated
-from bimo.models.layers import GATED
+from bimo.models.activations import GATED
+from bimo.models.interop.settings import ACTIVATIONS, NO_EFFECT, WRITTEN_ACTIVATIONS, Settings
 from bimo.models.saved import regrouped
 from bimo.models.vocabulary import read_vocabulary, write_vocabulary
 from bimo.text.vocabulary import Vocabulary
@@ -29,20 +34,19 @@ def model_type(config: DecoderConfig, vocabulary: Vocabulary) -> str:
     c = config
     if vocabulary.tags or c.ngrams:
         return "bimo-decoder"
-    plain = c.head_width is None and c.groups == c.heads
-    if (c.norm, c.positions, c.bias, c.qk_norm) == ("layer", "learned", True, False) and plain and c.activation in _GPT2_ACTIVATIONS:
+    plain = c.head_width is None and c.groups == c.heads and c.window is None
+    if (c.norm, c.positions, c.bias, c.qk_norm) == ("layer", "learned", True, False) and plain and c.activation not in GATED:
         return "gpt2"
-    if (c.norm, c.positions, c.activation) == ("rms", "rotary", "swiglu"):
+    scaled = c.scale_attention and not c.scale_by_layer and not c.embedding_dropout
+    if (c.norm, c.positions) == ("rms", "rotary") and c.activation in GATED and scaled:
         if c.qk_norm:
             return "qwen3" if c.bias in (False, "attention") else "bimo-decoder"
         if c.bias == "qkv":
-            return "qwen2" if c.head_width is None else "bimo-decoder"
-        return "llama" if c.width % c.heads == 0 else "bimo-decoder"
+            return "qwen2"
+        return "llama" if c.width % c.heads == 0 and c.window is None else "bimo-decoder"
     return "bimo-decoder"
 
 
-_GPT2_ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu": "gelu", "relu": "relu"}
-_ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
 _CLASSES = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 
 
@@ -64,10 +68,12 @@ def _write_gpt2(c: DecoderConfig) -> dict[str, Any]:
         "n_inner": c.inner,
         "n_positions": c.context,
         "n_ctx": c.context,
-        "activation_function": _GPT2_ACTIVATIONS[c.activation],
+        "activation_function": WRITTEN_ACTIVATIONS[c.activation],
         "layer_norm_epsilon": c.norm_epsilon,
+        "scale_attn_weights": c.scale_attention,
+        "scale_attn_by_inverse_layer_idx": c.scale_by_layer,
         "initializer_range": 0.02,
-        "embd_pdrop": c.dropout,
+        "embd_pdrop": c.dropout if c.embedding_dropout is None else c.embedding_dropout,
         "resid_pdrop": c.dropout,
         "attn_pdrop": c.attention_dropout,
     }
@@ -83,7 +89,7 @@ def _write_llama(c: DecoderConfig, kind: str) -> dict[str, Any]:
         "intermediate_size": c.inner,
         "max_position_embeddings": c.context,
         "rms_norm_eps": c.norm_epsilon,
-        "hidden_act": "silu",
+        "hidden_act": WRITTEN_ACTIVATIONS[GATED[c.activation]],
         **_write_rope(c),
         "attention_dropout": c.attention_dropout,
         "initializer_range": 0.02,
@@ -91,25 +97,30 @@ def _write_llama(c: DecoderConfig, kind: str) -> dict[str, Any]:
     }
     if kind == "llama":
         fields["mlp_bias"] = c.bias in (True, "feed_forward")
-    else:
+    elif c.window is None:
         fields |= {"use_sliding_window": False, "sliding_window": None}
-    if kind == "qwen2":
-        del fields["head_dim"]
     else:
+        windowed = range(c.layers) if c.window_layers is None else c.window_layers
+        types = ["sliding_attention" if layer in windowed else "full_attention" for layer in range(c.layers)]
+        fields |= {"use_sliding_window": True, "sliding_window": c.window, "layer_types": types, "max_window_layers": c.layers}
+    if kind == "qwen2" and c.head_width is None:
+        del fields["head_dim"]
+    if kind != "qwen2":
         fields["attention_bias"] = c.bias in (True, "attention")
     return fields
 
 
 # RopeScaling's fields and what transformers calls them, by type
+_FACTORS = {"factor": "factor", "original_context": "original_max_position_embeddings"}
 _ROPE_FIELDS = {
     "linear": {"factor": "factor"},
-    "llama3": {
-        "factor": "factor", "original_context": "original_max_position_embeddings",
-        "low_freq_factor": "low_freq_factor", "high_freq_factor": "high_freq_factor",
-    },
+    "dynamic": {"factor": "factor"},
+    "llama3": {**_FACTORS, "low_freq_factor": "low_freq_factor", "high_freq_factor": "high_freq_factor"},
     "yarn": {
-        "factor": "factor", "original_context": "original_max_position_embeddings",
-        "beta_slow": "beta_slow", "beta_fast": "beta_fast", "attention_factor": "attention_factor",
+        **_FACTORS, "beta_slow": "beta_slow", "beta_fast": "beta_fast", "attention_factor": "attention_factor", "truncate": "truncate",
+    },
+    "longrope": {
+        **_FACTORS, "attention_factor": "attention_factor", "short_factors": "short_factor", "long_factors": "long_factor",
     },
 }  # fmt: skip
 
@@ -118,126 +129,227 @@ def _write_rope(c: DecoderConfig) -> dict[str, Any]:
     """The rotary angles, as transformers 5 reads them and as those before it do."""
     scaling: dict[str, Any] | None = None
     if (s := c.rope_scaling) is not None:
-        scaling = {theirs: value for ours, theirs in _ROPE_FIELDS[s.type].items() if (value := getattr(s, ours)) is not None}
-        scaling = {"rope_type": s.type, **scaling}
+        said = {theirs: getattr(s, ours) for ours, theirs in _ROPE_FIELDS[s.type].items()}
+        if s.truncate:
+            said.pop("truncate", None)  # as usual
+        scaling = {"rope_type": s.type, **{key: value for key, value in said.items() if value is not None}}
     parameters = {**(scaling or {"rope_type": "default"}), "rope_theta": c.rope_theta}
     return {"rope_parameters": parameters, "rope_theta": c.rope_theta, **({} if scaling is None else {"rope_scaling": scaling})}
 
 
-def read_config(config: Mapping[str, Any], cls: type[DecoderConfig]) -> tuple[DecoderConfig, Vocabulary]:
-    """The settings and the vocabulary of a `config.json`."""
+def read_config(
+    config: Mapping[str, Any], cls: type[DecoderConfig], tensors: Mapping[str, Tensor] | None = None
+) -> tuple[DecoderConfig, Vocabulary]:
+    """The settings and the vocabulary of a `config.json`; tensors: they say whether the output matrix is one of its own."""
     kind = config["model_type"]
-    if config.get("quantization_config"):
-        raise ModelError("config.json: quantization_config is not supported; give the model in full precision")
     if kind == "bimo-decoder":
-        fields = {name: config[name] for name in cls.model_fields if name in config}
-    else:
-        fields = _read_gpt2(config) if kind == "gpt2" else _read_llama(config, kind)
+        return _validated(cls, {name: config[name] for name in cls.model_fields if name in config}), read_vocabulary(config)
+    settings = Settings(config, "config.json")
+    if settings.get("quantization_config"):
+        raise ModelError("config.json: quantization_config is not supported; give the model in full precision")
+    if settings.get("per_layer_config"):
+        settings.refuse("per_layer_config", "left out: all layers must be alike")
+    vocabulary = read_vocabulary(settings)
+    fields = _read_gpt2(settings) if kind == "gpt2" else _read_llama(settings, kind)
+    fields["tied"] = fields["tied"] and not _own_head(kind, _prefixed(kind, tensors or {}))
+    settings.left(NO_EFFECT)
+    return _validated(cls, fields), vocabulary
+
+
+def _validated(cls: type[DecoderConfig], fields: Mapping[str, Any]) -> DecoderConfig:
     try:
-        return validated(cls, fields), read_vocabulary(config)
+        return validated(cls, fields)  # type: ignore[no-any-return]
     except RecipeError as cause:
         raise ModelError(f"config.json: {cause}") from None
 
 
-def _refuse(config: Mapping[str, Any], kind: str, allowed: Mapping[str, tuple[Any, ...]]) -> None:
-    for key, values in allowed.items():
-        if key in config and config[key] not in values:
-            raise ModelError(f"config.json: {key} = {config[key]!r} of a {kind} model is not supported; it must be {values[0]!r}")
+def _own_head(kind: str, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a file has an output matrix that is not its embedding matrix: it counts, whatever config.json says, as in transformers."""
+    names = _ends_of_names(kind)
+    embedding, head = (tensors.get(f"{names[name][0]}.weight") for name in ("embedding", "output"))
+    return embedding is not None and head is not None and (embedding.shape != head.shape or not torch.equal(embedding, head))
 
 
-def _read_gpt2(config: Mapping[str, Any]) -> dict[str, Any]:
-    _refuse(
-        config,
-        "gpt2",
-        {
-            "scale_attn_weights": (True,),
-            "scale_attn_by_inverse_layer_idx": (False,),
-            "add_cross_attention": (False,),
-            "activation_function": tuple(_ACTIVATIONS),
-        },
-    )
-    dropout = config.get("resid_pdrop", 0.1)
-    if config.get("embd_pdrop", dropout) != dropout:
-        raise ModelError(f"config.json: embd_pdrop {config['embd_pdrop']} and resid_pdrop {dropout} differ; set both to one value")
+def _read_gpt2(config: Settings) -> dict[str, Any]:
+    config.warn_of_cross_attention()
+    dropout, width = config.value("resid_pdrop", 0.1), _either(config, "n_embd", "hidden_size", 768)
+    embedding_dropout = config.value("embd_pdrop", 0.1)
     return {
-        "layers": config.get("n_layer", 12),
-        "heads": config.get("n_head", 12),
-        "width": config.get("n_embd", 768),
-        "feed_forward": config.get("n_inner") or 4 * config.get("n_embd", 768),
-        "context": config.get("n_positions", 1024),
+        "layers": _either(config, "n_layer", "num_hidden_layers", 12),
+        "heads": _either(config, "n_head", "num_attention_heads", 12),
+        "width": width,
+        "feed_forward": config.get("n_inner") or 4 * width,
+        "context": _either(config, "n_positions", "max_position_embeddings", 1024),
         "norm": "layer",
-        "norm_epsilon": config.get("layer_norm_epsilon", 1e-5),
+        "norm_epsilon": config.value("layer_norm_epsilon", 1e-5),
         "positions": "learned",
-        "activation": _ACTIVATIONS[config.get("activation_function", "gelu_new")],
+        "activation": _activation(config, "activation_function", "gelu_new"),
+        "scale_attention": config.value("scale_attn_weights", True),
+        "scale_by_layer": config.value("scale_attn_by_inverse_layer_idx", False),
         "qk_norm": False,
         "bias": True,
-        "tied": config.get("tie_word_embeddings", True),
+        "tied": config.value("tie_word_embeddings", True),
         "dropout": dropout,
-        "attention_dropout": config.get("attn_pdrop", 0.1),
+        "embedding_dropout": None if embedding_dropout == dropout else embedding_dropout,
+        "attention_dropout": config.value("attn_pdrop", 0.1),
     }
 
 
-def _read_rope(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Base and scaling of the rotary angles: `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before)."""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    scaling = rope.get("rope_type", rope.get("type", "default"))
-    if rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) != 1.0:
-        raise ModelError(f"config.json: partial_rotary_factor of a {kind} model is not supported; it must be 1.0")
-    found: dict[str, Any] = {"rope_theta": rope.get("rope_theta", config.get("rope_theta", 10000.0))}
-    if scaling == "default":
-        return found
-    if scaling not in _ROPE_FIELDS:
-        raise ModelError(
-            f"config.json: rope type {scaling!r} of a {kind} model is not supported; it must be default or one of {', '.join(_ROPE_FIELDS)}"
+def _either(config: Settings, name: str, general: str, default: int) -> Any:
+    """A setting of GPT-2's, which transformers takes under its general name as well, and rather so where both are there."""
+    found = config.value(name, default)
+    return config.value(general, found)
+
+
+def _activation(config: Settings, key: str, default: str) -> str:
+    name = config.value(key, default)
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        config.refuse(key, f"one of {', '.join(sorted(ACTIVATIONS))}")
+    return ACTIVATIONS[name]
+
+
+def _read_rope(config: Settings, context: int) -> tuple[dict[str, Any], int]:
+    """Base and scaling of the rotary angles, and the context: `rope_scaling` where it stands, else `rope_parameters`, as transformers 5.
+
+    Within, `rope_theta` counts before the one beside it; `original_max_position_embeddings`, the other way round.
+    """
+    config.get("rope_parameters")
+    key = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
+    said = config.value(key, {})
+    if not isinstance(said, dict):
+        config.refuse(key, "a mapping of settings")
+    rope = Settings(said, f"config.json: {key}")
+    usual = rope.value("type", "default")
+    kind = rope.value("rope_type", usual)
+    usual = config.value("rope_theta", 10000.0)
+    found = {"rope_theta": rope.value("rope_theta", usual)}
+    for holder in (rope, config):
+        if holder.value("partial_rotary_factor", 1.0) != 1.0:
+            holder.refuse("partial_rotary_factor", "1.0 (programs disagree on what it does to this model type)")
+    if kind != "default":
+        if kind not in _ROPE_FIELDS:
+            rope.refuse("rope_type" if "rope_type" in rope else "type", f"default or one of {', '.join(_ROPE_FIELDS)}")
+        fields = {ours: rope[theirs] for ours, theirs in _ROPE_FIELDS[kind].items() if rope.get(theirs) is not None}
+        if "original_context" in _ROPE_FIELDS[kind]:
+            fields["original_context"] = config.value("original_max_position_embeddings", fields.get("original_context", context))
+        if kind in ("yarn", "longrope"):
+            fields.setdefault("factor", max(1.0, context / fields["original_context"]))
+        if kind == "yarn":
+            _complete_yarn(fields, rope)
+        if kind == "longrope":
+            context = _complete_longrope(fields, context)
+        found["rope_scaling"] = {"type": kind, **fields}
+    rope.left({})
+    return found, context
+
+
+def _complete_yarn(fields: dict[str, Any], rope: Settings) -> None:
+    scales = rope.get("mscale"), rope.get("mscale_all_dim")
+    if "attention_factor" not in fields and all(scales):
+        above, below = (0.1 * float(scale or 0) * math.log(max(1.0, fields["factor"])) + 1.0 for scale in scales)
+        fields["attention_factor"] = above / below
+    for name in ("beta_fast", "beta_slow"):
+        if not fields.get(name, 1):  # 0 means the usual
+            del fields[name]
+
+
+def _complete_longrope(fields: dict[str, Any], context: int) -> int:
+    """Say the factor of cosines and sines; returns the longest text that the short factors are for."""
+    factor, original = fields["factor"], fields["original_context"]
+    usual = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 and original > 1 else 1.0
+    fields.setdefault("attention_factor", usual)
+    if context > original:
+        warnings.warn(
+            f"config.json: rope type longrope: texts of up to original_max_position_embeddings = {original} tokens are read, not of "
+            f"max_position_embeddings = {context}; longer ones have factors of their own, which Bimo does not use",
+            BimoWarning,
+            stacklevel=2,
         )
-    names = {theirs: ours for ours, theirs in _ROPE_FIELDS[scaling].items()}
-    left = {"rope_type", "type", "rope_theta", "partial_rotary_factor", *names}
-    if unknown := sorted(key for key, value in rope.items() if key not in left and value is not None):
-        raise ModelError(f"config.json: {unknown[0]} of rope type {scaling} is not supported; leave it out")
-    fields = {ours: rope[theirs] for theirs, ours in names.items() if rope.get(theirs) is not None}
-    if "original_context" in names.values():
-        fields.setdefault("original_context", config.get("original_max_position_embeddings", config.get("max_position_embeddings")))
-    return {**found, "rope_scaling": {"type": scaling, **fields}}
+    return min(context, original)
 
 
-def _read_llama(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    layers = config.get("num_hidden_layers", 32)
-    _refuse(config, kind, {"hidden_act": ("silu",), "use_sliding_window": (False, None), "pretraining_tp": (1, None)})
-    if any(t != "full_attention" for t in config.get("layer_types") or ()):
-        raise ModelError(f"config.json: layer_types {sorted(set(config['layer_types']))} are not supported; all must be 'full_attention'")
-    attention = kind != "qwen2" and bool(config.get("attention_bias", False))
-    feed_forward = kind == "llama" and bool(config.get("mlp_bias", False))
+def _read_windows(config: Settings, kind: str, layers: int) -> dict[str, Any]:
+    """Which layers see a sliding window: by `layer_types`, or those from `max_window_layers` on."""
+    said = config.get("layer_types")
+    types = ["full_attention" if one == "attention" else one for one in said] if isinstance(said, list) else said
+    allowed = ("full_attention",) if kind == "llama" else ("full_attention", "sliding_attention")
+    if types is not None and (not isinstance(types, list) or len(types) != layers or any(one not in allowed for one in types)):
+        config.refuse("layer_types", f"{' or '.join(map(repr, allowed))} for each of {layers} layers")
+    if kind == "llama":
+        return {}
+    first, window = config.value("max_window_layers", 28), config.get("sliding_window", 4096)
+    if not config.value("use_sliding_window", False) or window is None:
+        if "sliding_attention" in (types or ()):
+            config.refuse("layer_types", "'full_attention' for each layer, or use_sliding_window true and sliding_window a number")
+        return {}
+    windowed = [layer for layer in range(layers) if (layer >= first if types is None else types[layer] == "sliding_attention")]
+    return {"window": window, "window_layers": None if len(windowed) == layers else windowed} if windowed else {}
+
+
+def _read_llama(config: Settings, kind: str) -> dict[str, Any]:
+    layers = config.value("num_hidden_layers", 32)
+    attention = kind != "qwen2" and bool(config.value("attention_bias", False))
+    feed_forward = kind == "llama" and bool(config.value("mlp_bias", False))
     both = {(True, True): True, (False, False): False, (True, False): "attention", (False, True): "feed_forward"}
-    heads, width = config.get("num_attention_heads", 32), config.get("hidden_size", 4096)
-    head_width = config.get("head_dim") or (128 if kind == "qwen3" else width // heads)
+    heads, width = config.value("num_attention_heads", 32), config.value("hidden_size", 4096)
+    head_width = config.value("head_dim", 128 if kind == "qwen3" else width // heads)
+    rope, context = _read_rope(config, config.value("max_position_embeddings", 2048 if kind == "llama" else 32768))
     return {
         "layers": layers,
         "heads": heads,
-        "kv_heads": config.get("num_key_value_heads") or heads,
+        "kv_heads": config.get("num_key_value_heads", heads if kind == "llama" else 32) or heads,
         "head_width": None if head_width * heads == width else head_width,
         "width": width,
-        "feed_forward": config.get("intermediate_size", 11008 if kind == "llama" else 22016),
-        "context": config.get("max_position_embeddings", 2048 if kind == "llama" else 32768),
+        "feed_forward": config.value("intermediate_size", 11008 if kind == "llama" else 22016),
+        "context": context,
         "norm": "rms",
-        "norm_epsilon": config.get("rms_norm_eps", 1e-6),
+        "norm_epsilon": config.value("rms_norm_eps", 1e-6),
         "positions": "rotary",
-        **_read_rope(config, kind),
-        "activation": "swiglu",
+        **rope,
+        **_read_windows(config, kind, layers),
+        "activation": _GATES[_activation(config, "hidden_act", "silu")],
         "qk_norm": kind == "qwen3",
         "bias": "qkv" if kind == "qwen2" else both[attention, feed_forward],
-        "tied": config.get("tie_word_embeddings", False),
-        "dropout": config.get("residual_dropout", 0.0),
-        "attention_dropout": config.get("attention_dropout", 0.0) or 0.0,
+        "tied": config.value("tie_word_embeddings", False),
+        "dropout": config.value("residual_dropout", 0.0),
+        "attention_dropout": config.value("attention_dropout", 0.0),
     }
+
+
+_GATES = {pointwise: gated for gated, pointwise in GATED.items()}
 
 
 # -- tensors ----------------------------------------------------------------------------------------------------------
 
 
+_OTHER_TENSORS = re.compile(  # masks and angles, which every program makes anew; what reads another's states, which nothing here has
+    r".*(\.attn\.(masked_)?bias|rotary_emb\.inv_freq|\.crossattention\..*|\.ln_cross_attn\..*)"
+)
+
+
+def _ends_of_names(kind: str) -> dict[str, tuple[str, ...]]:
+    """Our names and theirs of what stands before and behind the layers."""
+    if kind == "gpt2":
+        return {"embedding": ("transformer.wte",), "places": ("transformer.wpe",), "norm": ("transformer.ln_f",), "output": ("lm_head",)}
+    return {"embedding": ("model.embed_tokens",), "norm": ("model.norm",), "output": ("lm_head",)}
+
+
+def _prefixed(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that count, with the prefix before their names that a base model's file leaves out."""
+    prefix, inner = "model.", ("embed_tokens.", "layers.", "norm.")
+    if kind == "gpt2":
+        prefix, inner = "transformer.", ("wte.", "wpe.", "h.", "ln_f.")
+    return {
+        (prefix + name if name.startswith(inner) else name): tensor
+        for name, tensor in tensors.items()
+        if not _OTHER_TENSORS.fullmatch(name)
+    }
+
+
 def _names(config: DecoderConfig, kind: str) -> dict[str, tuple[str, ...]]:
     """Our names and the names of the tensors that, one below the other, make them up (GPT-2: of the transposed ones)."""
+    names = _ends_of_names(kind)
     if kind == "gpt2":
-        names = {"embedding": ("transformer.wte",), "places": ("transformer.wpe",), "norm": ("transformer.ln_f",), "output": ("lm_head",)}
         inner = {
             "attention_norm": ("ln_1",),
             "attention.qkv": ("attn.c_attn",),
@@ -248,7 +360,6 @@ def _names(config: DecoderConfig, kind: str) -> dict[str, tuple[str, ...]]:
         }
         prefix = "transformer.h"
     else:
-        names = {"embedding": ("model.embed_tokens",), "norm": ("model.norm",), "output": ("lm_head",)}
         inner = {
             "attention_norm": ("input_layernorm",),
             "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -301,14 +412,15 @@ def read_tensors(config: DecoderConfig, kind: str, tensors: Mapping[str, Tensor]
     """Our state dictionary of tensors named as the model type names them; each must be there and have its shape."""
     if kind == "bimo-decoder":
         return regrouped(tensors, shapes)
-    names = _names(config, kind)
-    if kind == "gpt2":  # with "transformer." in front or without; some files hold the causal masks too
-        masks = (".attn.bias", ".attn.masked_bias")
-        tensors = {
-            (name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"): tensor
-            for name, tensor in tensors.items()
-            if not name.endswith(masks)
-        }
-    copied = "lm_head.weight" if config.tied else ""
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("rotary_emb.inv_freq") and name != copied}
+    names, tensors = _names(config, kind), _prefixed(kind, tensors)
+    embedding, head = (f"{names[name][0]}.weight" for name in ("embedding", "output"))
+    if config.tied:
+        given = tensors.pop(head, None)
+        if given is not None:
+            tensors.setdefault(embedding, given)
+    elif head not in tensors:
+        raise ModelError(
+            f"model.safetensors: tensor {head} is missing and tie_word_embeddings is false: a base model without a head, which predicts no "
+            f"token; give the folder of the whole model ({_CLASSES[kind]})"
+        )
     return regrouped(tensors, shapes, names, lambda name: _transposed(kind, name))

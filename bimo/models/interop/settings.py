@@ -29,6 +29,16 @@ NO_EFFECT: dict[str, Sequence[str]] = {  # keys of config.json that change no re
 }  # fmt: skip
 
 
+ACTIVATIONS = {  # transformers' names of activations and ours
+    "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu_python_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh", "gelu_accurate": "gelu_tanh", "gelu_10": "gelu_clipped", "silu": "silu", "swish": "silu",
+    **{name: name for name in ("quick_gelu", "relu", "relu2", "relu6", "leaky_relu", "mish", "hardswish", "sigmoid", "tanh", "laplace",
+                               "sqrtsoftplus", "linear")},
+}  # fmt: skip
+WRITTEN_ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu": "gelu", "silu": "silu"}
+WRITTEN_ACTIVATIONS |= {ours: theirs for theirs, ours in ACTIVATIONS.items() if ours not in WRITTEN_ACTIVATIONS}
+
+
 class Settings(Mapping[str, Any]):
     """The settings of one file, which remembers the keys that were read; `left` complains of the others.
 
@@ -73,6 +83,15 @@ class Settings(Mapping[str, Any]):
         if not any(type(found) is type(one) and found == one for one in allowed):
             self.refuse(key, " or ".join(map(repr, allowed)))
         return found
+
+    def warn_of_cross_attention(self) -> None:
+        """Warn of a model that may read another's states, which no model of Bimo that opens such a folder does."""
+        if self.get("add_cross_attention"):
+            warnings.warn(
+                f"{self.file}: add_cross_attention = True: the attention to another model's states is left out, as where it is given none",
+                BimoWarning,
+                stacklevel=3,
+            )
 
     def unread(self) -> list[str]:
         """The keys that nobody read and that say something: not null, false, zero or empty."""
