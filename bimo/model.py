@@ -152,7 +152,8 @@ class Model:
         """A vector of each text, [N, D], of a model that has features.
 
         pooling: what of a text's states it is made of: mean, first or last; as its folder says if None (the mean, where it says
-        nothing). A text beyond the model's context is a `ContextError`, or is cut there if `truncation` says so.
+        nothing), with vectors of length 1 where it says so. A text beyond the model's context is a `ContextError`, or is cut there if
+        `truncation` says so.
         """
         return sentence_vectors(self.bundle, listed(texts), pooling, truncation)
 

@@ -86,6 +86,7 @@ def run(
     if recipe.start is not None:
         start = started(recipe.start)
         bundle.ends, bundle.pooling, bundle.generation = start.ends, start.pooling, start.generation
+        bundle.unit_vectors = start.unit_vectors
     bundle.pooling = fitted.recipe.objective.get("pooling", bundle.pooling)
     bundle.save(folder)
     with progress.task(f"{fitted.recipe.label}: measuring"):

@@ -168,8 +168,8 @@ def _interval(estimate: float, drawn: Floats, level: float) -> Interval:
 def sentence_vectors(bundle: Bundle, texts: Sequence[str], pooling: Pooling | None = None, truncation: bool = False) -> torch.Tensor:
     """Vectors [N, D] of texts, each read as a document, those of like length together, without dropout.
 
-    pooling: mean, first or last; the model's own if None. A text beyond the model's context is a `ContextError`, or is cut there if
-    `truncation` says so. Raises `CapabilityError` for a model without features.
+    pooling: mean, first or last; the model's own if None, with vectors of length 1 where its makers have them so. A text beyond the
+    model's context is a `ContextError`, or is cut there if `truncation` says so. Raises `CapabilityError` for a model without features.
     """
     if not texts:
         raise UserError("sentence vectors: no texts given")
@@ -195,7 +195,8 @@ def sentence_vectors(bundle: Bundle, texts: Sequence[str], pooling: Pooling | No
             found.append(pool(model.features(tokens, lengths), lengths, how).cpu())  # type: ignore[operator]
     finally:
         model.train(learning)
-    return torch.cat(found)[torch.from_numpy(np.argsort(order))]
+    vectors = torch.cat(found)[torch.from_numpy(np.argsort(order))]
+    return F.normalize(vectors, dim=-1) if bundle.unit_vectors and pooling is None else vectors
 
 
 def _pooling(bundle: Bundle, asked: str | None) -> Pooling:

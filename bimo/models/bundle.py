@@ -26,7 +26,7 @@ from bimo.models.interop.generation import FILE as GENERATION
 from bimo.models.interop.generation import ids_of, read_options, write_options
 from bimo.models.interop.opening import open_file
 from bimo.models.interop.peft import read_adapter
-from bimo.models.interop.sentences import read_pooling, write_pooling
+from bimo.models.interop.sentences import normalises, read_pooling, write_pooling
 from bimo.models.interop.settings import Settings
 from bimo.models.vocabulary import generation_config
 from bimo.text.chat import encode_chat, end_ids
@@ -42,7 +42,8 @@ class Bundle:
 
     ends: ids that end a text beside the tokenizer's `</s>`; many models have several. generation: options of generation that the model's
     makers recommend, under the names of `GenerationConfig`; they hold where a caller gives none. pooling: what of its features a text's
-    vector is made of, mean, first or last, or what another program calls a way of its own. reading: the columns that its text came from.
+    vector is made of, mean, first or last, or what another program calls a way of its own. unit_vectors: those vectors have length 1.
+    reading: the columns that its text came from.
     """
 
     model: LanguageModel
@@ -54,6 +55,7 @@ class Bundle:
     pooling: str = "mean"
     generation: dict[str, Any] = field(default_factory=dict)
     reading: ReadOptions = field(default_factory=ReadOptions)
+    unit_vectors: bool = False
 
     @classmethod
     def of(cls, model: LanguageModel, corpus: Corpus, context: int | None = None) -> Bundle:
@@ -141,7 +143,7 @@ class Bundle:
         store.write_json(folder / FILE, own | ({"read_options": self.reading.to_dict()} if self.reading.to_dict() else {}))
         store.write_json(folder / GENERATION, generation_config(self.model.vocabulary, self.all_ends(), write_options(self.generation)))
         if "features" in self.model.capabilities:
-            write_pooling(folder, self.pooling, getattr(getattr(self.model, "config", None), "width", None))
+            write_pooling(folder, self.pooling, getattr(getattr(self.model, "config", None), "width", None), self.unit_vectors)
         with self.whole():
             self.model.save(folder, dtype, most_bytes)
 
@@ -190,7 +192,8 @@ class Bundle:
         except (RecipeError, TypeError) as cause:
             raise ModelError(f"{folder / FILE}: {cause}") from None
         ends, generation = _generation(folder, model)
-        return cls(model, tokenizer, documents, context, clean, ends, read_pooling(folder) or "mean", generation, reading)
+        pooling, unit = read_pooling(folder) or "mean", normalises(folder)
+        return cls(model, tokenizer, documents, context, clean, ends, pooling, generation, reading, unit)
 
 
 def _generation(folder: Path, model: LanguageModel) -> tuple[tuple[int, ...], dict[str, Any]]:

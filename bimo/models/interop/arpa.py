@@ -170,14 +170,19 @@ def _read(lines: _Lines) -> tuple[NGram, list[str]]:
     claimed = _read_header(lines, rest)
     index: dict[bytes, int] = {}
     sections: list[_Section] = []
+    following: bytes | None = b"\\1-grams:"
+    top = max((order for order, count in enumerate(claimed, start=1) if count), default=1)
     for order, count in enumerate(claimed, start=1):
-        section, following = _read_section(lines, rest, order, index, last=order == len(claimed))
+        section = _Section(array("i"), array("d"), array("d"), array("q"))
+        if following == b"\\%d-grams:" % order:
+            following = _read_section(section, lines, rest, order, index, last=order == len(claimed))
+        elif order <= top:  # SRILM may leave out the sections above, which have no n-grams
+            lines.fail(f"expected \\{order}-grams:, found {_shown(following)}")
         if len(section.logs) != count:
             lines.fail(f"the header says {count} {order}-grams, found {len(section.logs)} before this line")
-        expected = b"\\end\\" if order == len(claimed) else b"\\%d-grams:" % (order + 1)
-        if following != expected:
-            lines.fail(f"expected {expected.decode()}, found {_shown(following)}")
         sections.append(section)
+    if following != b"\\end\\":
+        lines.fail(f"expected \\end\\, found {_shown(following)}")
     if (more := next(rest, None)) is not None:
         lines.fail(f"expected nothing behind \\end\\, found {_shown(more)}; is this several files in one?")
     words = []
@@ -211,13 +216,12 @@ def _read_header(lines: _Lines, rest: Iterator[bytes]) -> list[int]:
     lines.fail("the file ends within its header")
 
 
-def _read_section(lines: _Lines, rest: Iterator[bytes], order: int, index: dict[bytes, int], last: bool) -> tuple[_Section, bytes | None]:
-    """The lines of one order, and the line that ended it."""
-    section = _Section(array("i"), array("d"), array("d"), array("q"))
+def _read_section(section: _Section, lines: _Lines, rest: Iterator[bytes], order: int, index: dict[bytes, int], last: bool) -> bytes | None:
+    """Fill a section with the lines of its order; the line that ended it."""
     ids, logs, weights, numbers = section.ids, section.logs, section.weights, section.lines
     for line in rest:
         if line[0] == 92 and (line == b"\\end\\" or line.endswith(b"-grams:")):
-            return section, line
+            return line
         fields = _GAP.split(line)
         if not order + 1 <= len(fields) <= order + 2:
             lines.fail(f"expected log10 p, {order} words{'' if last else ' and perhaps a back-off weight'}, found {_shown(line)}")
@@ -241,7 +245,7 @@ def _read_section(lines: _Lines, rest: Iterator[bytes], order: int, index: dict[
         logs.append(log)
         weights.append(weight)
         numbers.append(lines.number)
-    return section, None
+    return None
 
 
 def _number(field: bytes) -> float:
@@ -259,6 +263,11 @@ def _model(lines: _Lines, sections: list[_Section], words: list[str]) -> NGram:
     ):
         words[upper] = _UNKNOWN_WORD
     special = {name: words.index(word) if word in words else None for name, word in forms.items()}
+    if special["bos"] is None and special["eos"] is None:
+        lines.fail(
+            "neither <s> nor </s> is among the 1-grams, so that the first word of a sentence could not be scored; rename what begins and "
+            "ends a sentence there (!ENTER and !EXIT, say) to <s> and </s>"
+        )
     if special["unk"] is None:
         special["unk"] = len(words)
         words.append(_UNKNOWN_WORD)

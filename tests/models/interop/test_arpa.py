@@ -133,6 +133,22 @@ def test_damage_is_named_by_file_and_line(old: str, new: str, line: int, says: s
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize("section", ["", "\\3-grams:\n\n", "\\3-grams:\n\n\\4-grams:\n\n"])
+def test_orders_without_ngrams(section: str, tmp_path: Path) -> None:
+    more = "\nngram 3=0" + "\nngram 4=0" * (section == "" or "4" in section)
+    (tmp_path / "empty.arpa").write_text(GOOD.replace("ngram 2=2", f"ngram 2=2{more}").replace("\\end\\", f"{section}\\end\\"))
+    (tmp_path / "good.arpa").write_text(GOOD)
+    found, expected = (read_arpa(tmp_path / name)[0].score(torch.tensor([[1, 2, 3, 2, 0]])).nats for name in ("empty.arpa", "good.arpa"))
+    assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(("begin", "end"), [("!ENTER", "!EXIT"), ("<S>", "</S>")])
+def test_a_file_without_sentence_markers_is_refused(begin: str, end: str, tmp_path: Path) -> None:
+    (tmp_path / "bare.arpa").write_text(GOOD.replace("</s>", end).replace("<s>", begin))
+    with pytest.raises(ModelError, match="neither <s> nor </s> is among the 1-grams"):
+        read_arpa(tmp_path / "bare.arpa")
+
+
 def test_an_ngram_without_its_prefix(tmp_path: Path) -> None:
     text = GOOD.replace("ngram 2=2", "ngram 2=2\nngram 3=1").replace("\\end\\", "\\3-grams:\n-0.3\tb a b\n\n\\end\\")
     (tmp_path / "bad.arpa").write_text(text)

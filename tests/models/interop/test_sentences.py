@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from bimo.core.errors import UserError
 from bimo.model import Model
 from bimo.models.bundle import Bundle
 from bimo.models.encoder import Encoder, EncoderConfig
-from bimo.models.interop.sentences import CONFIG, read_pooling
+from bimo.models.interop.sentences import CONFIG, MODULES, read_pooling
 from bimo.text.tokenizer import Tokenizer
 
 BERT = {"layers": 1, "heads": 2, "width": 32, "feed_forward": 48, "context": 32, "norm": "layer", "norm_first": False,
@@ -84,3 +85,47 @@ def test_a_run_keeps_what_its_contrast_learned(tmp_path: Path) -> None:
     more = bimo.train(tmp_path / "lines.txt", documents="line", budget="2steps", out=tmp_path / "more",
                       overrides=[f"start={run.folder}", "training.batch_size=8"])  # fmt: skip
     assert bimo.load(more.folder).bundle.pooling == "first", "of what it went on from"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (MODULES, [{"idx": 2, "path": "2_Dense", "type": "sentence_transformers.models.Dense"}], "a module Dense"),
+        ("sentence_bert_config.json", {"max_seq_length": 128, "do_lower_case": True}, "texts in lower case"),
+        (
+            "config_sentence_transformers.json",
+            {"prompts": {"query": "Find, quickly: ", "document": ""}, "default_prompt_name": "query"},
+            "a prompt 'Find, quickly: ' before each text",
+        ),
+    ],
+)
+def test_what_else_makes_a_vector_is_refused_by_name(model: Model, tmp_path: Path, name: str, content: Any, said: str) -> None:
+    for folder in (tmp_path / "theirs", tmp_path / "again"):
+        if folder.name == "theirs":
+            model.save(folder)
+            (folder / name).write_text(json.dumps([*json.loads((folder / name).read_text()), *content] if name == MODULES else content))
+        else:
+            bimo.load(tmp_path / "theirs").save(folder)
+        opened = bimo.load(folder)
+        with pytest.raises(UserError, match=f"made by mean, {said}.*, which is not supported; name one"):
+            opened.embed(TEXTS)
+        assert torch.equal(opened.embed(TEXTS, "mean"), model.embed(TEXTS, "mean"))
+
+
+def test_prompts_that_are_not_used_by_default_change_nothing(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    prompts = {"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": None}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": False}))
+    assert torch.equal(bimo.load(tmp_path).embed(TEXTS), model.embed(TEXTS))
+
+
+def test_vectors_have_length_1_where_the_folder_says_so(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    normalize = {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}
+    (tmp_path / MODULES).write_text(json.dumps([*json.loads((tmp_path / MODULES).read_text()), normalize]))
+    opened = bimo.load(tmp_path)
+    assert torch.allclose(opened.embed(TEXTS), torch.nn.functional.normalize(model.embed(TEXTS), dim=-1))
+    opened.save(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / MODULES).read_text())[2]["type"] == normalize["type"]
+    assert torch.equal(bimo.load(tmp_path / "again").embed(TEXTS), opened.embed(TEXTS))
