@@ -201,7 +201,8 @@ def _typical(sample: bytes) -> bytes:
         begin = max(sample.rfind(b"\n", 0, at) + 1, at - 40)
         end = sample.find(b"\n", at, at + 40)
         rare += sample[begin : end if end >= 0 else at + 40] + b"\n"
-    return (rare + chosen).translate(None, CONTROL)
+    # A declaration in the text is weighed in `detect`; chardet would take it for a proof.
+    return re.sub(rb"(?i)charset|encoding", b"", rare + chosen).translate(None, CONTROL)
 
 
 def _ranked(sample: bytes) -> list[tuple[float, str, int]]:
@@ -262,7 +263,7 @@ def _choose(sample: bytes, ranked: list[tuple[float, str, int]]) -> Verdict:
     judged: dict[str, tuple[float, str, int]] = {}  # the best score of each text that an encoding makes of the sample
     for score, name, skip in [*ranked[:16], *(one for one in ranked[16:] if one[1] == "cp1252")]:
         text = sample[skip:].decode(name, "replace")
-        usual = 0.05 / few**2 if name == "cp1252" else 0.0  # by far the commonest, which counts where there is next to no evidence
+        usual = 0.06 / few**2 if name == "cp1252" else 0.0  # by far the commonest, which counts where there is next to no evidence
         if text not in judged or usual:
             judged[text] = (score * (1 - _oddness(text[:4096])) + usual, name, skip)
     if not judged:

@@ -123,53 +123,58 @@ def part_text(blocks: Iterable[str], mode: DocumentMode) -> Iterator[list[tuple[
         text = "".join(blocks)
         yield [(text, utf8_length(text))] if text else []
     elif mode == "line":
-        yield from map(_lines, _whole_lines(blocks))
+        yield from _lines(blocks)
     else:
-        yield from _paragraphs(line for block in _whole_lines(blocks) for line in _lines(block))
+        yield from _paragraphs(line for lines in _lines(blocks) for line in lines)
 
 
-def _whole_lines(blocks: Iterable[str]) -> Iterator[str]:
-    """The same text in blocks that end where a line ends (a CR at a block's end waits for its LF)."""
+def _lines(blocks: Iterable[str]) -> Iterator[list[tuple[str, int]]]:
+    """The lines of a text without their ends, each with its UTF-8 bytes, in a list for each block.
+
+    A line ends at LF, which CR may precede. CR alone ends a line only where the text has CR before it has any LF; elsewhere
+    it is a stray character and becomes a space, so that the lines of two files side by side stay aligned.
+    """
     rest: list[str] = []
+    decided = cr_ends = False
     for block in blocks:
+        if not decided and ("\n" in block or "\r" in block[:-1]):
+            decided, cr_ends = True, "\n" not in block
         cut = block.rfind("\n") + 1
-        if not cut and "\r" in block[:-1]:
-            cut = block.rfind("\r", 0, len(block) - 1) + 1
+        if cr_ends:  # a CR at a block's end waits for its LF
+            cut = max(cut, block.rfind("\r", 0, len(block) - 1) + 1)
         if cut:
-            yield "".join([*rest, block[:cut]])
+            yield _split("".join([*rest, block[:cut]]), cr_ends)
             rest = []
         if cut < len(block):
             rest.append(block[cut:])
     if rest:
-        yield "".join(rest)
+        yield _split("".join(rest), cr_ends)
 
 
-def _lines(block: str) -> list[tuple[str, int]]:
-    if "\r" not in block:
-        lines = block.split("\n")
-        last = lines.pop()
-        measure = len if block.isascii() else utf8_length
-        found = [(line, measure(line) + 1) for line in lines]
-        if last:
-            found.append((last, utf8_length(last)))
-        return found
-    found, start = [], 0
-    for end in _LINE_END.finditer(block):
-        line = block[start : end.start()]
-        found.append((line, utf8_length(line) + end.end() - end.start()))
-        start = end.end()
-    if start < len(block):
-        found.append((block[start:], utf8_length(block[start:])))
-    return found
+def _split(block: str, cr_ends: bool) -> list[tuple[str, int]]:
+    if cr_ends:
+        found, start = [], 0
+        for end in _LINE_END.finditer(block):
+            line = block[start : end.start()]
+            found.append((line, utf8_length(line) + end.end() - end.start()))
+            start = end.end()
+        return [*found, (block[start:], utf8_length(block[start:]))] if start < len(block) else found
+    lines = block.split("\n")
+    last = lines.pop()
+    measure = len if block.isascii() else utf8_length
+    found = [(line, measure(line) + 1) for line in lines]
+    if last:
+        found.append((last, utf8_length(last)))
+    return [(line.rstrip("\r").replace("\r", " "), size) for line, size in found] if "\r" in block else found
 
 
 def lines_of(blocks: Iterable[str]) -> Iterator[str]:
     """The lines of a text given in blocks, without their ends.
 
-    >>> list(lines_of(["a\\r\\nb", "c\\n\\nd"]))
-    ['a', 'bc', '', 'd']
+    >>> list(lines_of(["a\\r\\nb", "c\\n\\nd\\re"])), list(lines_of(["a\\rb"]))
+    (['a', 'bc', '', 'd e'], ['a', 'b'])
     """
-    return (line for block in _whole_lines(blocks) for line, _ in _lines(block))
+    return (line for lines in _lines(blocks) for line, _ in lines)
 
 
 def _paragraphs(lines: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import difflib
 import re
+import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -26,7 +28,18 @@ _MAGIC = (
     (b"\xd0\xcf\x11\xe0", "an office document; save its text first"), (b"\x7fELF", "a program"), (b"MZ\x90", "a program"),
     (b"\x1f\x8b", "gzip data without the ending .gz"), (b"\x28\xb5\x2f\xfd", "zstd data without the ending .zst"),
     (b"BZh", "bzip2 data; unpack it first"), (b"\xfd7zXZ", "xz data; unpack it first"), (b"7z\xbc\xaf", "a 7z archive; unpack it first"),
-    (b"SQLite format 3", "a database"), (b"PAR1", "Parquet data without the ending .parquet"), (b"GGUF", "a model"),
+    (b"Rar!\x1a\x07", "a RAR archive; unpack it first"), (b"\x1f\x9d", "compress data; unpack it first"),
+    (b"\x04\x22\x4d\x18", "LZ4 data; unpack it first"), (b"!<arch>\n", "an ar archive; unpack it first"),
+    (b"070701", "a cpio archive; unpack it first"), (b"SQLite format 3", "a database"), (b"ARROW1", "an Arrow file"),
+    (b"PAR1", "Parquet data without the ending .parquet"), (b"GGUF", "a model"),
+)  # fmt: skip
+_MARKUP = (
+    (rb"\{\\rtf", "an RTF document; save its text first"), (rb"%!PS", "a PostScript program; save its text first"),
+    (rb"version https://git-lfs\.github\.com/spec/", "a Git LFS pointer in place of the file; fetch the file with git lfs pull"),
+    (
+        rb"<\?xml[^>]*>\s*(?:<!--.*?-->\s*)?(?:<\?mso-application|<w:wordDocument|<pkg:package|<office:document)",
+        "an office document in XML; save its text first",
+    ),
 )  # fmt: skip
 _WIDER = {"gbk": "gb18030"}  # browsers decode it so: Python's codec of this name knows fewer characters
 _DECLARATION = re.compile(
@@ -119,13 +132,13 @@ def decode_blocks(chunks: Iterable[bytes], found: Found, declared: str | None = 
 
 def _from_form(head: bytes, stated: str | None) -> tuple[str, int]:
     """The encoding that is stated or that the form of the first bytes shows ("" for none), and the bytes of it that are no text."""
+    refuse_known(head)
     if stated is not None:
         codec = refuse_unknown_encoding(stated) or ""
         # A mark of the same family is no text, and decides the byte order of "utf-16".
         return next(((e, len(m)) for m, e in _BOMS if head.startswith(m) and e[:6] == codec[:6]), (codec, 0))
     marked = next(((e, len(m)) for m, e in _BOMS if head.startswith(m)), None)
     if marked is None:
-        refuse_known(head)
         marked = wide_encoding(head)
     if marked is None and b"\x1b$)C" not in head[:1024]:  # the mark of ISO-2022-KR, which shifts by control characters
         refuse_controls(head)
@@ -200,6 +213,13 @@ def refuse_known(head: bytes) -> None:
     for magic, what in _MAGIC:
         if head.startswith(magic):
             raise Unreadable(f"binary: {what}")
+    with contextlib.suppress(tarfile.TarError):  # its checksum is right
+        tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")
+        what = "a tar archive; unpack it first"
+        raise Unreadable(f"binary: {what}")
+    for form, what in _MARKUP:
+        if re.match(form, head[:4096].removeprefix(codecs.BOM_UTF8).lstrip(), re.S):
+            raise Unreadable(what)
 
 
 def refuse_controls(head: bytes) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -25,7 +24,8 @@ _FORMATS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
     ".html": "html", ".htm": "html", ".xhtml": "html", ".md": "markdown",
 }  # fmt: skip
-_PACKED = (".gz", ".zst")
+_PACKED = {".gz": ".gz", ".tgz": ".gz", ".zst": ".zst", ".tzst": ".zst"}
+_WINDOW = 1 << 31  # bytes that a zstd frame may look back: as many as zstd --long=31 writes
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Leaf:
     name: str
     format: str
     open: Callable[[], BinaryIO]
+    notes: list[str] = field(default_factory=list, compare=False)  # what was found while it was read
 
 
 def standard_input() -> BinaryIO:
@@ -45,10 +46,13 @@ def standard_input() -> BinaryIO:
     return stream
 
 
-def leaves(path: Path) -> Iterator[Leaf]:
-    """What a file holds: itself, or the members of a zip archive. Raises `Unreadable` for a damaged archive."""
+def leaves(path: Path, skipped: list[tuple[str, str]] | None = None) -> Iterator[Leaf]:
+    """What a file holds: itself, or the members of a zip archive but for hidden ones, which are listed in `skipped`.
+
+    Raises `Unreadable` for a damaged archive.
+    """
     if path.suffix.lower() == ".zip":
-        yield from _zip_leaves(path)
+        yield from _zip_leaves(path, [] if skipped is None else skipped)
     else:
         size = path.stat().st_size if path.is_file() else 0
         yield _leaf(printable(path), path.name, lambda: open(path, "rb"), size)  # noqa: SIM115
@@ -56,21 +60,70 @@ def leaves(path: Path) -> Iterator[Leaf]:
 
 def _leaf(name: str, file_name: str, opened: Callable[[], BinaryIO], size: int) -> Leaf:
     suffixes = [s.lower() for s in Path(file_name).suffixes]
-    packing = suffixes.pop() if suffixes and suffixes[-1] in _PACKED else ""
+    if suffixes[-1:] == [".ipynb"]:
+        return Leaf(name, "text", _refused("a Jupyter notebook; convert it first, for example with jupyter nbconvert --to markdown"))
+    packing = _PACKED.get(suffixes.pop()) if suffixes and suffixes[-1] in _PACKED else None
     kind = _FORMATS.get(suffixes[-1], "text") if suffixes else "text"
-    if not packing:
+    if packing is None:
         return Leaf(name, kind, opened)
-    return Leaf(name, kind, lambda: cast(BinaryIO, io.BufferedReader(_Bounded(_unpacked(opened(), packing), size))))
+    notes: list[str] = []
+    return Leaf(name, kind, lambda: cast(BinaryIO, io.BufferedReader(_Bounded(_unpacked(opened(), packing, notes), size))), notes)
 
 
-def _unpacked(stream: BinaryIO, packing: str) -> Any:
+def _refused(why: str) -> Callable[[], BinaryIO]:
+    def opened() -> BinaryIO:
+        raise Unreadable(why)
+
+    return opened
+
+
+def _unpacked(stream: BinaryIO, packing: str, notes: list[str]) -> Any:
     if packing == ".gz":
-        return gzip.GzipFile(fileobj=stream)
+        return _Gzip(stream, notes)
     try:
         import zstandard
     except ImportError:
         raise Unreadable("needs the library zstandard; pip install 'bimo[text]'") from None
-    return zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+    return zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(stream, read_across_frames=True)
+
+
+class _Gzip:
+    """The data of gzip members one after the other; bytes behind them that are no gzip data are left out and noted."""
+
+    def __init__(self, stream: BinaryIO, notes: list[str]) -> None:
+        self.stream, self.notes = stream, notes
+        self.member = zlib.decompressobj(wbits=31)
+        self.packed = b""
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; b"" at the end."""
+        while True:
+            if self.member.eof and not self._next_member():
+                return b""
+            if not self.packed:
+                self.packed = self.stream.read(1 << 16)
+                if not self.packed:
+                    raise EOFError("the gzip data ends before its end")
+            data = self.member.decompress(self.packed, size)
+            self.packed = self.member.unused_data if self.member.eof else self.member.unconsumed_tail
+            if data:
+                return data
+
+    def _next_member(self) -> bool:
+        """Whether another member follows, perhaps after padding with NUL."""
+        self.packed = self.packed.lstrip(b"\0")
+        while len(self.packed) < 2 and (more := self.stream.read(1 << 16)):
+            self.packed = (self.packed + more).lstrip(b"\0")
+        if self.packed.startswith(b"\x1f\x8b"):
+            self.member = zlib.decompressobj(wbits=31)
+            return True
+        behind = len(self.packed)
+        while more := self.stream.read(1 << 20):
+            behind += len(more)
+        if behind:
+            self.notes[:] = [f"{behind:,} bytes behind the gzip data are no gzip data and were left out"]
+        self.packed = b""
+        return False
 
 
 class _Bounded(io.RawIOBase):
@@ -92,7 +145,7 @@ class _Bounded(io.RawIOBase):
         return len(data)
 
 
-def _zip_leaves(path: Path) -> Iterator[Leaf]:
+def _zip_leaves(path: Path, skipped: list[tuple[str, str]]) -> Iterator[Leaf]:
     with reading():
         archive = zipfile.ZipFile(path)
     with archive:
@@ -100,6 +153,9 @@ def _zip_leaves(path: Path) -> Iterator[Leaf]:
         if len(members) > MAX_MEMBERS:
             raise Unreadable(f"{len(members):,} members, more than {MAX_MEMBERS:,}; unpack it yourself")
         for member in members:
+            if any(part.startswith(".") or part == "__MACOSX" for part in member.filename.split("/")):
+                skipped.append((printable(f"{path}:{member.filename}"), "hidden"))
+                continue
             yield _member(archive, member, printable(f"{path}:{member.filename}"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ from bimo.data.encodings import Found, Unreadable, decode_blocks, refuse_unknown
 from bimo.data.formats import Leaf, byte_chunks, leaves, standard_input
 from bimo.data.pairs import read_pairs, split_pair
 from bimo.data.records import Records, html_text
-from bimo.text.clean import Cleaner
+from bimo.text.clean import Cleaner, is_markup
 
 __all__ = ["Document", "DocumentMode", "ReadReport", "Sources", "read_documents"]
 
@@ -112,7 +113,8 @@ def _read_leaf(
     dropped = report.dropped_documents
     task = progress.begin(Task(f"reading {Path(leaf.name).name}", in_bytes=True))
     try:
-        for found in _texts(leaf, entry, mode, report, conversations, reading):
+        tags_stay = cleaner is None or not cleaner.options.markup
+        for found in _texts(leaf, entry, mode, report, conversations, reading, tags_stay):
             for document in clean_documents(found, leaf.name, cleaner, report):
                 entry.documents += 1
                 entry.bytes += document.bytes
@@ -127,14 +129,21 @@ def _read_leaf(
             report.skipped.append((leaf.name, why))
     finally:
         progress.end(task)
+    entry.notes += leaf.notes
     if entry.documents:
         report.files.append(entry)
 
 
 def _texts(
-    leaf: Leaf, entry: FileReport, mode: DocumentMode, report: ReadReport, conversations: bool, reading: ReadOptions
+    leaf: Leaf,
+    entry: FileReport,
+    mode: DocumentMode,
+    report: ReadReport,
+    conversations: bool,
+    reading: ReadOptions,
+    tags_stay: bool,
 ) -> Iterator[Sequence[Part]]:
-    """The parts of a file that are documents, in lists."""
+    """The parts of a file that are documents, in lists. tags_stay: cleaning does not take tags out, which is noted where there are any."""
     try:
         stream = leaf.open()
     except OSError as cause:
@@ -142,7 +151,11 @@ def _texts(
     with stream:
         if leaf.format in ("text", "markdown"):
             found = Found()
-            yield from part_text(decode_blocks(byte_chunks(stream), found, encoding=reading.encoding), mode)
+            blocks = decode_blocks(byte_chunks(stream), found, encoding=reading.encoding)
+            first = next(blocks, "")
+            if tags_stay and leaf.format == "text" and is_markup(first):
+                entry.notes.append("its tags are read as text; text.clean.markup=true leaves them out")
+            yield from part_text(itertools.chain([first], blocks), mode)
             entry.encoding = found.encoding
             entry.notes += found.remarks()
         elif leaf.format == "html":
@@ -162,7 +175,7 @@ def _find_leaves(name: str, report: ReadReport) -> Iterator[Leaf]:
         return
     for path in _find_files(name, report):
         try:
-            yield from leaves(path)
+            yield from leaves(path, report.skipped)
         except Unreadable as cause:
             report.skipped.append((printable(path), str(cause)))
 

@@ -23,7 +23,7 @@ _ESCAPES = re.compile(  # of terminals, whole: colours and cursors (CSI), titles
 _SPACING = re.compile("[\x0b\x0c\x85\x1c-\x1f]")  # controls that part words: they become a space
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\ufff9-\ufffb]")
 _SUSPECT = re.compile("[\x00-\x08\x0b-\x1f\x7f]")  # all that cleaning by default could change in ASCII text
-_TAG = re.compile(r"</?[A-Za-z][^<>]{0,1000}>|<!--.*?-->|<!DOCTYPE[^<>]*>", re.S)
+_TAG = re.compile(r"</?[A-Za-z][^<>]{0,1000}>|<!--.*?-->|<\?[A-Za-z][^<>]{0,1000}\?>|<!DOCTYPE[^<>]*>", re.S)
 
 
 class Cleaner:
@@ -99,6 +99,16 @@ class Cleaner:
         except ImportError:
             raise RecipeError(f"text.clean.script={self.options.script}: needs the library opencc; pip install 'bimo[zh]'") from None
         return OpenCC("t2s" if self.options.script == "simplified" else "s2t").convert
+
+
+def is_markup(text: str) -> bool:
+    """Whether a text is XML or HTML: it begins with a tag, and a tenth or more of its beginning is tags.
+
+    >>> is_markup("<?xml version='1.0'?><sms><text>Hello</text></sms>"), is_markup("<3 is a heart, and a < b")
+    (True, False)
+    """
+    beginning = text[: 1 << 16].lstrip()
+    return re.match(r"<[?!]?[A-Za-z]", beginning) is not None and 10 * sum(map(len, _TAG.findall(beginning))) >= len(beginning)
 
 
 def mend_surrogates(text: str, counts: Counter[str]) -> str:

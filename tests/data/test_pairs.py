@@ -172,3 +172,10 @@ def test_pairs_and_texts_do_not_mix(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("\n".join(f"line {i}" for i in range(300)))
     with pytest.raises(CorpusError, match="some documents are given another text"):
         prepare([side_by_side(tmp_path), tmp_path / "t.txt"], tmp_path / "out", documents="line", tokenizer="word")
+
+
+def test_a_stray_carriage_return_does_not_shift_the_pairs(tmp_path: Path) -> None:
+    (tmp_path / "f.en").write_bytes(b"one\ntwo\rand more\nthree\nfour\n")
+    (tmp_path / "f.de").write_bytes(b"eins\r\nzwei\r\ndrei\r\nvier\rund mehr\r\n")
+    found = [(d.given, d.text) for d in read_documents(f"{tmp_path / 'f.en'}::{tmp_path / 'f.de'}")]
+    assert found == [("one", "eins"), ("two and more", "zwei"), ("three", "drei"), ("four", "vier und mehr")]

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bimo.core.errors import RecipeError, SourceError
+from bimo.core.recipe import CleanSection
 from bimo.data import formats
 from bimo.data.documents import part_text, utf8_length
 from bimo.data.sources import Document, DocumentMode, ReadReport, read_documents
+from bimo.text.clean import Cleaner
 
 
-def read(source: object, mode: DocumentMode = "file", **options: bool) -> tuple[list[Document], ReadReport]:
+def read(source: object, mode: DocumentMode = "file", **options: object) -> tuple[list[Document], ReadReport]:
     report = ReadReport()
     return list(read_documents(source, mode, report, **options)), report  # type: ignore[arg-type]
 
@@ -289,3 +292,97 @@ def test_standard_input() -> None:
     code = "from bimo.data.sources import read_documents as r; print([d.text for d in r('-', 'line')])"
     done = subprocess.run([sys.executable, "-c", code], input="一\ntwo".encode(), capture_output=True, check=True)
     assert done.stdout.decode().strip() == "['一', 'two']"
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "expected"),
+    [
+        (b"one\ntwo\rand more\nthree\r\nfour\r\r\n", "line", ["one", "two and more", "three", "four"]),
+        (b"one\rtwo\r\rthree\r", "line", ["one", "two", "three"]),
+        (b"one\rtwo\r\rthree\r", "paragraph", ["one\ntwo", "three"]),
+        (b"a\rb\n\n\nc\n", "paragraph", ["a b", "c"]),
+    ],
+)
+def test_carriage_returns_end_lines_only_where_nothing_else_does(
+    tmp_path: Path, content: bytes, mode: DocumentMode, expected: list[str]
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(content)
+    documents, report = read(path, mode)
+    assert [d.text for d in documents] == expected
+    assert report.bytes + report.dropped_bytes == len(content)
+
+
+def packed(*members: tuple[str, bytes]) -> bytes:
+    """A tar archive."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as archive:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return held.getvalue()
+
+
+TAR = packed(("a.txt", b"some text\n"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("a.tar", TAR, "tar archive; unpack it first"),
+        ("a.tar.gz", gzip.compress(TAR), "tar archive; unpack it first"),
+        ("a.tgz", gzip.compress(TAR), "tar archive; unpack it first"),
+        ("a.txt", TAR[:257] + bytes(8) + TAR[265:], "control characters"),
+        ("a.txt", b"Rar!\x1a\x07\x01\x00", "RAR archive"),
+        ("a.txt", b"{\\rtf1\\ansi Hello\\par}", "an RTF document; save its text first"),
+        ("a.txt", b"%!PS-Adobe-3.0\n(Hello) show\n", "a PostScript program"),
+        ("a.xml", b"<?xml version='1.0'?>\n<?mso-application progid='Word.Document'?><w:wordDocument/>", "an office document in XML"),
+        ("a.txt", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a Git LFS pointer"),
+        ("a.ipynb", b'{"cells": [], "nbformat": 4}', "a Jupyter notebook"),
+    ],
+)
+def test_what_is_no_plain_text_is_named(tmp_path: Path, name: str, content: bytes, why: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SourceError, match=why):
+        read(tmp_path / name)
+
+
+def test_tags_that_are_read_as_text_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text("<?xml version='1.0'?>\n<list><sms><text>See you at five</text></sms></list>\n")
+    (tmp_path / "b.txt").write_text("<3 is a heart, and a < b, but b > a\n")
+    documents, report = read(tmp_path)
+    assert "<text>" in documents[0].text
+    assert [f.notes for f in report.files] == [["its tags are read as text; text.clean.markup=true leaves them out"], []]
+    documents, report = read(tmp_path / "a.xml", clean=Cleaner(CleanSection(markup=True)))
+    assert (documents[0].text.strip(), report.files[0].notes) == ("See you at five", [])
+
+
+def test_hidden_members_of_a_zip_are_left_out(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in (".env", ".git/config", "b/.hidden/c.txt", "__MACOSX/._a.txt", "a.txt", "b/c.v1.txt"):
+            archive.writestr(name, name)
+    documents, report = read(tmp_path / "a.zip")
+    assert [d.text for d in documents] == ["a.txt", "b/c.v1.txt"]
+    assert [(name.partition(":")[2], why) for name, why in report.skipped] == [
+        (name, "hidden") for name in (".env", ".git/config", "__MACOSX/._a.txt", "b/.hidden/c.txt")
+    ]
+
+
+def test_gzip_members_padding_and_bytes_behind_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt.gz"
+    for rest, notes in ((b"", []), (bytes(700), []), (b"%behind", ["7 bytes behind the gzip data are no gzip data and were left out"])):
+        path.write_bytes(gzip.compress(b"one ") + gzip.compress(b"two" * 100_000) + rest)
+        documents, report = read(path)
+        assert (documents[0].text, report.files[0].notes) == ("one " + "two" * 100_000, notes)
+    path.write_bytes(gzip.compress(b"lines\n" * 900)[:-9])
+    with pytest.raises(SourceError, match="ends before its end"):
+        read(path)
+
+
+def test_zstd_frames_with_a_long_window(tmp_path: Path) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    settings = zstandard.ZstdCompressionParameters.from_level(1, window_log=28)
+    packer = zstandard.ZstdCompressor(compression_params=settings).compressobj()
+    (tmp_path / "a.txt.zst").write_bytes(packer.compress(b"some text\n" * 9) + packer.flush())
+    assert read(tmp_path / "a.txt.zst")[0][0].text == "some text\n" * 9

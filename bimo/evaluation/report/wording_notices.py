@@ -34,6 +34,14 @@ NOTICES: dict[str, str] = {  # the first that fits counts
         "按 {0} 读入，但从第 {1} 个字节起是 UTF-8；请用 --encoding 指明一种，或把文件拆开",
     "its encoding is ISO-2022-CN; convert it first, for example with iconv -f ISO-2022-CN -t UTF-8":
         "编码是 ISO-2022-CN，请先转换，例如用 iconv -f ISO-2022-CN -t UTF-8",
+    "its tags are read as text; text.clean.markup=true leaves them out": "标签也当作文本读入；加上 text.clean.markup=true 可去掉标签",
+    "{n} bytes behind the gzip data are no gzip data and were left out": "gzip 数据之后的 {0} 字节不是 gzip 数据，没有读入",
+    "an RTF document; save its text first": "RTF 文档，请先另存为文本",
+    "a PostScript program; save its text first": "PostScript 文件，请先另存为文本",
+    "an office document in XML; save its text first": "XML 格式的办公文档，请先另存为文本",
+    "a Git LFS pointer in place of the file; fetch the file with git lfs pull": "这是 Git LFS 指针而不是文件本身，请先用 git lfs pull 取回",
+    "a Jupyter notebook; convert it first, for example with jupyter nbconvert --to markdown":
+        "Jupyter 笔记本，请先转换，例如用 jupyter nbconvert --to markdown",
     "line by line what it is given: {}": "逐行给出的条件：{0}",
     "no main content found; all visible text was read": "没有找到正文，读入了所有可见文字",
     "records read as conversations": "记录按对话读入",
