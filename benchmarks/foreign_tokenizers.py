@@ -2,25 +2,27 @@
 
 A folder is drawn by its seed alone: a class that Bimo names as opened, every argument of its constructor (enumerated from its signature)
 at its default or at another value, the files of the class's own or a tokenizer.json, and a tokenizer_config.json which may contradict it.
-Run: python -m benchmarks.foreign_tokenizers [first seed] [how many]
+Run: python -m benchmarks.foreign_tokenizers --folders 500 [--seed 0] [--show]
 """
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import io
 import json
 import random
 import shutil
-import sys
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from benchmarks.desk import Desk
 from bimo.core.errors import BimoError
 from bimo.text.special_ids import special_ids
 from bimo.text.tokenizer import Tokenizer
@@ -41,7 +43,7 @@ LEARNED = [
 ] * 6  # fmt: skip
 SPECIALS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 TYPES = {  # types of models whose folders hold such tokenizers
-    "BertTokenizer": ["bert", None], "GPT2Tokenizer": ["gpt2", "llama", None], "LlamaTokenizer": ["llama", None],
+    "BertTokenizer": ["bert", "distilbert", None], "GPT2Tokenizer": ["gpt2", "llama", None], "LlamaTokenizer": ["llama", None],
     "Qwen2Tokenizer": ["qwen2", "qwen3", "llama", None], "RobertaTokenizer": ["roberta", None],
     "GPTNeoXTokenizer": ["gpt_neox", "llama", None],
     "GemmaTokenizer": ["gemma", "llama"], "XLMRobertaTokenizer": ["bert", "xlm-roberta", None], "T5Tokenizer": ["t5", None],
@@ -49,6 +51,7 @@ TYPES = {  # types of models whose folders hold such tokenizers
 }  # fmt: skip
 FAST_ONLY = ("PreTrainedTokenizerFast",)
 NAMES = tuple(TYPES)
+FOLDERS, MOST_REFUSED = 500, 0.1
 
 
 @dataclass
@@ -257,9 +260,43 @@ def draw(seed: int, folder: Path) -> Outcome:
             if rng.random() < 0.3:
                 config = {key: value for key, value in config.items() if key not in SPECIALS}
             (folder / "tokenizer_config.json").write_text(json.dumps(config))
+        form += older_files(rng, tokenizer, folder)
     if kind is not None:
         (folder / "config.json").write_text(json.dumps({"model_type": kind}))
     return Outcome(seed, name, f"{form} ({kind})", "", settings={key: str(value) for key, value in settings.items()})
+
+
+def older_files(rng: random.Random, tokenizer: Any, folder: Path) -> str:
+    """Beside a tokenizer.json what older versions wrote, or a tokenizer.json of other steps; which, in words."""
+    path, told = folder / "tokenizer_config.json", ""
+    config, hub = json.loads(path.read_text()), json.loads((folder / "tokenizer.json").read_text())
+    if rng.random() < 0.2:
+        held = {i: token.__getstate__() for i, token in tokenizer.added_tokens_decoder.items()}
+        if rng.random() < 0.3 and held:
+            held.pop(max(held))
+        config["added_tokens_decoder"] = held
+        told += " added_tokens_decoder"
+    if rng.random() < 0.2:
+        named = {key: config[key] for key in SPECIALS if key in config and rng.random() < 0.7}
+        (folder / "special_tokens_map.json").write_text(json.dumps(named | {"additional_special_tokens": ["<z1>"]}))
+        told += " special_tokens_map"
+    if rng.random() < 0.2:
+        step = rng.choice(("normalizer", "pre_tokenizer", "post_processor", "decoder"))
+        hub[step] = None
+        told += f" no {step}"
+    if rng.random() < 0.2 and hub["model"]["type"] == "BPE":
+        key = rng.choice(("byte_fallback", "fuse_unk", "ignore_merges"))
+        hub["model"][key] = not hub["model"][key]
+        told += f" {key}"
+    if rng.random() < 0.2:
+        others = [name for name, one in CLASSES.items() if one.name == config.get("tokenizer_class")]
+        if config.get("tokenizer_class") == "GPT2Tokenizer":
+            others += ["LlamaTokenizer"]  # as Llama 3's files name it
+        config["tokenizer_class"] = rng.choice([*others, "NoSuchTokenizer"])
+        told += f" as {config['tokenizer_class']}"
+    (folder / "tokenizer.json").write_text(json.dumps(hub))
+    path.write_text(json.dumps(config))
+    return told
 
 
 def write_config(rng: random.Random, folder: Path, settings: dict[str, Any], name: str) -> None:
@@ -347,23 +384,41 @@ def quiet() -> None:
     warnings.simplefilter("ignore")
 
 
-def main() -> None:
+def folders(number: int, seed: int = 0) -> dict[str, Any]:
+    """What became of `number` folders, by class, and those that differ."""
     quiet()
-    first, count = (int(one) for one in (*sys.argv[1:], "0", "200")[:2])
-    verdicts: dict[str, int] = {}
-    for seed in range(first, first + count):
+    found: dict[str, Counter[str]] = {name: Counter() for name in NAMES}
+    wrong = []
+    for place in range(number):
+        outcome = compare(seed + place)
+        found[outcome.name][outcome.verdict] += 1
+        if outcome.verdict == "different":
+            wrong.append({"seed": outcome.seed, "class": outcome.name, "form": outcome.form, "found": outcome.differences[:3]})
+    total = sum(found.values(), Counter())
+    return {"folders": number, "classes": {name: dict(counts) for name, counts in found.items()}, **total, "wrong": wrong}
+
+
+def evidence(desk: Desk) -> dict[str, Any]:
+    """The evidence run."""
+    found = desk.module("benchmarks.foreign_tokenizers", "--folders", FOLDERS, "--seed", desk.seed)
+    return {**found, "reached": not found["wrong"] and found.get("refused", 0) <= MOST_REFUSED * FOLDERS}
+
+
+def main() -> None:
+    """Draw folders and print what became of them as JSON; with --show those that are not equal, one a line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folders", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--show", action="store_true")
+    options = parser.parse_args()
+    if not options.show:
+        print(json.dumps(folders(options.folders, options.seed), indent=2, ensure_ascii=False))
+        return
+    quiet()
+    for seed in range(options.seed, options.seed + options.folders):
         outcome = compare(seed)
-        verdicts[outcome.verdict] = verdicts.get(outcome.verdict, 0) + 1
         if outcome.verdict != "equal":
-            print(
-                outcome.verdict,
-                seed,
-                outcome.name,
-                outcome.form,
-                outcome.differences[:3],
-                outcome.settings if outcome.verdict == "different" else "",
-            )
-    print(verdicts)
+            print(outcome.verdict, seed, outcome.name, outcome.form, outcome.differences[:3], outcome.settings, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from bimo.core import progress, store
-from bimo.core.errors import BimoError, ModelError, RecipeError
+from bimo.core.errors import BimoError, BimoWarning, ModelError, RecipeError
 from bimo.core.reading import ReadOptions
 from bimo.core.recipe import CleanSection, DocumentMode
 from bimo.core.validation import validated
@@ -32,6 +33,7 @@ from bimo.models.vocabulary import generation_config
 from bimo.text.chat import encode_chat, end_ids
 from bimo.text.streaming import StreamDecoder
 from bimo.text.tokenizer import Tokenizer
+from bimo.text.vocabularies.opening import opens_otherwise
 
 FILE = "bimo.json"
 
@@ -146,6 +148,13 @@ class Bundle:
             write_pooling(folder, self.pooling, getattr(getattr(self.model, "config", None), "width", None), self.unit_vectors)
         with self.whole():
             self.model.save(folder, dtype, most_bytes)
+        if opens_otherwise(folder):
+            warnings.warn(
+                f"{folder}: transformers builds the tokenizer of every {self.model.config_dict()['model_type']} model as Qwen2's, whatever "
+                "tokenizer.json says, and gives other ids than Bimo; open it there by PreTrainedTokenizerFast.from_pretrained",
+                BimoWarning,
+                stacklevel=2,
+            )
 
     def all_ends(self) -> list[int]:
         """The ids that end a text or an answer beside the model's own: the tokenizer's, the chat template's, those of the folder."""
@@ -172,8 +181,11 @@ class Bundle:
         model = load_model(folder, as_stored)
         tokenizer = Tokenizer.load(folder)
         if tokenizer.vocabulary.size > model.vocab_size:
+            beyond = [name for name, token in tokenizer.special_tokens.items() if token.id >= model.vocab_size]
+            added = f" with {', '.join(beyond[:3])}, which tokenizer_config.json or the tokenizer's class adds" if beyond else ""
             raise ModelError(
-                f"{folder}: the tokenizer has {tokenizer.vocabulary.size} ids, the model {model.vocab_size}; they are not of one run"
+                f"{folder}: the tokenizer has {tokenizer.vocabulary.size} ids{added}, the model {model.vocab_size}; they are not of one "
+                "model, or the settings must name the special tokens that it has"
             )
         tokenizer.name_ends(model.vocabulary.bos, model.vocabulary.eos)
         ours, theirs = tokenizer.vocabulary, model.vocabulary

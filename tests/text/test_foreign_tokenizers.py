@@ -15,6 +15,7 @@ from bimo.core.errors import BimoWarning, ModelError
 from bimo.text.special_ids import special_ids
 from bimo.text.tokenizer import Tokenizer
 from bimo.text.vocabularies.classes import AS_IT_IS, CLASSES, OTHERS, find_class
+from bimo.text.vocabularies.opening import opens_otherwise
 from bimo.text.vocabularies.settings import unknown_keys
 
 transformers = pytest.importorskip("transformers")
@@ -217,3 +218,24 @@ def test_decoding_cleans_up_where_the_settings_say_so(tmp_path: Path) -> None:
     assert Tokenizer.load(folder).decode([5, 15, 7]) == "the, cat" == transformers.AutoTokenizer.from_pretrained(folder).decode([5, 15, 7])
     Tokenizer.load(folder).save(tmp_path / "again")
     assert Tokenizer.load(tmp_path / "again").decode([5, 15, 7]) == "the, cat"
+
+
+def test_several_tokens_before_a_text_are_refused(tmp_path: Path) -> None:
+    folder = bert_folder(tmp_path, {"tokenizer_class": "PreTrainedTokenizerFast"}, True)
+    hub = Hub.from_file(str(folder / "tokenizer.json"))
+    hub.post_processor = processors.TemplateProcessing("[CLS] [MASK] $A", "$A $B", [("[CLS]", 2), ("[MASK]", 4)])
+    hub.save(str(folder / "tokenizer.json"))
+    with pytest.raises(ModelError, match=r"puts \[CLS\], \[MASK\] at one end of a text"):
+        Tokenizer.load(folder)
+
+
+@pytest.mark.parametrize(("model_type", "otherwise"), [("qwen2", True), ("qwen3", False), ("llama", False)])
+def test_what_transformers_opens_otherwise_is_known(tmp_path: Path, model_type: str, otherwise: bool) -> None:
+    own = Tokenizer.train("bpe", ["the quick brown fox 1234 doesn't jump\n"] * 20, 400)
+    own.save(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    text = "DOESN'T 1234"
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)(text, add_special_tokens=False)["input_ids"]
+    assert opens_otherwise(tmp_path) == otherwise == (theirs != own.encode(text))
+    plain = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    assert plain(text, add_special_tokens=False)["input_ids"] == own.encode(text)

@@ -129,7 +129,7 @@ def _around(step: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
         before, behind = (step["cls"][1],), (step["sep"][1],)
     elif kind == "TemplateProcessing":
         ids = [step["special_tokens"][part["SpecialToken"]["id"]]["ids"] if "SpecialToken" in part else None for part in step["single"]]
-        text = ids.index(None)
+        text = ids.index(None) if None in ids else len(ids)
         before, behind = (tuple(i for found in part for i in found or ()) for part in (ids[:text], ids[text:]))
     return before, behind
 

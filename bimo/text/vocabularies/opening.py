@@ -11,7 +11,7 @@ from typing import Any
 from bimo.core import store
 from bimo.core.errors import ModelError
 from bimo.text.runners import told_panics
-from bimo.text.vocabularies.added import add_tokens, without_ends
+from bimo.text.vocabularies.added import add_tokens, tokens_around, without_ends
 from bimo.text.vocabularies.bert import bert, read_bert
 from bimo.text.vocabularies.building import build, rebuild
 from bimo.text.vocabularies.classes import TokenizerClass, find_class, flag_ends
@@ -50,6 +50,18 @@ def open_tokenizer(path: Path, pattern: str | None = None) -> Opened:
     else:
         hub, values = _by_form(lambda: sentencepiece(data, where), s)
     return hub, values, None
+
+
+def opens_otherwise(folder: Path) -> bool:
+    """Whether transformers builds another tokenizer of a folder that Bimo wrote than its tokenizer.json holds."""
+    s, path = read_settings(folder), folder / "tokenizer.json"
+    if find_class(s.declared, s.model_type, "", s.where) is None:
+        return False
+    s.values = {key: value for key, value in s.values.items() if key != "bimo_kind"}
+    try:
+        return _from_json(path, s)[2] is None
+    except ModelError:
+        return True
 
 
 def _by_form(read: Callable[[], tuple[Any, dict[str, Any]]], s: TokenizerSettings) -> tuple[Any, dict[str, Any]]:
@@ -110,6 +122,9 @@ def _from_json(path: Path, s: TokenizerSettings) -> Opened:
         changed = add_tokens(hub, s.added, named_tokens(values), s.extra, s.added_where)
     else:
         hub, values, changed = rebuild(kind, hub, told, s, str(path))
+    if many := next((ids for ids in tokens_around(hub) if len(ids) > 1), None):
+        names = ", ".join(map(str, (hub.id_to_token(i) for i in many)))
+        raise ModelError(f"{path}: its post-processor puts {names} at one end of a text, of which Bimo puts one; leave one in it")
     return hub, values, None if changed else text
 
 
