@@ -80,7 +80,7 @@ def _pieces(corpus: Corpus, split: Split, document: int) -> Iterator[Piece]:
         text, first = "", begin + 1
         for at, token in enumerate(ids[1:], begin + 1):
             text += decoder.push(token)
-            if decoder.copy().flush():
+            if not decoder.is_whole:
                 continue  # a character has begun and is not whole
             yield Piece(text, first, at + 1, number)
             columns += display.width(text)

@@ -122,7 +122,7 @@ def _written(
         prompts = [bundle.prompt("")] * len(batch)
         config = _config(bundle, given.tokens.shape[1], beams, length_penalty)
         for i, row in zip(batch, generate(bundle.model, prompts, config, given=given, eos=bundle.text_ends).rows, strict=True):
-            written[i] = bundle.tokenizer.decode(row.ids)
+            written[i] = bundle.tokenizer.decode(row.ids, whole=True)
         if told is not None:
             told(start + len(batch), len(order))
     return written

@@ -6,11 +6,33 @@ import codecs
 import copy
 from collections.abc import Collection, Sequence
 
-from bimo.text.runners import BpeRunner, ByteRunner, CharRunner, Runner
+from bimo.text.runners import BpeRunner, ByteRunner, CharRunner, HubRunner, Runner
+
+
+def cut_character(runner: Runner, ids: Sequence[int]) -> int:
+    """How many U+FFFD at the end of the text of `ids` stand for the first bytes of a character that was cut; 0 where it is whole.
+
+    >>> from bimo.text.tokenizer import Tokenizer
+    >>> t = Tokenizer.train("byte", ["x"])
+    >>> [cut_character(t._runner, t.encode("a中")[:n]) for n in (1, 2, 3, 4)]
+    [0, 1, 1, 0]
+    """
+    if not isinstance(runner, ByteRunner | BpeRunner | HubRunner):
+        return 0
+    data: list[bytes] = []  # of the last ids, which hold all bytes of the last character
+    for token in reversed(ids[-4:]):
+        piece = runner.token_bytes(int(token))
+        if piece is None:
+            break
+        data.insert(0, piece)
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(b"".join(data))
+    begun = len(decoder.getstate()[0])
+    return begun if isinstance(runner, HubRunner) and not runner.byte_level else min(begun, 1)  # a fallback's bytes are replaced one by one
 
 
 class StreamDecoder:
-    """Turns ids into text as they come; a character whose bytes are not complete yet is held back.
+    """Turns ids into text as they come; a character whose bytes are not complete yet is held back, and dropped if it never is.
 
     >>> from bimo.text.tokenizer import Tokenizer
     >>> t = Tokenizer.train("byte", ["x"])
@@ -56,11 +78,16 @@ class StreamDecoder:
         twin._utf8, twin._ids = copy.copy(self._utf8), list(self._ids)
         return twin
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all characters that have begun are complete, and given."""
+        return not self._ids and not self._utf8.getstate()[0]
+
     def flush(self) -> str:
-        """What was held back (an incomplete character prints as U+FFFD); the decoder is as new."""
-        rest = self._utf8.decode(b"", final=True)
-        if self._ids:
-            rest += self._new_text()
+        """What was held back, without the bytes of an incomplete character; the decoder is as new."""
+        rest = self._new_text() if self._ids else ""
+        if cut := cut_character(self._runner, self._ids) if rest.endswith("\ufffd") else 0:
+            rest = rest[:-cut]
         self._utf8.reset()
         self._before, self._ids = [], []
         return rest

@@ -16,7 +16,7 @@ from bimo.core import store
 from bimo.core.errors import UserError
 from bimo.text import trainers
 from bimo.text.runners import UNK, BpeRunner, ByteRunner, CharRunner, HubRunner, Ids, Runner, WordRunner
-from bimo.text.streaming import StreamDecoder
+from bimo.text.streaming import StreamDecoder, cut_character
 from bimo.text.template import PLAIN, ChatTemplate, find_template, put_template
 from bimo.text.vocabularies.added import tokens_around, with_ends, written
 from bimo.text.vocabularies.extending import extended, with_special
@@ -195,8 +195,11 @@ class Tokenizer:
 
     # -- decoding -----------------------------------------------------------------------------------------------------
 
-    def decode(self, ids: Iterable[int], stream: bool = False) -> str:
-        """The text of ids; special tokens are left out (`<unk>` prints as such); with `stream` `</s>` prints a newline."""
+    def decode(self, ids: Iterable[int], stream: bool = False, whole: bool = False) -> str:
+        """The text of ids; special tokens are left out (`<unk>` prints as such); with `stream` `</s>` prints a newline.
+
+        whole: a character whose last bytes are missing at the end is left out; it prints as U+FFFD otherwise.
+        """
         v = self.vocabulary
         left_out = {i for i in (v.bos, v.eos, v.pad) if i is not None}
         parts: list[str] = []
@@ -209,6 +212,8 @@ class Tokenizer:
                 run = []
         parts.append(self._runner.pieces(run) if run else "")
         text = "".join(parts)
+        if whole and text.endswith("\ufffd"):
+            text = text[: len(text) - cut_character(self._runner, run)]
         return cleaned_up(text) if self._cleans_up else text
 
     @cached_property
@@ -220,7 +225,7 @@ class Tokenizer:
         return not bpe or bool(self.settings.get("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"))
 
     def stream_decoder(self, stream: bool = False, after: Sequence[int] = ()) -> StreamDecoder:
-        """A decoder fed id by id: `.push(id)` gives whole characters only, `.flush()` what is left.
+        """A decoder fed id by id: `.push(id)` gives whole characters only, `.flush()` those that are left.
 
         after: the ids that stand before the first one (a word is parted from them by a space).
         """

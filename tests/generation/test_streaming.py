@@ -127,3 +127,10 @@ def test_chinese_streams_in_whole_characters(kind):
     assert (row.text, row.finish) == (text, "eos")
     stopping = GenerationConfig.of(max_new_tokens=200, stop=["一句"])
     assert "".join(stream(model, prompt, stopping, decoder=decoder)) == "笔墨 writes 中文，一字"
+
+
+def test_a_character_that_is_cut_leaves_nothing() -> None:
+    tokenizer = Tokenizer.train("byte", ["x"])
+    stream = written(tokenizer.encode("好好")[:5], tokenizer.stream_decoder())
+    assert stream.text == "好"
+    assert written(tokenizer.encode("a\ufffd"), tokenizer.stream_decoder()).text == "a\ufffd"

@@ -201,7 +201,38 @@ def test_stream_decoder_gives_whole_characters(all_kinds: dict[str, Tokenizer]) 
         assert "".join(pieces) + decoder.flush() == text
     decoder = all_kinds["byte"].stream_decoder()
     assert decoder.push(all_kinds["byte"].encode("中")[0]) == ""
-    assert decoder.flush() == "�"
+    assert decoder.flush() == ""
+    assert [decoder.push(i) for i in all_kinds["byte"].encode("中")] == ["", "", "中"]
+
+
+def fallback() -> Tokenizer:
+    """A vocabulary of SentencePiece's kind, in which a character that is not known is written by its bytes."""
+    from tokenizers import Tokenizer as Hub
+    from tokenizers import decoders, models
+
+    vocab = {"<unk>": 0, "▁a": 1, "好": 2, "\ufffd": 3, **{f"<0x{byte:02X}>": 4 + byte for byte in range(256)}}
+    hub = Hub(models.BPE(vocab, [], byte_fallback=True, unk_token="<unk>"))
+    hub.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    return Tokenizer(hub, "loaded")
+
+
+@pytest.mark.parametrize("kind", ["byte", "bpe", "loaded bpe", "fallback"])
+@pytest.mark.parametrize("text", ["a好🙂", "好\ufffd", "é", "🙂\ufffd🙂"])
+def test_of_a_character_that_is_cut_nothing_is_left(all_kinds: dict[str, Tokenizer], kind: str, text: str) -> None:
+    if kind == "fallback":
+        t = fallback()
+        ids = [t.hub.token_to_id(c) or 4 + b for c in text for b in ([0] if t.hub.token_to_id(c) else c.encode())]
+    else:
+        t = all_kinds[kind.split()[-1]]
+        t = Tokenizer(t.hub, "loaded") if kind.startswith("loaded") else t
+        ids = t.encode(text)
+    assert t.decode(ids) == text
+    for cut in range(len(ids) + 1):
+        whole = t.decode(ids[:cut], whole=True)
+        decoder = t.stream_decoder()
+        assert "".join([*map(decoder.push, ids[:cut]), decoder.flush()]) == whole
+        assert text.startswith(whole), "a whole U+FFFD stays, half a character goes"
+        assert len(t.encode(whole)) + 3 >= cut or kind == "fallback"
 
 
 def test_stream_decoder_equals_decode(tokenizer: Tokenizer) -> None:
