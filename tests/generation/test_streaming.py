@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bimo.core.errors import UserError
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.search import generate, stream
-from bimo.generation.streaming import TextStream
+from bimo.generation.streaming import TextStream, written
 from bimo.text.streaming import StreamDecoder
 from bimo.text.tokenizer import Tokenizer
 from tests.fakes import FakeConfig, FakeModel
