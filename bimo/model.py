@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from bimo.core import registry
-from bimo.core.errors import UserError
+from bimo.core.errors import CapabilityError, UserError
 from bimo.core.reading import ReadKeywords, ReadOptions
 from bimo.core.recipe import listed
 from bimo.data import corpus as corpora
@@ -32,6 +32,7 @@ from bimo.generation.latent import interpolate, reconstruct
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.texts import continue_texts, stream_text
 from bimo.models.adapters import merge, strip, unmerge
+from bimo.models.base import Kind
 from bimo.models.bundle import Bundle
 from bimo.models.interop import opening
 from bimo.models.latent import scored_with, with_latent
@@ -139,6 +140,11 @@ class Model:
 
         system: what the model is told before all; for a model with a chat template.
         """
+        model = self.bundle.model
+        if not model.continues_text:
+            raise CapabilityError("chat: this model fills gaps and does not continue texts; fill, score, embed and similarity use it")
+        if model.kind is Kind.CONDITIONAL:
+            raise CapabilityError("chat: this model writes a text for a source text, as a translator does; generate with given uses it")
         talk = Conversation(self.bundle)
         if system is not None:
             talk.system(system)

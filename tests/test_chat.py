@@ -13,8 +13,9 @@ import torch
 import bimo
 from bimo.cli import talking
 from bimo.core import fetch
-from bimo.core.errors import ContextError, UserError
+from bimo.core.errors import CapabilityError, ContextError, UserError
 from bimo.generation import conversation
+from bimo.generation.config import GenerationConfig
 from bimo.generation.conversation import Conversation
 from bimo.models.bundle import Bundle
 from tests.pretrained import pretrained
@@ -269,3 +270,42 @@ def test_without_a_model_the_way_to_one_is_told(tmp_path: Path, bimo_cli: Any, m
 def test_options_that_are_not_known_are_told(model: Path, bimo_cli: Any) -> None:
     ran = bimo_cli("chat", model, "temprature=1", stdin=b"hello\n")
     assert "did you mean temperature" in ran.err
+
+
+def test_a_model_that_continues_no_text_is_refused_at_once(place: Path, tmp_path: Path, bimo_cli: Any) -> None:
+    train = ["model.layers=1", "model.width=16", "model.heads=2", "model.context=16", "training.batch_size=4"]
+    bimo.train(place / "corpus", family="encoder", budget="1steps", out=tmp_path / "encoder", overrides=train)
+    ran = bimo_cli("chat", tmp_path / "encoder", stdin=b"hello\n")
+    assert (ran.code, ran.out) == (2, "")
+    assert "this model fills gaps and does not continue texts; fill, score, embed and similarity use it" in ran.err
+    with pytest.raises(CapabilityError, match="fills gaps"):
+        bimo.chat(tmp_path / "encoder")
+
+
+@pytest.mark.parametrize("word", ["colour", "sky"])
+def test_bad_words_are_forbidden_by_their_text(model: Path, word: str) -> None:
+    loaded = bimo.load(model)
+    encode = loaded.bundle.tokenizer.encode
+    by_text = GenerationConfig.of(bad_words=word, bad_words_ids=[[5]]).forbidding(loaded.bundle.tokenizer)
+    assert by_text.bad_words_ids == [[5], encode(word), encode(f" {word}")]
+    options: dict[str, Any] = {"max_new_tokens": 24, "seed": 1}
+    expected = loaded.generate("what is", bad_words_ids=[encode(word), encode(f" {word}")], **options)
+    assert (
+        loaded.generate("what is", bad_words=[word], **options) == expected == "".join(loaded.stream("what is", bad_words=word, **options))
+    )
+    assert "".join(loaded.chat().ask("hello", bad_words=word, **options)) is not None
+
+
+def test_bad_words_that_cannot_be_meant(model: Path, place: Path) -> None:
+    with pytest.raises(UserError, match="a blank text cannot be forbidden"):
+        bimo.generate(model, "a", bad_words=[" "])
+    with pytest.raises(UserError, match="'墨' is written with tokens that the model does not know"):
+        bimo.generate(place / "lstm", "a", bad_words="墨")
+    with pytest.raises(UserError, match="give their ids as bad_words_ids"):
+        GenerationConfig.of(bad_words="a").check_ids(9, ())
+
+
+def test_a_word_that_would_be_written_is_not(place: Path) -> None:
+    model = bimo.load(place / "ngram")
+    letter = next(c for c in model.generate("The", max_new_tokens=20, temperature=0) if c.isalpha())
+    assert letter not in model.generate("The", max_new_tokens=20, temperature=0, bad_words=letter)

@@ -63,6 +63,10 @@ def test_text_that_is_none(bimo_cli: Cli, tmp_path: Path, verb: str, content: An
     [
         (["model.lyers=2"], "model.lyers: unknown key; did you mean layers?"),
         (["seed=2"], "did you mean training.seed?"),
+        (["training.lr=2"], "training.lr: unknown key; did you mean learning_rate?"),
+        (["lr=2"], "lr: unknown key; did you mean training.learning_rate?"),
+        (["training.epochs=2"], "did you mean budget?"),
+        (["model.num_layers=2", *small("decoder"), "--family", "decoder"], "model.num_layers: unknown key; did you mean layers?"),
         (["text=3"], "text: "),
         (["--family", "lsmt"], "did you mean lstm?"),
         (["--family", "ngram", "model.order=0"], "model.order: "),

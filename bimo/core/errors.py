@@ -81,13 +81,29 @@ def memory_errors() -> Iterator[None]:
         raise MachineError("not enough memory; bimo plan tells what a run needs, a smaller training.batch_size needs less") from error
 
 
+# What other programs call a setting of ours.
+USUAL = {
+    "lr": ("learning_rate",), "bs": ("batch_size",), "per_device_train_batch_size": ("batch_size",), "wd": ("weight_decay",),
+    "gradient_accumulation_steps": ("accumulation",), "grad_accum": ("accumulation",), "max_grad_norm": ("clip",), "grad_clip": ("clip",),
+    "warmup_steps": ("warmup",), "warmup_ratio": ("warmup",), "lr_scheduler_type": ("schedule",), "bf16": ("precision",),
+    "epochs": ("budget",), "num_train_epochs": ("budget",), "max_steps": ("steps",), "eval_steps": ("evaluations",),
+    "max_length": ("context", "max_new_tokens"), "max_seq_length": ("context",), "block_size": ("context",), "seq_len": ("context",),
+    "n_ctx": ("context",), "max_tokens": ("max_new_tokens",), "n": ("num_return_sequences",), "stop_sequences": ("stop",),
+    "n_layer": ("layers",), "num_layers": ("layers",), "num_hidden_layers": ("layers",), "n_head": ("heads",),
+    "num_attention_heads": ("heads",), "hidden_size": ("width",), "d_model": ("width",), "n_embd": ("width",), "r": ("rank",),
+    "lora_alpha": ("alpha",), "target_modules": ("targets",),
+}  # fmt: skip
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Say which known names are near `word`, and list all of them when there are few.
 
     >>> did_you_mean("lsmt", ["ngram", "lstm"])
     'did you mean lstm? Known: lstm, ngram'
+    >>> did_you_mean("lr", ["budget", "learning_rate"])
+    'did you mean learning_rate? Known: budget, learning_rate'
     """
     names = sorted(known)
-    near = difflib.get_close_matches(word, names, n=2, cutoff=0.6)
+    near = [name for name in USUAL.get(word, ()) if name in names] or difflib.get_close_matches(word, names, n=2, cutoff=0.6)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"{hint}Known: {', '.join(names)}"

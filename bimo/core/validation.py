@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bimo.core.errors import RecipeError, did_you_mean
+from bimo.core.errors import USUAL, RecipeError, did_you_mean
 
 
 class Section(BaseModel):
@@ -41,9 +41,10 @@ def _complaint(schema: type[BaseModel], error: Any, where: str) -> str:
                 break
             schema = inner
         key = str(error["loc"][-1])
-        homes = [s for s, f in schema.model_fields.items() if isinstance(f.annotation, type) and issubclass(f.annotation, BaseModel)
-                 and key in f.annotation.model_fields]  # fmt: skip
-        hint = f"did you mean {homes[0]}.{key}? " if homes else ""
+        inside = {s: f.annotation for s, f in schema.model_fields.items()
+                  if isinstance(f.annotation, type) and issubclass(f.annotation, BaseModel)}  # fmt: skip
+        homes = [f"{s}.{k}" for k in (key, *USUAL.get(key, ())) for s, section in inside.items() if k in section.model_fields]
+        hint = f"did you mean {homes[0]}? " if homes else ""
         return f"{name}: unknown key; {hint}{did_you_mean(key, schema.model_fields)}"
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, RecipeError):

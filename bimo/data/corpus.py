@@ -140,6 +140,9 @@ def prepare(
         with progress.task("writing the text as tokens", total=plan.characters) as writing:
             splits, overlap, reports = _write_splits(plan, given, tokenizer, cleaner, beside, speech, writing)
         notes += plan.dealer.notes + (speech.settle() if speech is not None else [])
+        summary = _summary(reports) + overlap.summary() + notes
+        for line in summary if speech is not None else []:  # what is left out of so few examples should be known before they are learned
+            progress.say(line)
         if speech is not None and speech.taken:
             tokenizer = speech.tokenizer  # with the template that they were told by
         if "train" not in splits:
@@ -155,7 +158,7 @@ def prepare(
             "splits": {name: _told(split) for name, split in splits.items()},
             "overlap": overlap.to_dict(),
             "reading": {name: report.to_dict() for name, report in reports.items()},
-            "summary": _summary(reports) + overlap.summary() + notes,
+            "summary": summary,
         }
         store.write_json(beside / "corpus.json", manifest)
         _put_in_place(beside, place)

@@ -118,6 +118,12 @@ class Speech:
                 f"text.too_long: {self.over:,} of {self.taken:,} conversations have more than {self.most:,} tokens (the longest "
                 f"{self.longest:,}); raise training.context, or say text.too_long=cut or text.too_long=drop"
             )
+        if 2 * self.over > self.taken:
+            what = "be cut there" if self.too_long == "cut" else "be left out"
+            raise CorpusError(
+                f"text.too_long: {self.over:,} of {self.taken:,} conversations, more than half, have more than {self.most:,} tokens "
+                f"(the longest {self.longest:,}) and would {what}; raise training.context (to the model's own at most), or shorten them"
+            )
         if self.over:
             what = "were cut there" if self.too_long == "cut" else "were left out"
             told.append(

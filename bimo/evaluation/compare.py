@@ -239,7 +239,7 @@ def _mixing(words: Sequence[str], beside: Sequence[Recipe]) -> Recipe:
     """The recipe of a hybrid of these folders and memories, under what all recipes of the comparison say of any run."""
     first, *others = (recipe.training.model_dump(mode="json", exclude_unset=True) for recipe in beside)
     said = {name: first[name] for name in OF_ANY if name in first and all(other.get(name) == first[name] for other in others)}
-    parts = [{"folder": word} if Path(word).is_dir() else word for word in words]
+    parts = [word if word in registry.memories() else {"folder": word} for word in words]
     return make_recipe({"family": registry.HYBRID, "model": {"parts": parts}}, {"text": beside[0].text.model_dump(), "training": said})
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from bimo.core.errors import RecipeError, UserError
 from bimo.core.recipe import parse_overrides
 from bimo.core.validation import Section, validated
+
+if TYPE_CHECKING:
+    from bimo.text.tokenizer import Tokenizer
 
 Ids = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
@@ -29,6 +32,7 @@ class GenerationConfig(Section):
     presence_penalty: float = Field(0.0, ge=-2, le=2, description="subtracted from a token's logit once it was written")
     no_repeat_ngram_size: int = Field(0, ge=0, description="no run of so many tokens occurs twice; 0: off")
     bad_words_ids: list[Ids] = Field([], description="runs of ids that are never written")
+    bad_words: list[str] = Field([], description="texts that are never written in the tokens that the tokenizer makes of them")
     num_return_sequences: int = Field(1, ge=1, description="texts for each prompt")
     num_beams: int = Field(1, ge=1, description="beams of beam search; 1: no search")
     length_penalty: float = Field(1.0, description="beam search: scores are divided by length to this power")
@@ -71,7 +75,7 @@ class GenerationConfig(Section):
             del kept["min_new_tokens"]
         return cls.of(**{**kept, **options})
 
-    @field_validator("stop", "bad_words_ids", mode="before")
+    @field_validator("stop", "bad_words", "bad_words_ids", mode="before")
     @classmethod
     def _one_or_none(cls, value: Any) -> Any:
         return [] if value is None else [value] if isinstance(value, str) else value
@@ -80,6 +84,8 @@ class GenerationConfig(Section):
     def _agree(self) -> Self:
         if "" in self.stop:
             raise RecipeError("generation.stop: an empty text would stop at once; leave it out")
+        if any(not word.strip() for word in self.bad_words):
+            raise RecipeError("generation.bad_words: a blank text cannot be forbidden; leave it out")
         if self.min_new_tokens > self.max_new_tokens:
             raise RecipeError(f"generation.min_new_tokens: {self.min_new_tokens} is more than max_new_tokens={self.max_new_tokens}")
         if self.num_beams > 1:
@@ -103,8 +109,20 @@ class GenerationConfig(Section):
         """Whether nothing is drawn at random."""
         return self.temperature == 0 and self.num_beams == 1
 
+    def forbidding(self, tokenizer: Tokenizer) -> Self:
+        """The config with the texts of `bad_words` as ids: as they stand after a space (as in transformers), and without one."""
+        words = list(self.bad_words_ids)
+        for word in self.bad_words:
+            for ids in (tokenizer.encode(word), tokenizer.encode(f" {word}")):
+                if not ids or tokenizer.vocabulary.unk in ids:
+                    raise UserError(f"bad_words: {word!r} is written with tokens that the model does not know; leave it out")
+                words += [ids] if ids not in words else []
+        return self.model_copy(update={"bad_words": [], "bad_words_ids": words}) if self.bad_words else self
+
     def check_ids(self, vocab_size: int, eos: Sequence[int]) -> None:
         """Raise `UserError` where `bad_words_ids` cannot be meant for this vocabulary."""
+        if self.bad_words:
+            raise UserError("bad_words: texts are forbidden where a tokenizer is known; give their ids as bad_words_ids")
         for word in self.bad_words_ids:
             if max(word) >= vocab_size:
                 raise UserError(f"bad_words_ids: ids must lie in 0…{vocab_size - 1}, found {max(word)}")

@@ -96,7 +96,7 @@ class Conversation:
         failed, neither is kept. Raises `ContextError` where the question does not fit, `UserError` for options that cannot be.
         """
         self.reply = Reply()
-        config = self.config(options)
+        config = self.config(options).forbidding(self.bundle.tokenizer)
         asked = {"role": "user", "content": text}
         ids, dropped = self._told([*self.turns, asked], config.max_new_tokens)
         self.reply = Reply(0, len(ids), dropped)

@@ -28,7 +28,7 @@ def encode(bundle: Bundle, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
 def write(bundle: Bundle, latents: Tensor, config: GenerationConfig | None = None) -> list[str]:
     """The texts that the decoder writes from latents [N, Z], the likeliest token by token if not said otherwise."""
     with_latent(bundle.model)
-    config = config or GenerationConfig.of(temperature=0)
+    config = (config or GenerationConfig.of(temperature=0)).forbidding(bundle.tokenizer)
     if config.num_return_sequences > 1:
         raise UserError("num_return_sequences: there is one text for each latent; repeat the latent for more")
     done = search.generate(

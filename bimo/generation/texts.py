@@ -18,12 +18,13 @@ def continue_texts(bundle: Bundle, prompts: Sequence[str], config: GenerationCon
     A model with a latent is given the mean of its source's latent, or where there is no source one that it draws.
     """
     ids = [bundle.prompt(prompt) for prompt in prompts]
+    config = config.forbidding(bundle.tokenizer)
     return search.generate(bundle.model, ids, config, given=_sources(bundle, given), eos=bundle.text_ends, decoder=bundle.decoder)
 
 
 def stream_text(bundle: Bundle, prompt: str, config: GenerationConfig, given: str | None = None) -> Iterator[str]:
     """Yield a prompt's continuation piece by piece, whole characters only. given: as in `continue_texts`, one."""
-    source = _sources(bundle, None if given is None else [given])
+    source, config = _sources(bundle, None if given is None else [given]), config.forbidding(bundle.tokenizer)
     return search.stream(bundle.model, bundle.prompt(prompt), config, given=source, eos=bundle.text_ends, decoder=bundle.decoder)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
+from bimo.core import progress
 from bimo.core.errors import CorpusError, SourceError
 from bimo.data.conversations import NoConversation, turns_of
 from bimo.data.corpus import Corpus, prepare
@@ -297,6 +298,32 @@ def test_too_long_is_refused_cut_or_left_out_and_counted(tmp_path: Path) -> None
     assert dropped is not None
     assert sum(s.documents for s in dropped.splits.values()) == 220
     assert "were left out" in " ".join(dropped.manifest["summary"])
+
+
+@pytest.mark.parametrize(("too_long", "what"), [("drop", "left out"), ("cut", "cut there")])
+def test_where_most_conversations_are_too_long_the_run_is_refused(tmp_path: Path, too_long: str, what: str) -> None:
+    records = [{"prompt": f"ask {i}", "completion": "say " * (2 if i % 3 else 40)} for i in range(60)]
+    most = [*records[:40], *({"prompt": f"ask {i}", "completion": "say " * 40} for i in range(60))]
+    with pytest.raises(CorpusError, match=rf"\d\d of 100 conversations, more than half, .* would be {what}; raise training\.context"):
+        prepared(tmp_path, most, 60, too_long=too_long)
+    assert prepared(tmp_path, records, 60, too_long=too_long).splits["train"].documents > 30
+
+
+def test_what_is_left_out_is_said_before_it_is_learned(tmp_path: Path) -> None:
+    class Shown:
+        lines: ClassVar[list[str]] = []
+
+        def changed(self) -> None: ...
+
+        def say(self, text: str) -> None:
+            self.lines.append(text)
+
+    records = [*talks(30), {"prompt": "ask", "completion": "say " * 40}, {"messages": []}]
+    with progress.shown_by(Shown()):
+        prepared(tmp_path, records, 60, too_long="drop")
+    said = " ".join(Shown.lines)
+    assert "1 of 31 conversations have more than 60 tokens and were left out" in said
+    assert "skipped 1 record(s)" in said
 
 
 def test_texts_ask_for_no_template(tmp_path: Path) -> None:

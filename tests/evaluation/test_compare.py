@@ -330,3 +330,14 @@ def test_a_report_in_the_language_asked_for(place: Path, tmp_path: Path, bimo_cl
     assert "每字节" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     refused = bimo_cli(*words, "--lang", "fr")
     assert (refused.code, "lang: unknown language" in refused.err) == (2, True)
+
+
+def test_a_folder_named_as_a_memory_is_none_of_a_hybrids_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("cache", "knn", "lstm"):
+        Path(name).mkdir()
+    for memory in ("cache", "knn"):
+        parts = comparison._mixing(["lstm", memory], [recipe("lstm")]).model_section().parts
+        assert [(part.folder, part.family, part.memory) for part in parts] == [("lstm", None, None), (None, None, memory)]
+    parts = make_recipe({"family": "lstm+./cache"}).model_section().parts
+    assert [(part.folder, part.family) for part in parts] == [(None, "lstm"), ("./cache", None)]
