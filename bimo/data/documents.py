@@ -45,6 +45,8 @@ class FileReport:
     documents: int = 0
     bytes: int = 0
     notes: list[str] = field(default_factory=list)
+    records: int = 0  # of a file of records: read, blank and skipped ones
+    skipped_records: int = 0
 
 
 @dataclass
