@@ -152,6 +152,7 @@ class _Fit:
     width: int  # cells of most rows
     share: float  # of the rows, that have so many
     odd: tuple[int, int]  # the first row of another number of cells: its line, and that number
+    broken: bool  # whether quotes do not pair in some row
     first: list[str]
 
 
@@ -169,7 +170,7 @@ def _fit(sample: Sequence[str], cut: bool, dialect: Dialect) -> _Fit | None:
     if len(first) != width and not any(first[width:]):
         first = first[:width]
     others = [(number, len(row)) for number, row in rows if isinstance(row, Skip) or (len(row) != width and any(row[width:] or [1]))]
-    return _Fit(dialect, width, 1 - len(others) / len(rows), others[0] if others else (0, 0), first)
+    return _Fit(dialect, width, 1 - len(others) / len(rows), others[0] if others else (0, 0), len(cells) < len(rows), first)
 
 
 def _find_dialect(
@@ -182,7 +183,7 @@ def _find_dialect(
     def best(delimiter: str) -> _Fit | None:
         spaced = all(cell.startswith(" ") for cell in sample[0].split(delimiter)[1:]) if sample and delimiter in sample[0] else False
         fits = [fit for q in quotings if (fit := _fit(sample, cut, Dialect(delimiter, q, spaced)))]
-        if not tabs and any(fit.dialect.quoting == "standard" and fit.share >= _FIT for fit in fits):
+        if not tabs and any(fit.dialect.quoting == "standard" and (fit.share >= _FIT or not fit.broken) for fit in fits):
             fits = [fit for fit in fits if fit.dialect.quoting != "none"]  # a row or two are wrong, not all quotes
         return max(fits, key=lambda fit: (fit.share, fit.width > 1), default=None)  # the first of equals
 
