@@ -177,28 +177,31 @@ def _find_dialect(
     sample: Sequence[str], cut: bool, tabs: bool, stated: str | None, known: frozenset[str], notes: list[str]
 ) -> tuple[Dialect, int]:
     """The dialect that gives the most rows the same number of cells, the usual one first, and that number."""
-    usual = "\t" if tabs else ","
+    first = "\t" if tabs else ","
     quotings = _quotings("".join(sample), tabs)
 
     def best(delimiter: str) -> _Fit | None:
         spaced = all(cell.startswith(" ") for cell in sample[0].split(delimiter)[1:]) if sample and delimiter in sample[0] else False
         fits = [fit for q in quotings if (fit := _fit(sample, cut, Dialect(delimiter, q, spaced)))]
-        if not tabs and any(fit.dialect.quoting == "standard" and (fit.share >= _FIT or not fit.broken) for fit in fits):
-            fits = [fit for fit in fits if fit.dialect.quoting != "none"]  # a row or two are wrong, not all quotes
+        usual = next((fit for fit in fits if fit.dialect.quoting == "standard" and not tabs), None)
+        if usual is not None and not usual.broken:
+            return usual
+        if usual is not None and usual.share >= _FIT:  # a row or two are wrong, not all quotes
+            fits = [fit for fit in fits if fit.dialect.quoting != "none"]
         return max(fits, key=lambda fit: (fit.share, fit.width > 1), default=None)  # the first of equals
 
     if stated is not None:
         fit = best(stated) if stated else None
         return (Dialect(stated, quotings[0]), 1) if fit is None else (fit.dialect, fit.width)
-    fits = [fit for delimiter in (usual, *(d for d in _DELIMITERS if d != usual)) if (fit := best(delimiter))]
+    fits = [fit for delimiter in (first, *(d for d in _DELIMITERS if d != first)) if (fit := best(delimiter))]
     if not fits:
-        return Dialect(usual, quotings[0]), 1
+        return Dialect(first, quotings[0]), 1
     tables = [fit for fit in fits if fit.width > 1 and fit.share >= _FIT and len(fit.first) == fit.width]
     if not tables:
         return _single_column(fits[0], sample, cut, known), 1
     chosen = max(tables, key=lambda fit: fit.share)
     others = [fit.dialect.delimiter for fit in tables if fit is not chosen and fit.share >= 0.9]
-    if chosen.dialect.delimiter != usual or others:
+    if chosen.dialect.delimiter != first or others:
         also = f"; {', '.join(map(repr, others))} would part it, too" if others else ""
         notes.append(f"delimiter {chosen.dialect.delimiter!r}{also}; --delimiter states another")
     if chosen.dialect.quoting != quotings[0]:
