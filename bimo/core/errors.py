@@ -60,7 +60,11 @@ class MachineError(BimoError):
 
 
 class DivergedError(MachineError):
-    """Training met NaN or infinity; the message names where the batch was saved."""
+    """Training met NaN or infinity, and the message names where the batch was saved; or its loss ended far above where it began."""
+
+
+class NotMeasuredError(MachineError):
+    """A model was trained and is kept, but its evaluation failed; the message says why, and how to measure it again."""
 
 
 class Interrupted(BimoError):

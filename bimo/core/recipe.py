@@ -129,6 +129,11 @@ class TrainingSection(Section):
         description="looks at the validation text during the run, evenly spaced; ten, or fewer in a short run, if not given",
     )
     evaluation_tokens: int = Field(default=100_000, ge=1, description="most validation tokens in such a look, evenly drawn from the text")
+    test_tokens: Literal["all"] | Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="most test tokens that the finished model is measured on, evenly drawn from the text, or all; "
+        "1,000 for each second of a budget of time (10,000 at least) if not given",
+    )
     samples: int | None = Field(default=None, ge=0, description="times that a sample is written during the run; by its length if not given")
     patience: int = Field(default=0, ge=0, description="stop after so many looks without improvement; 0: never")
     checkpoint_every: int | None = Field(default=None, ge=1, description="steps between checkpoints; about one a minute if not given")
@@ -368,7 +373,10 @@ def make_recipe(*layers: Mapping[str, Any]) -> Recipe:
     return checked
 
 
-OF_ANY = ("budget", "seed", "precision", "threads", "device", "compile", "evaluations", "evaluation_tokens", "samples", "checkpoint_every")
+OF_ANY = (
+    "budget", "seed", "precision", "threads", "device", "compile", "evaluations", "evaluation_tokens", "test_tokens", "samples",
+    "checkpoint_every",
+)  # fmt: skip
 
 
 def _is_open(recipe: Recipe) -> bool:

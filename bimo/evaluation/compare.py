@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from bimo.core.recipe import OF_ANY, Recipe, make_recipe
 from bimo.data.corpus import Corpus
 from bimo.evaluation import runs
 from bimo.evaluation.facts import machine_facts, text_facts
+from bimo.evaluation.heldout import said_before
 from bimo.evaluation.promising import promising
 from bimo.evaluation.report import write_report
 from bimo.evaluation.report.tables import markdown_table
@@ -75,12 +77,14 @@ def compare(
     names = numbered([recipe.name for recipe in recipes])
     asked = {folder: _reusing(recipe, names, recipes, out) for recipe, folder in zip(recipes, names, strict=True)}
     later = sorted(asked, key=lambda folder: asked[folder].family == registry.HYBRID)  # hybrids after what they are made of
+    if not quiet and recipes and (said := said_before(corpus, recipes[0].training)):
+        print(said, file=sys.stderr)
     runs_of = {folder: _run_apart(asked[folder], corpus, out / folder, name, quiet) for folder in later}
     made = {folder: runs_of[folder] for folder in asked}
     notices = _add_hybrids(made, asked, corpus, out, hybrids, name, quiet) if hybrids else []
     for notice in notices if not quiet else []:
         print(notice, file=sys.stderr)
-    whole = next((r for r in made.values() if isinstance(r, Comparison)), None)
+    whole = _of_one_text([r for r in made.values() if isinstance(r, Comparison)])
     comparison = Comparison(
         text=whole.text if whole else text_facts(corpus, name, recipes[0].text.sources),
         machine=whole.machine if whole else machine_facts(),
@@ -98,6 +102,18 @@ def compare(
     write_report(comparison, out / REPORT, lang)
     comparison.folder = out
     return comparison
+
+
+def _of_one_text(results: Sequence[Comparison]) -> Comparison | None:
+    """One of those whose units most have in common; the units of other samples of the text are left out: nothing pairs them with these."""
+    counts = Counter((result.unit, tuple(result.unit_bytes)) for result in results)
+    if not counts:
+        return None
+    common = counts.most_common(1)[0][0]
+    for result in results:
+        if (result.unit, tuple(result.unit_bytes)) != common:
+            result.rows[0].unit_nats = None
+    return next(result for result in results if (result.unit, tuple(result.unit_bytes)) == common)
 
 
 def _reusing(recipe: Recipe, names: Sequence[str], recipes: Sequence[Recipe], out: Path) -> Recipe:

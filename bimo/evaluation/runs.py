@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ import torch
 
 from bimo.core import fetch, progress, registry, runtime, store
 from bimo.core.budget import Budget
-from bimo.core.errors import CheckpointError, RecipeError, memory_errors
+from bimo.core.errors import BimoError, CheckpointError, Interrupted, NotMeasuredError, RecipeError, memory_errors
 from bimo.core.recipe import Recipe
 from bimo.data.corpus import Corpus
 from bimo.data.excerpt import excerpt
 from bimo.data.split import Split
-from bimo.evaluation import passage
+from bimo.evaluation import heldout, passage
 from bimo.evaluation.diversity import self_bleu
 from bimo.evaluation.facts import curve, machine_facts, text_facts
 from bimo.evaluation.metrics import distinct_n, repetition
@@ -23,8 +24,9 @@ from bimo.evaluation.perplexity import Evaluation, evaluate
 from bimo.evaluation.report import write_report
 from bimo.evaluation.results import Comparison, Estimate, Row, RowPart, Sample
 from bimo.evaluation.samples import SAID, Prompt, generation_speed, prompt_for, short_texts, write_samples
+from bimo.models.base import NeuralLanguageModel
 from bimo.models.bundle import Bundle
-from bimo.models.folders import REPORT
+from bimo.models.folders import REPORT, holds_weights
 from bimo.models.hybrid import Hybrid
 from bimo.training import checkpoint
 from bimo.training.checkpoint import RECIPE, RUN
@@ -35,6 +37,7 @@ from bimo.training.starting import started
 from bimo.training.teacher import fingerprint_of
 
 RESULT = "result.json"
+TRAINED = "trained"  # the status of a run whose model is written and whose figures are not
 MOST_TAKEN = 1.05  # times the budget: what a hybrid that is ranked may take with its parts
 
 
@@ -63,22 +66,44 @@ def run(
 ) -> Run:  # fmt: skip
     """Fit `recipe` on `corpus` in `folder`; write the model, result.json and report.html there.
 
-    compared: the run is a comparison's, which may make it again.
+    compared: the run is a comparison's, which may make it again. Whatever measuring it raises, a trained model is kept: the error is
+    then a `NotMeasuredError`, and with `resume` the model is measured again, not learned.
     """
     folder = Path(folder)
     store.clear_left(folder)
     before = _told(folder) if resume else {}
+    trained = before.get("status") == TRAINED and holds_weights(folder)
     asked = before.get("asked", recipe.to_dict())
     if not resume:
         _begin(folder)
     told = {
-        "compared": compared, **before, "status": "running", "name": name, "command": command, "sources": recipe.text.sources,
+        "compared": compared, **before, "status": TRAINED if trained else "running", "name": name, "command": command,
+        "sources": recipe.text.sources,
         "corpus": str(corpus.folder.resolve()), "corpus_fingerprint": _fingerprint(corpus), "asked": asked,
         "made_of": before.get("made_of", _made_of(recipe)),
     }  # fmt: skip
     store.write_json(folder / RUN, told)  # before the recipe: where that stands, the run can be resumed
     if not resume:
         recipe.save(folder / RECIPE)
+    if not (quiet or compared) and (said := heldout.said_before(corpus, recipe.training)):
+        print(said, file=sys.stderr)
+    fitted, bundle, peak = _trained(folder, recipe) if trained else _train(recipe, corpus, folder, resume, quiet)
+    try:
+        with memory_errors(), progress.task(f"{fitted.recipe.label}: measuring"):
+            comparison, row = _measured(fitted, bundle, corpus, folder, told, peak)
+            comparison.rows = [row]
+            store.write_json(folder / RESULT, comparison.to_dict())
+            write_report(comparison, folder / REPORT)
+    except KeyboardInterrupt:
+        raise Interrupted(f"trained, but not measured: stopped; go on with: bimo train --resume {folder}") from None
+    except Exception as cause:  # whatever it is, the model is there, and is worth more than its figures
+        raise _not_measured(folder, cause) from cause
+    store.write_json(folder / RUN, {**store.read_json(folder / RUN), "status": "finished"})
+    return Run(folder, comparison)
+
+
+def _train(recipe: Recipe, corpus: Corpus, folder: Path, resume: bool, quiet: bool) -> tuple[Fitted, Bundle, int]:
+    """The fitted model, as a bundle that is written into the run folder, and the memory that it took at its peak, bytes."""
     runtime.forget_peak_memory()  # what preparing the text took is not the model's
     fitted = fit(recipe, corpus, folder, lambda recipe: _hooks(corpus, recipe), resume=resume, quiet=quiet)
     peak = _peak_memory(fitted.model)
@@ -89,13 +114,28 @@ def run(
         bundle.unit_vectors = start.unit_vectors
     bundle.pooling = fitted.recipe.objective.get("pooling", bundle.pooling)
     bundle.save(folder)
-    with progress.task(f"{fitted.recipe.label}: measuring"):
-        comparison, row = _measured(fitted, bundle, corpus, folder, told, peak)
-    comparison.rows = [row]
-    store.write_json(folder / RESULT, comparison.to_dict())
-    write_report(comparison, folder / REPORT)
-    store.write_json(folder / RUN, {**store.read_json(folder / RUN), "status": "finished", **fitted.record()})
-    return Run(folder, comparison)
+    store.write_json(folder / RUN, {**store.read_json(folder / RUN), "status": TRAINED, "peak_memory_bytes": peak, **fitted.record()})
+    return fitted, bundle, peak
+
+
+def _trained(folder: Path, recipe: Recipe) -> tuple[Fitted, Bundle, int]:
+    """As `_train`, of a run whose model lies in its folder already."""
+    told, bundle = _told(folder), Bundle.load(folder)
+    runtime.set_threads(recipe.training.threads)
+    if isinstance(bundle.model, NeuralLanguageModel):
+        bundle.model.to(runtime.pick_device(recipe.training.device))
+    return Fitted.again(bundle.model, recipe, told), bundle, int(told.get("peak_memory_bytes") or 0)
+
+
+def _not_measured(folder: Path, cause: Exception) -> NotMeasuredError:
+    """The error of a run whose model is trained, with the exit code of what went wrong."""
+    bug = "" if isinstance(cause, BimoError) else f"unexpected {type(cause).__name__}: "
+    error = NotMeasuredError(
+        f"{folder}: trained, but not measured: {bug}{cause}; the model is kept and can be used (bimo info {folder}), and "
+        f"bimo train --resume {folder} measures it again"
+    )
+    error.exit_code = cause.exit_code if isinstance(cause, BimoError) else 1
+    return error
 
 
 _MADE_BY_A_RUN = (checkpoint.FILE, RUN, RESULT, "model.safetensors", "config.json", REPORT, "metrics.jsonl", "error.json")
@@ -209,8 +249,9 @@ def _peak_memory(model: Any) -> int:
 def _measured(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told: dict[str, Any], peak: int) -> tuple[Comparison, Row]:
     recipe = fitted.recipe
     family = recipe.row
-    split = corpus.splits.get("test") or corpus.splits.get("valid")
-    measured = evaluate(fitted.model, split, bundle.context) if split is not None and split.scored_tokens else None
+    split = heldout.test_text(corpus)
+    drawn = None if split is None else heldout.drawn_for(fitted.model, split, recipe.training)
+    measured = None if drawn is None else evaluate(fitted.model, drawn, bundle.context)
     place = passage.choose(corpus)
     prompt = prompt_for(bundle, corpus)
     training, plan = recipe.training, fitted.plan or {}
@@ -255,6 +296,8 @@ def _measured(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path, told
         command=told["command"], unit=measured.unit if measured else "document",  # type: ignore[arg-type]
         unit_bytes=measured.unit_bytes.tolist() if measured else [], passage=passage.shown(corpus, place) if place else None,
     )  # fmt: skip
+    if split is not None and drawn is not None:
+        row.notices += heldout.said_after(comparison, row, drawn, split)
     return comparison, row
 
 

@@ -39,6 +39,8 @@ class Progress:
     steps: int = 0  # as many as are planned now; 0: as many as the recipe says
     plans: list[float] = field(default_factory=list)  # seconds at which they are planned again
     planned_at: list[float] = field(default_factory=lambda: [0, 0.0])  # step and seconds of the last plan
+    first_loss: float | None = None  # nats a target: of the first step, before anything was learned …
+    last_loss: float | None = None  # … and in the last line of metrics.jsonl
     averaged: int = 0  # steps that the mean of the weights is of
     metrics_bytes: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)  # running sums that the next line of metrics.jsonl needs

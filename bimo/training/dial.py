@@ -21,6 +21,7 @@ from bimo.core.recipe import Recipe, make_recipe
 from bimo.core.registry import Kind
 from bimo.data.corpus import Corpus
 from bimo.text.vocabulary import Vocabulary
+from bimo.training.parts import context_needed
 from bimo.training.plan import flops_per_token
 from bimo.training.probe import Probe
 
@@ -99,7 +100,10 @@ def turn(recipe: Recipe, corpus: Corpus, timed: Timed) -> tuple[Recipe, dict[str
     counted = {"family": _counting(), "model": {"order": _order(corpus)}}
     told: dict[str, Any] = {"text_tokens": train.tokens, "seconds": 0.0}
     if train.given is not None:
-        return _laid(recipe, {"family": _given()}), {**told, "why": "each text is given another one, which is read"}
+        family, needed = _given(), context_needed(corpus, given=True)[0]
+        usual = make_recipe({"family": family, "training": {"budget": recipe.training.budget}}).model_section().context
+        model = {"model": {"context": needed}} if needed > usual else {}
+        return _laid(recipe, {"family": family, **model}), {**told, "why": "each text is given another one, which is read"}
     if train.tokens < LEAST or (budget.seconds is not None and budget.seconds < COUNTED_ALONE):
         why = "the text is short" if train.tokens < LEAST else "the budget is short"
         return _laid(recipe, counted), {**told, "why": f"{why}: an n-gram alone"}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from bimo.core import progress, registry, runtime, store
 from bimo.core.budget import Budget
@@ -24,7 +25,7 @@ from bimo.training.dial import turn
 from bimo.training.gradient import fit_gradient
 from bimo.training.loop import Hooks
 from bimo.training.making import Fitted, begin_weights, build, make_objective
-from bimo.training.parts import part_recipe, plan_parts
+from bimo.training.parts import cannot_be_measured, part_recipe, plan_parts
 from bimo.training.plan import make_plan, plan_counted
 from bimo.training.probe import Probe, probe
 from bimo.training.progress import Metrics, Reporter
@@ -51,6 +52,11 @@ def refusal(recipe: Recipe, corpus: Corpus, beside: bool = False) -> str | None:
             f"{family} reads each document whole, and one has {longest:,} tokens (at most {LONGEST_DOCUMENT:,}); "
             "prepare with --documents line or paragraph"
         )
+    if kind.whole_documents and recipe.family is not None:
+        with torch.device("meta"):  # a model of its shape, without weights
+            model = kind.build(recipe.model_section(), corpus.tokenizer.vocabulary)
+        if why := cannot_be_measured(model, corpus):
+            return why
     return None if objective is None else registry.load_objective(objective.name).refusal(recipe, corpus)
 
 
@@ -186,13 +192,17 @@ def _fit_counted(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, qui
         reporter.update(1.0, f"{tokens / seconds:,.0f} tokens/s")
     finally:
         reporter.close()
-    looked = math.inf if hooks.validate is None else hooks.validate(model)
+    failed: list[str] = []
+    try:
+        looked = math.inf if hooks.validate is None else hooks.validate(model)
+    except Exception as cause:  # whatever it is: what was counted is worth more than a look at it
+        looked, failed = math.inf, [f"the validation text could not be scored ({type(cause).__name__}: {cause})"]
     told |= {"valid_loss": looked} if math.isfinite(looked) else {}
     metrics = Metrics(folder)
     metrics.write({"step": 1, "tokens": tokens, "seconds": round(seconds, 3), "tokens_per_second": tokens / seconds, **told})
     metrics.close()
     short = dictation is not None and dictation.written < dictation.wanted
-    notices = [*(dictation.notices if dictation is not None else ()), *model.notices]
+    notices = [*(dictation.notices if dictation is not None else ()), *model.notices, *failed]
     capped = cap is not None and (seconds > cap or short)
     return Fitted(model, recipe, seconds, tokens, plan=plan.to_dict(), capped=capped, notices=notices)
 

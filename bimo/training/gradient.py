@@ -82,6 +82,7 @@ def fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, res
     if recipe.adapter is not None:
         notices += _keep_adapter(model, recipe, corpus, folder)
     progress = outcome.progress
+    notices += loop.notices
     if loop.metrics.lost:
         notices.append("metrics.jsonl was cut short or taken away before the run was resumed; the curve lacks what stood there")
     cap = Budget.parse(training.budget).seconds

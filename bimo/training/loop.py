@@ -31,6 +31,7 @@ _COUNTED = ("nats", "tokens", "read", "since")  # in the running sums; what else
 _AGAIN = (0.1, 0.3, 0.6, 0.8)  # of a budget of time: where the steps are planned again, at the speed that they were made at
 _FEWEST = 8  # steps that a speed is told by
 _FILLED = 0.97  # of the budget, by steps that are planned again
+_FAR = 2.0  # times the loss that a run began with, from which on it has diverged
 Look = Callable[[NeuralLanguageModel], float]  # nats per token on validation text
 
 
@@ -72,6 +73,7 @@ class Loop:
         self.carry: Any = None
         self.best: dict[str, Tensor] | None = None
         self.mean = RunningMean()
+        self.notices: list[str] = []
         self._begin, self._cap, self._by_time = 0.0, math.inf, False
         self._stop_asked = False
 
@@ -160,6 +162,7 @@ class Loop:
                 self._look_at_mean()
                 self.save()
                 self.reporter.update(1.0)
+                self._check_end()
         finally:
             self.reporter.close()
             self.metrics.close()
@@ -178,6 +181,8 @@ class Loop:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         progress.step += 1
+        if progress.first_loss is None:
+            progress.first_loss = nats / max(1, made.targets)
         if progress.step > (1 - training.average) * self.steps:
             self.mean.add(learned_state(self.model))
             progress.averaged = self.mean.steps
@@ -232,7 +237,7 @@ class Loop:
                   "tokens_per_second": round(speed, 1), "memory_bytes": runtime.memory_bytes(),
                   **{name: value / max(1, sums["tokens"]) for name, value in sums.items() if name not in _COUNTED}}  # fmt: skip
         self.metrics.write(record if use is None else {**record, "utilisation": round(use, 4)})
-        progress.metrics = {"since": seconds}
+        progress.metrics, progress.last_loss = {"since": seconds}, loss
         share = "" if use is None else f"  MFU {use:.0%}"
         step = f"step {progress.step:,}/{self.steps:,}"
         self.reporter.update(self._share(), f"loss {loss:.3f}  {step}  {speed:,.0f} tokens/s{share}")
@@ -256,9 +261,9 @@ class Loop:
 
     def _look(self) -> None:
         """Evaluate and keep the best weights; the run ends where patience does."""
-        if self.hooks.validate is None:
+        if (nats := self._validate()) is None:
             return
-        progress, nats = self.progress, self._validate()
+        progress = self.progress
         if math.isfinite(nats) and (progress.best_nats is None or nats < progress.best_nats):
             progress.best_nats, progress.best_step, progress.stale = nats, progress.step, 0
             if self.training.keep == "best":
@@ -269,11 +274,19 @@ class Loop:
         if 0 < self.training.patience <= progress.stale and not progress.ended:
             progress.ended = "stopped"
 
-    def _validate(self, **told: Any) -> float:
-        """Nats per token on validation text, noted with what else is told."""
-        assert self.hooks.validate is not None
-        with self._outside_the_clock():
-            nats = self.hooks.validate(self.model)
+    def _validate(self, **told: Any) -> float | None:
+        """Nats per token on validation text, noted with what else is told; None where there is none, or where a look has failed."""
+        if self.hooks.validate is None:
+            return None
+        try:
+            with self._outside_the_clock():
+                nats = self.hooks.validate(self.model)
+        except Exception as cause:  # whatever it is: what was learned is worth more than a look at it
+            self.hooks.validate = None
+            self._note(
+                f"step {self.progress.step}: the validation text could not be scored ({type(cause).__name__}: {cause}); no more looks"
+            )
+            return None
         progress = self.progress
         line = {"step": progress.step, "tokens": progress.tokens, "seconds": round(self._seconds(), 3), "valid_loss": nats}
         self.metrics.write({**line, **told})
@@ -288,15 +301,48 @@ class Loop:
         nats = self._validate(averaged=steps)
         load_weights(self.model, last, self.folder)
         progress = self.progress
+        if nats is None:
+            return
         if math.isfinite(nats) and (progress.best_nats is None or nats < progress.best_nats):
             progress.best_nats, progress.best_step, self.best = nats, progress.step, self.mean.weights
             self.reporter.say(f"the mean of the last {steps:,} steps' weights is better than any step's, and is kept")
         self.mean, progress.averaged = RunningMean(), 0
 
     def _write_sample(self) -> None:
-        with self._outside_the_clock():
-            text = self.hooks.sample(self.model) if self.hooks.sample else ""
+        try:
+            with self._outside_the_clock():
+                text = self.hooks.sample(self.model) if self.hooks.sample else ""
+        except Exception as cause:
+            self.hooks.sample = None
+            self._note(f"step {self.progress.step}: no sample could be written ({type(cause).__name__}: {cause}); no more samples")
+            return
         self.metrics.write({"step": self.progress.step, "sample": text})
+
+    def _note(self, notice: str) -> None:
+        self.notices.append(notice)
+        self.reporter.say(notice)
+
+    def _check_end(self) -> None:
+        """A run whose loss ended far above where it began has diverged: its weights are of no use, but for those of an earlier step.
+
+        Far above: more than twice the first step's loss, and twice that of guessing all ids alike, ln V nats.
+        """
+        progress, guess = self.progress, math.log(self.model.vocab_size)
+        first, last = progress.first_loss or 0.0, progress.last_loss or 0.0
+        most = _FAR * max(guess, first)
+        if last <= most:
+            return
+        rate = self.training.learning_rate
+        if self.training.keep == "best" and progress.best_nats is not None and progress.best_nats <= most:
+            self._note(
+                f"the loss ended at {last:.4g} nats, far above the {first:.4g} that it began with: the run diverged after step "
+                f"{progress.best_step}, whose weights are kept; a lower training.learning_rate (here {rate:g}) would use all of the budget"
+            )
+            return
+        raise DivergedError(
+            f"the loss ended at {last:.4g} nats a target, far above the {first:.4g} that it began with: the run diverged; start anew with "
+            f"a lower training.learning_rate (here {rate:g}), in another folder (--out)"
+        )
 
     def _diverged(self, batches: list[Any], nats: float) -> None:
         path = self.folder / f"diverged-step-{self.progress.step + 1}.safetensors"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -43,8 +43,14 @@ class Fitted:
         """What run.json keeps of it."""
         return {
             "seconds": self.seconds, "tokens": self.tokens, "steps": self.steps, "capped": self.capped,
-            "stopped_early": self.stopped_early, "best_step": self.best_step, "notices": self.notices,
+            "stopped_early": self.stopped_early, "best_step": self.best_step, "notices": self.notices, "taken": self.taken,
         }  # fmt: skip
+
+    @classmethod
+    def again(cls, model: LanguageModel, recipe: Recipe, told: Mapping[str, Any]) -> Self:
+        """What `record` and the plan in run.json tell of a model that learned before."""
+        names = ("seconds", "tokens", "steps", "plan", "capped", "stopped_early", "best_step", "notices", "taken")
+        return cls(model, recipe, **{name: told[name] for name in names if name in told})
 
 
 def build(recipe: Recipe, corpus: Corpus, tags: Sequence[str] | None = None, bare: bool = False) -> LanguageModel:

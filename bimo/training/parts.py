@@ -14,7 +14,7 @@ from bimo.core.errors import RecipeError
 from bimo.core.recipe import Recipe, make_recipe
 from bimo.data.corpus import Corpus
 from bimo.data.split import Split
-from bimo.models.base import LanguageModel, load_model
+from bimo.models.base import Kind, LanguageModel, load_model
 from bimo.models.hybrid import Hybrid, HybridConfig, Part
 from bimo.models.hybrid.config import numbered
 from bimo.training.averaging import refuse_unlike
@@ -91,8 +91,8 @@ def refuse_unmixable(config: HybridConfig, opened: Mapping[int, LanguageModel], 
         raise RecipeError("model.weights: a gate reads hidden states, and no part has any; take weights=learned")
     if learns(config, hybrid) and held_out(corpus) is None:
         raise RecipeError("model.weights: there is no validation text to learn them from; give --valid, or a number for each part")
-    if hybrid.whole_documents and hybrid.context is not None:
-        _refuse_long_documents(hybrid.context, corpus)
+    if why := cannot_be_measured(hybrid, corpus):
+        raise RecipeError(why)
 
 
 def _untrained(part: Part, corpus: Corpus) -> LanguageModel | None:
@@ -102,13 +102,29 @@ def _untrained(part: Part, corpus: Corpus) -> LanguageModel | None:
     return registry.family(part.family).load().build(section, corpus.tokenizer.vocabulary)
 
 
-def _refuse_long_documents(context: int, corpus: Corpus) -> None:
-    """A hybrid that reads documents whole begins nothing anew inside them: they must fit its smallest context."""
+def cannot_be_measured(model: LanguageModel, corpus: Corpus) -> str | None:
+    """Why held-out documents do not fit a model like this, which reads each of them whole; None where all do."""
+    if not model.whole_documents or model.context is None:
+        return None
+    needed, which = context_needed(corpus, model.kind is Kind.CONDITIONAL)
+    if needed <= model.context:
+        return None
+    return (
+        f"model.context: this model reads each document whole, {which} text has {needed:,} tokens, and the context is {model.context:,}: "
+        f"it could not be measured; set model.context={needed} (of each part that has one), or prepare with --documents line or paragraph"
+    )
+
+
+def context_needed(corpus: Corpus, given: bool) -> tuple[int, str]:
+    """The context that holds each held-out document whole, and what it is given, if that is read; and the longest, in words."""
+    found = [(0, "no document of the held-out")]
     for name in ("valid", "test"):
         split = corpus.splits.get(name)
-        longest = int(np.diff(split.starts, append=split.tokens).max()) - 1 if split is not None and split.documents else 0
-        if longest > context:
-            raise RecipeError(
-                f"model.mixture: this hybrid reads each document whole, one of the {name} text has {longest:,} tokens, and a part has a "
-                f"context of {context:,}; prepare with --documents line or paragraph, or give that part a larger model.context"
-            )
+        if split is not None and split.documents:
+            found.append((_longest(split) - 1, f"a document of the {name}"))  # its last token is never fed
+            found += [(_longest(split.given), f"a source of the {name}")] if given and split.given is not None else []
+    return max(found)
+
+
+def _longest(split: Split) -> int:
+    return int(np.diff(split.starts, append=split.tokens).max())

@@ -17,7 +17,7 @@ from tests.evaluation.example import comparison
 
 ROOT = Path(bimo.__file__).parent
 LISTS = {"notices", "notes"}  # what notices are gathered in, and functions and exceptions that give some
-GIVEN = {"summary", "settle", "tags_told", "_ended", "_compile", "_keep_adapter", "_not_found", "remember", "_cut"}
+GIVEN = {"summary", "settle", "tags_told", "_ended", "_compile", "_keep_adapter", "_not_found", "remember", "_cut", "said_after"}
 RAISED = {"Unreadable", "NoConversation"}
 ELSEWHERE = {"console.py", "perplexity.py", "results.py", "writing.py", "lexicon.py"}  # shown by commands, not in a report
 ERRORS = {"its process ended with {}", " (killed; was there memory enough?)"}  # why a model failed stays as it is
@@ -59,7 +59,7 @@ def told(tree: ast.AST, lists: set[str]) -> Iterator[str]:
             appended = (
                 isinstance(node.func, ast.Attribute) and node.func.attr == "append" and name_of(node.func.value) in lists | {"skipped"}
             )
-            if appended or name_of(node.func) in RAISED | {"_skip"}:
+            if appended or name_of(node.func) in RAISED | {"_skip", "_note"}:
                 yield from (found for argument in node.args for found in strings(argument))
         elif isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) and node.value is not None:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]

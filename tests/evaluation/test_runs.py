@@ -6,19 +6,23 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 import bimo
 from bimo.core import store
-from bimo.core.errors import CheckpointError
+from bimo.core.errors import CheckpointError, ContextError, Interrupted, NotMeasuredError, RecipeError
 from bimo.core.recipe import make_recipe, parse_overrides
+from bimo.core.registry import Kind
 from bimo.data.corpus import Corpus
-from bimo.evaluation import runs, samples
+from bimo.evaluation import heldout, runs, samples
 from bimo.evaluation.perplexity import evaluate
 from bimo.models.base import NeuralLanguageModel
 from bimo.models.bundle import Bundle
+from bimo.training.dial import turn
+from bimo.training.fit import refusal
 from bimo.training.loop import Hooks
 from tests.conftest import small
 
@@ -144,3 +148,94 @@ def test_short_texts_are_several_without_their_ends_and_stop_in_time(place: Path
     row = runs.resume(place / "ngram").row
     assert 0 <= (row.measures["self_bleu"] or 0) <= 1
     assert row.self_bleu_texts
+
+
+@pytest.mark.parametrize("cause", [ContextError("too long"), MemoryError(), RuntimeError("a bug"), KeyboardInterrupt()])
+def test_a_trained_model_is_never_lost_to_its_evaluation(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: BaseException
+) -> None:
+    """Whatever measuring raises: the model is there, the error says so, and a resumed run measures without learning again."""
+    folder = tmp_path / "run"
+
+    def fails(*_: object) -> None:
+        raise cause
+
+    with monkeypatch.context() as broken:
+        broken.setattr(runs, "write_report" if isinstance(cause, MemoryError) else "_score_fields", fails)
+        with pytest.raises((NotMeasuredError, Interrupted), match="trained, but not measured") as told:
+            _run(place, folder, "ngram")
+    assert told.value.exit_code == (130 if isinstance(cause, KeyboardInterrupt) else 2 if isinstance(cause, ContextError) else 1)
+    assert f"--resume {folder}" in str(told.value)
+    assert bimo.load(folder).generate("the", max_new_tokens=2)
+    assert bimo.info(folder)["run"]["next"] == f"bimo train --resume {folder}"
+    monkeypatch.setattr(runs, "fit", fails)
+    resumed = runs.resume(folder, quiet=True)
+    assert resumed.row.bits_per_byte == pytest.approx(runs.resume(place / "ngram").row.bits_per_byte, rel=0.2)
+    assert json.loads((folder / "run.json").read_text())["status"] == "finished"
+
+
+def test_a_look_that_fails_ends_the_looks_and_not_the_run(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(model: NeuralLanguageModel) -> float:
+        raise ContextError("too long")
+
+    monkeypatch.setattr(runs, "_hooks", lambda *_: Hooks(fails, fails))  # type: ignore[arg-type]
+    run = _run(place, tmp_path / "run", "lstm", "4steps", "training.evaluations=2", "training.samples=2")
+    assert run.row.steps == 4
+    assert sum("no more looks" in notice or "no more samples" in notice for notice in run.row.notices) == 2
+
+
+@pytest.mark.parametrize(
+    ("family", "overrides"),
+    [("vae", ["model.body=transformer", "model.heads=2"]), ("seq2seq", ["objective.name=denoising", "model.heads=2"])],
+)
+def test_held_out_documents_that_do_not_fit_are_refused_before_the_first_step(tmp_path: Path, family: str, overrides: list[str]) -> None:
+    (tmp_path / "long.txt").write_text("a b c d e f g h i j k l m n o p q r s t\n")
+    (tmp_path / "train.txt").write_text("a b c\n" * 40)
+    text = {"valid": tmp_path / "train.txt", "test": tmp_path / "long.txt", "tokenizer": "char", "documents": "line"}
+    words = [*overrides, "model.context=8", "model.width=8"]
+    with pytest.raises(RecipeError, match=r"a document of the test text has 40 tokens.* model\.context=40"):
+        bimo.train(tmp_path / "train.txt", family=family, out=tmp_path / "run", budget="2steps", overrides=words, **text)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_sources_that_do_not_fit_are_refused_and_the_dial_makes_room(tmp_path: Path) -> None:
+    lines = ["a b c"] * 9
+    for name, long in (("x", "a b c d e f g h i j k l m n o p q r s t " * 8), ("y", "b c d")):
+        (tmp_path / f"{name}.txt").write_text("\n".join([*lines, long] * 5) + "\n")
+    corpus = bimo.prepare(f"{tmp_path / 'x.txt'}::{tmp_path / 'y.txt'}", tmp_path / "corpus", tokenizer="char", valid=None)
+    corpus.splits["test"] = corpus.splits["train"]
+    longest = int(np.diff(corpus.splits["train"].given.starts, append=corpus.splits["train"].given.tokens).max())  # type: ignore[union-attr]
+    assert longest > 256
+    recipe = make_recipe({"family": "seq2seq", "training": {"budget": "5s"}})
+    assert f"a source of the test text has {longest} tokens" in (refusal(recipe, corpus) or "")
+    picked, _ = turn(make_recipe({"training": {"budget": "5s"}}), corpus, lambda *_: pytest.fail("nothing is timed"))
+    assert picked.model["context"] == longest
+    assert refusal(picked, corpus) is None
+
+
+def test_a_budget_of_time_bounds_what_is_measured(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An even sample that depends on no model, said before learning and in the row; all of the text where that is asked for."""
+    monkeypatch.setattr(heldout, "LEAST", 300)
+    monkeypatch.setattr(heldout, "PER_SECOND", 1)
+    corpus = Corpus.open(place / "corpus")
+    tokens = corpus.splits["test"].tokens
+    assert tokens > 400
+    sampled = _run(place, tmp_path / "sampled", "ngram", "5s", quiet=False)
+    said = capfd.readouterr().err
+    assert f"on 300 of {tokens:,} tokens of the test text at most" in said
+    assert sampled.row.tokens is not None
+    assert sampled.row.tokens <= 300
+    assert any(f"of {tokens:,} tokens of the test text, evenly drawn (95 % interval" in notice for notice in sampled.row.notices)
+    whole = _run(place, tmp_path / "whole", "ngram", "5s", "training.test_tokens=all", quiet=False)
+    assert "measured" not in capfd.readouterr().err
+    assert whole.row.tokens == corpus.splits["test"].scored_tokens
+    assert not any("evenly drawn" in notice for notice in whole.row.notices)
+    assert sampled.row.bits_per_byte == pytest.approx(whole.row.bits_per_byte, rel=0.3)
+    counted = Bundle.load(tmp_path / "whole").model
+    monkeypatch.setattr(type(counted), "scoring_passes", 100)
+    monkeypatch.setattr(counted, "kind", Kind.BOUND)
+    monkeypatch.setattr(heldout, "_LEAST_OF_MANY", 50)
+    section = make_recipe({"family": "ngram", "training": {"budget": "5s"}}).training
+    assert heldout.drawn_for(counted, corpus.splits["test"], section).tokens < 100

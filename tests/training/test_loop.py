@@ -383,3 +383,19 @@ def test_a_run_that_ended_early_stays_ended_when_resumed(tmp_path: Path) -> None
     outcome = again.run(resumed=True)
     assert outcome.stopped_early
     assert again.progress.step == step < 20
+
+
+def test_a_run_that_ends_far_above_where_it_began_has_diverged(tmp_path: Path) -> None:
+    """Also where no number was infinite; weights of an earlier step that validation text found good are kept, and the run says so."""
+    far: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 3.0, "momentum": 0.99, "clip": 0.0, "schedule": "constant", "steps": 40}
+    with pytest.raises(DivergedError, match=r"the loss ended at .* nats a target, far above the .*learning_rate \(here 3\)"):
+        run(tmp_path / "lost", **far)
+    assert lines(tmp_path / "lost")[-1]["loss"] > 10 * math.log(12)
+    looks = iter([1.0, *[50.0] * 9])
+    loop = make(tmp_path / "kept", Hooks(lambda model: next(looks)), evaluations=8, **far)
+    loop.run()
+    assert loop.progress.best_step == 5
+    assert ["diverged after step 5" in notice for notice in loop.notices] == [True]
+    loop = make(tmp_path / "last", Hooks(lambda model: 1.0), evaluations=8, keep="last", **far)
+    with pytest.raises(DivergedError):
+        loop.run()

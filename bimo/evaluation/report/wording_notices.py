@@ -155,6 +155,18 @@ NOTICES: dict[str, str] = {  # the first that fits counts
     "{n} of {n} conversations have more than {n} tokens and were left out: {n} tokens":
         "{1} 段对话中有 {0} 段超过 {2} 个词元，未予采用：共舍去 {3} 个词元",
     "{n} conversations have no answer within {n} tokens and were left out": "{0} 段对话在 {1} 个词元之内没有回答，未予采用",
+    # how it was measured
+    "measured on {n} of {n} tokens of the {w} text, evenly drawn{}; training.test_tokens=all measures all":
+        "测量时只从 {2} 部分的 {1} 个词元中均匀抽取 {0} 个{3:said}；training.test_tokens=all 则全部测量",
+    " (95 % interval of the bits per byte: {n} to {n})": "（每字节比特数的 95 % 区间：{0} 到 {1}）",
+    # how it went
+    "step {n}: the validation text could not be scored ({}: {}); no more looks": "第 {0} 步：验证文本无法打分（{1}：{2}）；此后不再验证",
+    "the validation text could not be scored ({}: {})": "验证文本无法打分（{0}：{1}）",
+    "step {n}: no sample could be written ({}: {}); no more samples": "第 {0} 步：无法写出样例（{1}：{2}）；此后不再写",
+    "the loss ended at {n} nats, far above the {n} that it began with: the run diverged after step {n}, whose weights are kept; "
+    "a lower training.learning_rate (here {n}) would use all of the budget":
+        "损失最后为 {0} 奈特，远高于开始时的 {1}：训练在第 {2} 步之后发散，保留的是这一步的权重；"
+        "把 training.learning_rate（现为 {3}）调低，才能用上全部预算",
     # batches
     "context reduced from {n} to {n}: the text has only {n} tokens": "上下文由 {0} 减为 {1}：文本只有 {2} 个词元",
     "rows repeat within a batch: {n} windows of {n} tokens for {n} rows": "一批之内有重复的行：{0} 个窗口（各 {1} 个词元）要填 {2} 行",
