@@ -41,6 +41,7 @@ from bimo.training.parts import FOR_ENTRIES, FOR_WEIGHTS, by_gradient, held_out,
 
 PARTS = "parts"
 _FEW = 50_000  # entries up to which all are looked at
+_TO_READING = 8.0  # what learning a product's exponents takes, in readings of the places that they are learned from
 _LEAST = 2_000  # tokens of validation text, at least, that weights are learned from
 
 
@@ -255,7 +256,7 @@ class Composite:
         else:
             logs_by_parts(hybrid, few, context)
         each = (time.perf_counter() - begin) / few.tokens
-        left = max(0.5 * FOR_WEIGHTS * self.cap, self.cap - self.used() - self.elsewhere) / each
+        left = self._left() / each
         if not any(voice.memory is not None and voice.memory.open_field for voice in hybrid.voices):
             return max(_LEAST, int(left / 2))
         return max(_LEAST, int(left / (2 + TRIED)), int((left - TRIED * TUNED) / 2))  # each value is tried on so many tokens at most
@@ -275,10 +276,21 @@ class Composite:
             for name, speaks in zip(hybrid.names, heard.tolist(), strict=True)
             if not speaks
         ]
-        told, targets = distributions(hybrid, text, context)
+        most, late = sys.maxsize, None
+        if self.cap is not None:
+            begin = time.perf_counter()
+            tried = len(distributions(hybrid, text, context, 64)[1])
+            each = (time.perf_counter() - begin) / tried
+            most, late = max(256, int(self._left() / (_TO_READING * each))), partial(_passed, self.used, self.cap)
+        told, targets = distributions(hybrid, text, context, most)
         weights = torch.zeros(heard.shape, dtype=torch.float64)
-        weights[heard] = product_weights(told[:, heard], targets)
+        weights[heard] = product_weights(told[:, heard], targets, late=late)
         return Weights(weights)
+
+    def _left(self) -> float:
+        """Seconds of the budget that are left for what stands between the parts."""
+        assert self.cap is not None
+        return max(0.5 * FOR_WEIGHTS * self.cap, self.cap - self.used() - self.elsewhere)
 
     def _shared(self, hybrid: Hybrid, text: Split, tell: Callable[[dict[str, Any]], None]) -> Hybrid:
         """The linear mixture under given shares, learned ones, or those of a gate."""

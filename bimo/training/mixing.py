@@ -5,6 +5,8 @@ Shapes: N tokens, K parts, V vocabulary, D width of the hidden states.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +20,8 @@ from bimo.models.hybrid.weights import Weights
 from bimo.models.scoring import place, readings
 
 _ENOUGH = 1e-9  # nats a token: where less is gained in a round, learning ends
-_PRODUCT = 1 << 26  # most log-probabilities that a product's exponents are learned from at once
+_ENOUGH_OF_A_PRODUCT = 1e-6  # as its sums are of single precision
+_PRODUCT = 1 << 24  # most log-probabilities that a product's exponents are learned from at once
 _DECAYS = (1.0, 0.1, 0.01, 0.001)  # of the gate's matrix; what is best on a held-out part is taken
 
 
@@ -51,27 +54,34 @@ def linear_weights(logs: Tensor, rounds: int = 500) -> Tensor:
     return weights
 
 
-def product_weights(told: Tensor, targets: Tensor, rounds: int = 50) -> Tensor:
+def product_weights(told: Tensor, targets: Tensor, rounds: int = 50, late: Callable[[], bool] | None = None) -> Tensor:
     """Exponents float64 [K], none below 0, of the product under which `targets` int64 [N] are likeliest, by projected Newton steps.
 
     told: log-probabilities [N, K, V] of parts each of which gives every target a chance; another would rule it out under any exponent
-    but 0. The model is log-linear in the exponents, so its likelihood is concave.
+    but 0. The model is log-linear in the exponents, so its likelihood is concave. late: once it is true, no further step is begun: each
+    was better than the one before.
     """
     told = told.float()
     chosen = told[torch.arange(len(told)), :, targets].double()  # [N, K]
     parts = told.shape[1]
     excludes = told == float("-inf")  # by any part that counts, as in `multiplied`
-    told = told.masked_fill(excludes, 0.0)
+    excluded = excludes.any(1) if bool(excludes.any()) else None  # [N, V], where all count
+    told = told if excluded is None else told.masked_fill(excludes, 0.0)
     weights = torch.full((parts,), 1 / parts, dtype=torch.float64)
 
     def logits(weights: Tensor) -> Tensor:
-        return torch.einsum("nkv,k->nv", told, weights.float()).masked_fill(excludes[:, weights > 0].any(1), float("-inf"))
+        mixed = torch.einsum("nkv,k->nv", told, weights.float())
+        if excluded is None:
+            return mixed
+        return mixed.masked_fill_(excluded if bool((weights > 0).all()) else excludes[:, weights > 0].any(1), float("-inf"))
 
     def nats(weights: Tensor) -> float:
-        return float((logits(weights).double().logsumexp(1) - chosen @ weights).mean())
+        return float((logits(weights).logsumexp(1).double() - chosen @ weights).mean())
 
     now = nats(weights)
     for _ in range(rounds):
+        if late is not None and late():
+            break
         shares = logits(weights).softmax(1)  # [N, V]
         means = torch.einsum("nkv,nv->nk", told, shares).double()
         spread = torch.einsum("nkv,njv,nv->kj", told, told, shares).double() / len(told) - means.t() @ means / len(told)
@@ -81,14 +91,16 @@ def product_weights(told: Tensor, targets: Tensor, rounds: int = 50) -> Tensor:
         curved = spread[free][:, free] + 1e-9 * torch.eye(int(free.sum()))
         step[free] = torch.linalg.lstsq(curved, slope[free, None]).solution[:, 0]
         steepest = torch.where(free, slope, 0.0) / spread.diagonal().clamp(min=1e-9)  # where Newton's step leaves what is allowed
-        for size, way in ((0.5**halved, way) for halved in range(40) for way in (step, steepest)):
+        if float(slope @ ((weights + steepest).clamp(min=0.0) - weights)) < _ENOUGH_OF_A_PRODUCT:  # nothing is left to gain
+            break
+        for size, way in ((0.5**halved, way) for halved in range(20) for way in (step, steepest)):
             tried = (weights + size * way).clamp(min=0.0)
             if float(tried.sum()) > 0 and (after := nats(tried)) < now:
                 break
         else:
-            return weights
+            break
         gained, weights, now = now - after, tried, after
-        if gained < _ENOUGH:
+        if gained < _ENOUGH_OF_A_PRODUCT:
             break
     return weights
 
@@ -169,9 +181,9 @@ def logs_by_parts(hybrid: Hybrid, text: Split, context: int | None) -> tuple[Ten
 
 
 @torch.no_grad()
-def distributions(hybrid: Hybrid, text: Split, context: int | None) -> tuple[Tensor, Tensor]:
-    """What each part says of every next token at some places of `text`, [N, K, V], and the tokens that came, [N]."""
-    most = max(64, _PRODUCT // (len(hybrid.voices) * hybrid.vocab_size))
+def distributions(hybrid: Hybrid, text: Split, context: int | None, most: int = sys.maxsize) -> tuple[Tensor, Tensor]:
+    """What each part says of every next token at some places of `text`, at most so many, [N, K, V], and the tokens that came, [N]."""
+    most = min(most, max(256, _PRODUCT // (len(hybrid.voices) * hybrid.vocab_size)))
     found, targets = [], []
     for batch, begin in readings(hybrid, excerpt(text, most, whole=hybrid.whole_documents), context):
         state = hybrid.start(len(batch.tokens), begin.given) if begin.state is None else begin.state

@@ -106,3 +106,19 @@ def test_a_gate_that_has_nothing_to_find_says_so() -> None:
     random = torch.Generator().manual_seed(0)
     gate = gate_weights(torch.randn(500, 2, generator=random) - 3, torch.randn(500, 40, generator=random), of=0)
     assert gate.gated >= gate.fixed - 1e-3
+
+
+def test_exponents_end_where_nothing_is_gained_or_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the optimum no step is better, and each that is tried reads all log-probabilities once more."""
+    torch.manual_seed(0)
+    told = torch.randn(200, 2, 30).log_softmax(2)
+    targets = told.exp().mean(1).multinomial(1)[:, 0]
+    calls, plain = [], torch.einsum
+    monkeypatch.setattr(torch, "einsum", lambda *given: (calls.append(given[0]), plain(*given))[1])
+    weights = product_weights(told, targets)
+    assert len(calls) < 40
+    assert product_weights(told, targets, late=lambda: True).tolist() == [0.5, 0.5]
+    found, near = (
+        -torch.einsum("nkv,k->nv", told, w.float()).log_softmax(1)[range(200), targets].mean() for w in (weights, weights + 0.05)
+    )
+    assert found < near
