@@ -14,7 +14,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bimo.core import registry, store
+from bimo.core import progress, registry, store
 from bimo.core.errors import BimoError, Interrupted, RecipeError
 from bimo.core.recipe import OF_ANY, Recipe, make_recipe
 from bimo.data.corpus import Corpus
@@ -78,7 +78,7 @@ def compare(
     asked = {folder: _reusing(recipe, names, recipes, out) for recipe, folder in zip(recipes, names, strict=True)}
     later = sorted(asked, key=lambda folder: asked[folder].family == registry.HYBRID)  # hybrids after what they are made of
     if not quiet and recipes and (said := said_before(corpus, recipes[0].training)):
-        print(said, file=sys.stderr)
+        progress.say(said)
     runs_of = {folder: _run_apart(asked[folder], corpus, out / folder, name, quiet) for folder in later}
     made = {folder: runs_of[folder] for folder in asked}
     notices = _add_hybrids(made, asked, corpus, out, hybrids, name, quiet) if hybrids else []

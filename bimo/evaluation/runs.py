@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +85,7 @@ def run(
     if not resume:
         recipe.save(folder / RECIPE)
     if not (quiet or compared) and (said := heldout.said_before(corpus, recipe.training)):
-        print(said, file=sys.stderr)
+        progress.say(said)
     fitted, bundle, peak = _trained(folder, recipe) if trained else _train(recipe, corpus, folder, resume, quiet)
     try:
         with memory_errors(), progress.task(f"{fitted.recipe.label}: measuring"):
