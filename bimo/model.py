@@ -31,7 +31,7 @@ from bimo.generation.filling import Candidate, fill_text
 from bimo.generation.latent import interpolate, reconstruct
 from bimo.generation.sampling import GenerationConfig
 from bimo.generation.texts import continue_texts, stream_text
-from bimo.models.adapters import merge, strip, unmerge
+from bimo.models.adapters import merge, unmerge
 from bimo.models.base import Kind
 from bimo.models.bundle import Bundle
 from bimo.models.interop import opening
@@ -243,8 +243,7 @@ class Model:
 
     def unload_adapter(self) -> None:
         """Take the adapter away: the model is what it was without it, but for rounding."""
-        self.unmerge_adapter()
-        strip(self.bundle.adapted_model())
+        self.bundle.drop_adapter()
 
     def save(self, folder: str | Path) -> None:
         """Write a model folder."""

@@ -20,7 +20,7 @@ from bimo.core.validation import validated
 from bimo.data.batches import Given
 from bimo.data.conversations import Turn
 from bimo.data.corpus import Corpus
-from bimo.models.adapters import adapted, merge, merged, strip
+from bimo.models.adapters import adapted, merge, merged, strip, unmerge
 from bimo.models.base import LanguageModel, NeuralLanguageModel, load_model
 from bimo.models.folders import refuse_no_model
 from bimo.models.interop.generation import FILE as GENERATION
@@ -32,8 +32,10 @@ from bimo.models.interop.settings import Settings
 from bimo.models.vocabulary import generation_config
 from bimo.text.chat import encode_chat, end_ids
 from bimo.text.streaming import StreamDecoder
+from bimo.text.template import find_template
 from bimo.text.tokenizer import Tokenizer
 from bimo.text.vocabularies.opening import opens_otherwise
+from bimo.text.vocabularies.settings import read_settings
 
 FILE = "bimo.json"
 
@@ -58,6 +60,7 @@ class Bundle:
     generation: dict[str, Any] = field(default_factory=dict)
     reading: ReadOptions = field(default_factory=ReadOptions)
     unit_vectors: bool = False
+    _own_template: tuple[str | None] | None = field(default=None, init=False, repr=False)  # the model's, while an adapter's is used
 
     @classmethod
     def of(cls, model: LanguageModel, corpus: Corpus, context: int | None = None) -> Bundle:
@@ -102,17 +105,33 @@ class Bundle:
         return tuple(dict.fromkeys(ends))
 
     def put_adapter(self, folder: Path) -> None:
-        """Put the LoRA adapters in `folder` beside the model's weights, and add them in; an error leaves the model as it was."""
+        """Put the LoRA adapters in `folder` beside the model's weights, and add them in; an error leaves the model as it was.
+
+        A chat template that the folder has is used as long as the adapter is there: it learned by that one.
+        """
         if not isinstance(self.model, NeuralLanguageModel):
             raise ModelError(f"{folder}: adapters stand beside linear maps, and this model has none")
         if any(adapted(self.model)):
             raise ModelError(f"{folder}: the model has an adapter already; unload_adapter takes it away")
+        theirs = find_template(read_settings(folder).values)
         try:
             read_adapter(self.model, folder)
         except BimoError:
             strip(self.model)
             raise
         merge(self.model)
+        own = self.tokenizer.chat_template
+        if theirs is not None and theirs != own:
+            self._own_template, self.tokenizer.chat_template = (own,), theirs
+            warnings.warn(f"{folder}: the adapter's chat template is used, not the model's: its tokenizer has its own", BimoWarning, 2)
+
+    def drop_adapter(self) -> None:
+        """Take the adapter away, and its chat template; a `ModelError` where there is none."""
+        model = self.adapted_model()
+        unmerge(model)
+        strip(model)
+        if self._own_template is not None:
+            (self.tokenizer.chat_template,), self._own_template = self._own_template, None
 
     def adapted_model(self) -> NeuralLanguageModel:
         """The model, which has an adapter; a `ModelError` where it has none."""

@@ -10,6 +10,7 @@ from bimo.core.store import printable
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 COMPARISON, CORPUS, RECIPE = "comparison.json", "corpus.json", "recipe.yaml"
 REPORT = "report.html"
+ADAPTER = "adapter_config.json"
 FILES = (".gguf", ".arpa", ".arpa.gz")  # endings of models that are single files
 
 
@@ -33,6 +34,8 @@ def refuse_no_model(path: Path) -> None:
         raise ModelError(f"{path}: this run has not finished; go on with: bimo train --resume {path}")
     if (path / "config.json").is_file():
         return
+    if (path / ADAPTER).is_file():
+        raise ModelError(f"{path}: not a model but LoRA adapters; name the model that they belong to, and these with --adapter {path}")
     if (path / COMPARISON).is_file():
         raise ModelError(f"{path}: not a model folder but a comparison; {_models_in(path)}")
     if (path / CORPUS).is_file():

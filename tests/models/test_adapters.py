@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,20 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import bimo
 from bimo.core import registry
-from bimo.core.errors import CapabilityError, ModelError
+from bimo.core.errors import BimoWarning, CapabilityError, ModelError
 from bimo.core.recipe import AdapterSection
 from bimo.data.batches import Given
+from bimo.model import Model
 from bimo.models import adapters
 from bimo.models.adapters import AdaptedLinear, adapt, adapted, merge, merged, strip, unmerge
+from bimo.models.bundle import Bundle
 from bimo.models.decoder import Decoder, DecoderConfig
 from bimo.models.interop.peft import CONFIG, WEIGHTS, read_adapter, write_adapter
 from bimo.models.quantized import FourBit
 from bimo.models.recurrent import Recurrent
+from bimo.text.tokenizer import Tokenizer
 from bimo.text.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(41)
@@ -394,3 +399,55 @@ def test_a_weight_that_is_not_finite_is_named() -> None:
     model.blocks[1].feed_forward.outer.weight.data[0, 0] = float("nan")
     with pytest.raises(ModelError, match=r"adapter\.quantized: blocks\.1\.feed_forward\.outer: a weight is infinite or not a number"):
         adapt(model, QUANTIZED)
+
+
+# -- folders of adapters ----------------------------------------------------------------------------------------------
+
+
+def write_fresh(folder: Path) -> None:
+    model = fresh()
+    adapt(model, AdapterSection(rank=2))
+    write_adapter(model, folder)
+
+
+def bundle_of(template: str | None = None) -> Bundle:
+    tokenizer = Tokenizer.of_words(["<s>", "</s>", "<unk>", *(f"w{i}" for i in range(38))])
+    tokenizer.chat_template = template
+    return Bundle(fresh(), tokenizer)
+
+
+@pytest.mark.parametrize("own", [None, "own {{ messages[0].content }}"])
+@pytest.mark.parametrize("place", ["tokenizer_config.json", "chat_template.jinja"])
+def test_the_chat_template_of_an_adapter_is_used_while_it_is_there(own: str | None, place: str, tmp_path: Path) -> None:
+    held = bundle_of(own)
+    write_fresh(tmp_path)
+    theirs = "theirs {{ messages[0].content }}"
+    (tmp_path / place).write_text(theirs if place.endswith("jinja") else json.dumps({"chat_template": theirs}))
+    model = Model(held)
+    with pytest.warns(BimoWarning, match="the adapter's chat template is used"):
+        model.load_adapter(tmp_path)
+    assert held.tokenizer.chat_template == theirs
+    model.unload_adapter()
+    assert held.tokenizer.chat_template == own
+    with pytest.raises(ModelError, match="the model has none"):
+        model.unload_adapter()
+
+
+def test_an_adapter_without_a_template_or_with_the_same_one_says_nothing(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    write_fresh(tmp_path)
+    for template in (None, "own"):
+        if template is not None:
+            (tmp_path / "chat_template.jinja").write_text(template)
+        opened = Model(bundle_of("own"))
+        opened.load_adapter(tmp_path)
+        assert opened.bundle.tokenizer.chat_template == "own"
+    assert not [w for w in recwarn if issubclass(w.category, BimoWarning)]
+
+
+def test_adapters_that_are_pickled_or_given_as_a_model_are_named(tmp_path: Path) -> None:
+    write_fresh(tmp_path)
+    with pytest.raises(ModelError, match=r"not a model but LoRA adapters; name the model .* --adapter"):
+        bimo.load(tmp_path)
+    (tmp_path / WEIGHTS).rename(tmp_path / "adapter_model.bin")
+    with pytest.raises(ModelError, match=r"adapter_model\.bin: a pickle"):
+        read_adapter(fresh(), tmp_path)

@@ -85,7 +85,7 @@ def _read_gguf(path: Path) -> Opened:
     except ModelError as cause:
         raise ModelError(f"{path}: {cause}") from None
     told = next((value for key, value in found.vocabulary.items() if key.endswith(_POOLING_TYPE)), None)
-    pooling = next((name for name, number in _POOLINGS.items() if number == told), None)
+    pooling = next((name for name, number in _POOLINGS.items() if number == told), f"pooling_type {told}" if told else None)
     model = model_of(found.config, found.tensors, str(path))
     return Opened(model, Tokenizer(hub, "loaded", settings), pooling, ends, read_sampling(found.vocabulary, str(path)))
 

@@ -18,8 +18,9 @@ from bimo.core.registry import Kind
 from bimo.core.validation import validated
 from bimo.models.adapters import adapt, adapted, short
 from bimo.models.base import NeuralLanguageModel
+from bimo.models.folders import ADAPTER
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS = ADAPTER, "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _READ = ("r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules")
 _TOLD = (  # of how the adapters were made or are kept, not of what they do
@@ -68,6 +69,10 @@ def read_adapter(model: NeuralLanguageModel, folder: Path) -> None:
     if not isinstance(config, dict):
         raise ModelError(f"{folder / CONFIG}: expected a mapping of settings, found a {type(config).__name__}")
     section = _section(config, folder / CONFIG)
+    if not (folder / WEIGHTS).exists() and (pickled := folder / "adapter_model.bin").exists():
+        raise ModelError(
+            f"{pickled}: a pickle, which could run any code and is never opened; save the adapter as safetensors where it was made"
+        )
     tensors = store.read_tensors(folder / WEIGHTS)
     downward = {full: tensor for full, tensor in tensors.items() if full.endswith(".lora_A.weight")}
     if not downward:

@@ -14,6 +14,7 @@ from bimo.core.errors import UserError
 from bimo.model import Model
 from bimo.models.bundle import Bundle
 from bimo.models.encoder import Encoder, EncoderConfig
+from bimo.models.interop import opening
 from bimo.models.interop.sentences import CONFIG, MODULES, read_pooling
 from bimo.text.tokenizer import Tokenizer
 
@@ -129,3 +130,11 @@ def test_vectors_have_length_1_where_the_folder_says_so(model: Model, tmp_path: 
     opened.save(tmp_path / "again")
     assert json.loads((tmp_path / "again" / MODULES).read_text())[2]["type"] == normalize["type"]
     assert torch.equal(bimo.load(tmp_path / "again").embed(TEXTS), opened.embed(TEXTS))
+
+
+def test_a_way_of_pooling_that_a_gguf_file_has_alone_is_refused(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(opening._POOLINGS, "mean", 4)  # llama.cpp's rank, of rerankers
+        model.export(tmp_path / "m.gguf")
+    with pytest.raises(UserError, match="made by pooling_type 4, which is not supported"):
+        bimo.load(tmp_path / "m.gguf").embed(TEXTS)
