@@ -5,7 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from benchmarks import adversarial, dial, families, features, fuzzing, hybrids, long_writing, pretrained, quality, sentences, tables
+from benchmarks import (
+    adversarial,
+    dial,
+    families,
+    features,
+    foreign_tokenizers,
+    fuzzing,
+    hybrids,
+    long_writing,
+    pretrained,
+    quality,
+    sentences,
+    tables,
+)
 from benchmarks.imports import reached
 from benchmarks.record import Entry, main
 from bimo.core import registry
@@ -224,6 +237,14 @@ ENTRIES = (
         reached("benchmarks.fuzzing"),
         budget="100,000 files",
         minutes=40,
+    ),
+    Entry(
+        "foreign-tokenizers",
+        "tokenizers that transformers saves, every setting drawn at random: the same ids, ends and texts, or refused by name",
+        foreign_tokenizers.evidence,
+        reached("benchmarks.foreign_tokenizers"),
+        budget=f"{foreign_tokenizers.FOLDERS} folders",
+        minutes=4,
     ),
     Entry(
         "kills",

@@ -167,10 +167,11 @@ class Bundle:
             write_pooling(folder, self.pooling, getattr(getattr(self.model, "config", None), "width", None), self.unit_vectors)
         with self.whole():
             self.model.save(folder, dtype, most_bytes)
-        if opens_otherwise(folder):
+        kind = str(self.model.config_dict().get("model_type"))
+        if opens_otherwise(folder, kind):
             warnings.warn(
-                f"{folder}: transformers builds the tokenizer of every {self.model.config_dict()['model_type']} model as Qwen2's, whatever "
-                "tokenizer.json says, and gives other ids than Bimo; open it there by PreTrainedTokenizerFast.from_pretrained",
+                f"{folder}: transformers builds the tokenizer of every {kind} model anew, whatever tokenizer.json says, and gives other "
+                "ids than Bimo; open it there by PreTrainedTokenizerFast.from_pretrained",
                 BimoWarning,
                 stacklevel=2,
             )

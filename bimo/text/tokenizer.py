@@ -412,8 +412,9 @@ class Tokenizer:
         """
         wanted = [word for word in dict.fromkeys(words) if word not in self.special_tokens]
         hub = with_special(self._hub, wanted, self.vocabulary.size) if wanted else None
-        told = self.settings.get("additional_special_tokens")
-        more = {"additional_special_tokens": [*(told if isinstance(told, list) else []), *wanted]} if wanted else {}
+        key = "extra_special_tokens" if isinstance(self.settings.get("extra_special_tokens"), list) else "additional_special_tokens"
+        told = self.settings.get(key)
+        more = {key: [*(told if isinstance(told, list) else []), *wanted]} if wanted else {}
         return self._like(self.settings | more, hub), len(wanted)
 
     def _is_one(self, word: str) -> bool:

@@ -236,6 +236,6 @@ def test_what_transformers_opens_otherwise_is_known(tmp_path: Path, model_type: 
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
     text = "DOESN'T 1234"
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)(text, add_special_tokens=False)["input_ids"]
-    assert opens_otherwise(tmp_path) == otherwise == (theirs != own.encode(text))
+    assert opens_otherwise(tmp_path, model_type) == otherwise == (theirs != own.encode(text))
     plain = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path)
     assert plain(text, add_special_tokens=False)["input_ids"] == own.encode(text)

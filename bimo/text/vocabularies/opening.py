@@ -14,7 +14,7 @@ from bimo.text.runners import told_panics
 from bimo.text.vocabularies.added import add_tokens, tokens_around, without_ends
 from bimo.text.vocabularies.bert import bert, read_bert
 from bimo.text.vocabularies.building import build, rebuild
-from bimo.text.vocabularies.classes import TokenizerClass, find_class, flag_ends
+from bimo.text.vocabularies.classes import FORCED, TokenizerClass, find_class, flag_ends
 from bimo.text.vocabularies.gpt2 import gpt2, read_gpt2
 from bimo.text.vocabularies.pieces import CONTROL, USER_DEFINED, checked_ids, merges_by_place
 from bimo.text.vocabularies.sentencepiece import read_pieces, sentencepiece
@@ -52,14 +52,14 @@ def open_tokenizer(path: Path, pattern: str | None = None) -> Opened:
     return hub, values, None
 
 
-def opens_otherwise(folder: Path) -> bool:
+def opens_otherwise(folder: Path, model_type: str) -> bool:
     """Whether transformers builds another tokenizer of a folder that Bimo wrote than its tokenizer.json holds."""
-    s, path = read_settings(folder), folder / "tokenizer.json"
-    if find_class(s.declared, s.model_type, "", s.where) is None:
+    if model_type not in FORCED:
         return False
-    s.values = {key: value for key, value in s.values.items() if key != "bimo_kind"}
+    s = read_settings(folder)
+    s.values, s.model_type = {key: value for key, value in s.values.items() if key != "bimo_kind"}, model_type
     try:
-        return _from_json(path, s)[2] is None
+        return _from_json(folder / "tokenizer.json", s)[2] is None
     except ModelError:
         return True
 

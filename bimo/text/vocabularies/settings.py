@@ -90,7 +90,10 @@ def read_settings(folder: Path) -> TokenizerSettings:
     model = _mapping(folder / "config.json")
     told = [values.get("tokenizer_class") or model.get("tokenizer_class"), model.get("model_type")]
     declared, kind = (one if isinstance(one, str) and one else None for one in told)
-    return TokenizerSettings(values, added, where, added_where, kind, declared, _extra(values, where))
+    extra = _extra(values, where)
+    if "extra_special_tokens" in values:  # then the older key says nothing, here and where the settings are saved
+        values.pop("additional_special_tokens", None)
+    return TokenizerSettings(values, added, where, added_where, kind, declared, extra)
 
 
 def unknown_keys(values: Mapping[str, Any]) -> list[str]:
