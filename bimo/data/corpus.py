@@ -135,6 +135,10 @@ def prepare(
                 tokenizer = Tokenizer.train(kind, plan.training_texts(kind, notes), vocab_size)
             if vocab_size is not None and tokenizer.vocabulary.size < vocab_size:
                 notes.append(f"vocab_size: the text gives {tokenizer.vocabulary.size} of the {vocab_size} asked for")
+            if vocab_size is not None and tokenizer.vocabulary.size > vocab_size:
+                grown = f"vocab_size: {tokenizer.vocabulary.size} tokens instead of {vocab_size}, as each character of the text needs one"
+                notes.append(grown)
+                progress.say(grown)
         place = store.resolve(out)  # of a link to a folder, that folder is replaced and the link stays
         beside = stack.enter_context(_folder_beside(place))
         with progress.task("writing the text as tokens", total=plan.characters) as writing:

@@ -148,16 +148,18 @@ def _train_wordpiece(texts: Iterable[str], vocab_size: int | None, specials: lis
 def _train_unigram(texts: Iterable[str], vocab_size: int | None, specials: list[str]) -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    texts, vocab_size = _held("unigram", texts, vocab_size)
+    texts, vocab_size = _held("unigram", list(texts), vocab_size)
     hub = Tokenizer(models.Unigram())
     edges = pre_tokenizers.Split(Regex(r"\n|[、-〃〈-】！-／：-＠“”‘’…—]+"), "isolated")  # no piece spans lines or Chinese clauses
     hub.pre_tokenizer = pre_tokenizers.Sequence([edges, pre_tokenizers.Metaspace(prepend_scheme="never")])
     hub.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    alphabet = [chr(c) for c in range(33, 127)] + ["▁"]
+    characters = set(alphabet).union(*texts) - {" "}  # each needs a piece, or the trainer has nothing to begin with
     trainer = trainers.UnigramTrainer(
-        vocab_size=vocab_size - 256,
+        vocab_size=max(vocab_size - 256, len(characters) + len(specials)),
         special_tokens=specials,
         unk_token=UNK,
-        initial_alphabet=[chr(c) for c in range(33, 127)] + ["▁"],
+        initial_alphabet=alphabet,
         show_progress=False,
     )
     hub.train_from_iterator(texts, trainer)

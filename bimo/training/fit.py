@@ -60,12 +60,17 @@ def refusal(recipe: Recipe, corpus: Corpus, beside: bool = False) -> str | None:
     return None if objective is None else registry.load_objective(objective.name).refusal(recipe, corpus)
 
 
+def _reads_given(recipe: Recipe) -> bool:
+    """Whether a part of a hybrid reads what texts are given: the others need not."""
+    parts = [part.family for part in recipe.model_section().parts if part.family is not None]
+    return any(registry.family(name).load().kind is Kind.CONDITIONAL for name in parts)
+
+
 def _refusal_of_parts(recipe: Recipe, corpus: Corpus) -> str | None:
     """Why a part of a hybrid cannot learn from this corpus; None where all can."""
     parts = [part for part in recipe.model_section().parts if part.family is not None]
-    conditional = any(registry.family(part.family).load().kind is Kind.CONDITIONAL for part in parts)
     for part in parts:
-        if why := refusal(part_recipe(recipe, part), corpus, beside=conditional):
+        if why := refusal(part_recipe(recipe, part), corpus, beside=_reads_given(recipe)):
             return f"{part.name}: {why}"
     return None
 
@@ -73,16 +78,24 @@ def _refusal_of_parts(recipe: Recipe, corpus: Corpus) -> str | None:
 HooksOf = Callable[[Recipe], Hooks]  # of a run: what it looks at and writes depends on its recipe
 
 
-def fit(recipe: Recipe, corpus: Corpus, folder: Path, hooks_of: HooksOf | None = None, resume: bool = False, quiet: bool = False) -> Fitted:
+def fit(
+    recipe: Recipe,
+    corpus: Corpus,
+    folder: Path,
+    hooks_of: HooksOf | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    beside: bool = False,
+) -> Fitted:
     """Learn the recipe's model from the corpus in the run folder; with `resume`, go on from its checkpoint.
 
-    hooks_of: what the loop calls during a run of a recipe: of this one, or of each part of a hybrid.
+    hooks_of: what the loop calls during a run of a recipe: of this one, or of each part of a hybrid. beside: see `refusal`.
     Raises `MachineError` if the disk has no room for two checkpoints, `DivergedError` on NaN, `Interrupted` on Ctrl-C.
     """
     folder = Path(folder)
     store.make_folder(folder)
     recipe, spent = _picked(recipe, corpus, folder, quiet)
-    if why := refusal(recipe, corpus):
+    if why := refusal(recipe, corpus, beside):
         raise RecipeError(why)
     way = Learning(recipe.row.learning)
     if way is Learning.COUNTED:
@@ -126,7 +139,7 @@ def _fit_composite(
     say: Callable[[str], None] = (lambda _: None) if quiet else progress.say
 
     def learn(part: Recipe, where: Path, going: bool) -> Fitted:
-        return fit(part, corpus, where, hooks_of, going, quiet)
+        return fit(part, corpus, where, hooks_of, going, quiet, _reads_given(recipe))
 
     work = Composite(recipe, corpus, folder, learn, say, spent)
     recipe.save(folder / RECIPE)
@@ -217,13 +230,13 @@ def _dictation(recipe: Recipe, corpus: Corpus) -> Any:
     return found
 
 
-def plan_ahead(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
-    """What `fit` would need, as plain data."""
+def plan_ahead(recipe: Recipe, corpus: Corpus, beside: bool = False) -> dict[str, Any]:
+    """What `fit` would need, as plain data. beside: see `refusal`."""
     recipe, seen = turn(recipe, corpus, partial(_timed, corpus)) if recipe.family is None else (recipe, {})
-    if why := refusal(recipe, corpus):
+    if why := refusal(recipe, corpus, beside):
         raise RecipeError(why)
     if recipe.row.load().learning is Learning.COMPOSITE:
-        parts = plan_parts(recipe, corpus, lambda part: plan_ahead(part, corpus), seen.get("seconds", 0.0))
+        parts = plan_parts(recipe, corpus, lambda part: plan_ahead(part, corpus, _reads_given(recipe)), seen.get("seconds", 0.0))
         return {**({"dial": seen} if seen else {}), "parts": parts}
     runtime.set_threads(recipe.training.threads)
     model = build(recipe, corpus, bare=recipe.start is not None)

@@ -268,3 +268,17 @@ def test_standard_input_is_prepared(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], input=BOOK.encode(), capture_output=True, check=True)
     assert done.stdout.strip() == b"1"
     assert not list(Path(os.environ.get("TMPDIR", "/tmp")).glob("bimo-*/standard-input"))
+
+
+@pytest.mark.parametrize("kind", ["unigram", "wordpiece"])
+def test_a_vocabulary_grows_to_the_alphabet_and_says_so(tmp_path: Path, kind: str) -> None:
+    """Of a text with more characters than the size that was asked for."""
+    from bimo import api
+
+    characters = [chr(0x4E00 + i) for i in range(700)]
+    (tmp_path / "text.txt").write_text("\n".join("".join(characters[i : i + 50]) for i in range(0, 700, 50)) * 3, encoding="utf-8")
+    corpus = api.prepare(tmp_path / "text.txt", tmp_path / "corpus", tokenizer=kind, vocab_size=400)
+    size = corpus.tokenizer.vocabulary.size
+    assert size > 700
+    assert f"vocab_size: {size} tokens instead of 400, as each character of the text needs one" in corpus.manifest["summary"]
+    assert corpus.splits["train"].unknown_tokens == 0

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from bimo.evaluation.perplexity import evaluate
 from bimo.models.base import load_model
 from bimo.models.hybrid import Hybrid
 from bimo.models.hybrid.config import HybridConfig
+from bimo.models.scoring import token_nats
 from bimo.training import composite, fit, parts
 from tests.conftest import small
 
@@ -405,3 +407,14 @@ def test_a_folder_whose_name_holds_a_plus_is_one_part(tmp_path: Path, monkeypatc
     found = make_recipe({"family": "runs/ngram+lstm+cache"}).model_section().parts
     assert [(part.folder, part.memory) for part in found] == [("runs/ngram+lstm", None), (None, "cache")]
     assert [part.name for part in make_recipe({"family": "ngram+lstm"}).model_section().parts] == ["ngram", "lstm"], "families come first"
+
+
+def test_pairs_are_learned_by_one_part_that_reads_sources_and_others_that_read_texts(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        (tmp_path / f"{name}.txt").write_text("\n".join(f"a b c {i % 7}" for i in range(60)) + "\n")
+    corpus = bimo.prepare(f"{tmp_path / 'x.txt'}::{tmp_path / 'y.txt'}", tmp_path / "corpus", tokenizer="word")
+    shape = {"family": "seq2seq", "model": {"width": 8, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "context": 16}}
+    recipe = make_recipe({"family": "hybrid", "model": {"parts": [shape, "ngram"]}, "training": {"budget": "2steps", "threads": 1}})
+    made = fit.fit(recipe, corpus, tmp_path / "run", quiet=True)
+    assert made.model.kind == "conditional"
+    assert np.isfinite(token_nats(made.model, corpus.splits["test"])).all()

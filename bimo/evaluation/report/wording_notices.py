@@ -26,6 +26,8 @@ NOTICES: dict[str, str] = {  # the first that fits counts
     "{n} of {n} lines ({n}) also stand in the training text": "{1} 行中有 {0} 行（{2}）也出现在训练文本里",
     "{n} of {n} documents are too short to be cut and stay whole in train": "{1} 篇文档中有 {0} 篇太短，不再切分，整篇留在训练部分",
     "tokenizer: learned from every {n}th training document": "分词器：每 {0} 篇训练文档取一篇来学习",
+    "vocab_size: {n} tokens instead of {n}, as each character of the text needs one":
+        "vocab_size：共 {0} 个词元而不是 {1} 个，因为文本中的每个字符都要有一个",
     "vocab_size: the text gives {n} of the {n} asked for": "vocab_size：要求 {1} 个，文本只能给出 {0} 个",
     "{n} byte sequences are not {} and became U+FFFD": "{0} 处字节不是 {1}，已换成 U+FFFD",
     "read as {w}, but it may be {}; state which with --encoding, such as --encoding {w}":
