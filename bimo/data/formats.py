@@ -20,6 +20,7 @@ CHUNK = 1 << 20
 MAX_EXPANSION = 200  # a packed file may unpack to this many times its size, or to FREE_EXPANSION bytes, whichever is more
 FREE_EXPANSION = 1 << 28
 MAX_MEMBERS = 1_000_000
+_OF_FILE_MANAGERS = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini")
 _FORMATS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
     ".html": "html", ".htm": "html", ".xhtml": "html", ".md": "markdown",
@@ -145,6 +146,15 @@ class _Bounded(io.RawIOBase):
         return len(data)
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or one that a file manager keeps for itself.
+
+    >>> is_hidden(".git"), is_hidden("Thumbs.db"), is_hidden("text.txt")
+    (True, True, False)
+    """
+    return name.startswith(".") or name.lower() in _OF_FILE_MANAGERS
+
+
 def _zip_leaves(path: Path, skipped: list[tuple[str, str]]) -> Iterator[Leaf]:
     with reading():
         archive = zipfile.ZipFile(path)
@@ -153,7 +163,7 @@ def _zip_leaves(path: Path, skipped: list[tuple[str, str]]) -> Iterator[Leaf]:
         if len(members) > MAX_MEMBERS:
             raise Unreadable(f"{len(members):,} members, more than {MAX_MEMBERS:,}; unpack it yourself")
         for member in members:
-            if any(part.startswith(".") or part == "__MACOSX" for part in member.filename.split("/")):
+            if any(map(is_hidden, member.filename.split("/"))):
                 skipped.append((printable(f"{path}:{member.filename}"), "hidden"))
                 continue
             yield _member(archive, member, printable(f"{path}:{member.filename}"))

@@ -87,6 +87,14 @@ def _records(value: Any) -> Iterable[Any]:
     if not isinstance(value, Mapping):
         return [value]
     values = list(value.values())
+    names, data = value.get("columns"), value.get("data")
+    if isinstance(data, list) and isinstance(names, list) and value.keys() <= {"columns", "index", "data"}:  # pandas' split
+        return [
+            dict(zip(names, row, strict=True)) if isinstance(row, list) and len(row) == len(names) else Skip("not a cell for each column")
+            for row in data
+        ]
+    if isinstance(data, list) and isinstance(value.get("schema"), Mapping) and value.keys() <= {"schema", "data"}:  # pandas' table
+        return data
     if len(values) > 1 and all(isinstance(v, Mapping) and v for v in values):
         if all(key.isdecimal() for v in values for key in v):  # pandas: {column: {row: cell}}
             return [{name: cells.get(row) for name, cells in value.items()} for row in values[0]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -27,13 +28,14 @@ from bimo.data.documents import (
     utf8_length,
 )
 from bimo.data.encodings import Found, Unreadable, decode_blocks, refuse_unknown_encoding
-from bimo.data.formats import Leaf, byte_chunks, leaves, standard_input
+from bimo.data.formats import Leaf, byte_chunks, is_hidden, leaves, standard_input
 from bimo.data.pairs import read_pairs, split_pair
 from bimo.data.records import Records, html_text
 from bimo.text.clean import Cleaner, is_markup
 
 __all__ = ["Document", "DocumentMode", "ReadReport", "Sources", "read_documents"]
 
+_TIME_CODE = re.compile(r"^(?:\d+:)?\d\d:\d\d[.,]\d{3} --> (?:\d+:)?\d\d:\d\d[.,]\d{3}", re.M)  # of SubRip and WebVTT
 Sources = str | Path | Iterable[str | Path | Leaf]
 
 
@@ -155,6 +157,8 @@ def _texts(
             first = next(blocks, "")
             if tags_stay and leaf.format == "text" and is_markup(first):
                 entry.notes.append("its tags are read as text; text.clean.markup=true leaves them out")
+            if leaf.format == "text" and _TIME_CODE.search(first[: 1 << 12]):
+                entry.notes.append("numbers and time codes of subtitles are read as text; save what is said without them first")
             yield from part_text(itertools.chain([first], blocks), mode)
             entry.encoding = found.encoding
             entry.notes += found.remarks()
@@ -204,10 +208,10 @@ def _walk(folder: Path, report: ReadReport) -> Iterator[Path]:
         report.skipped.append((printable(error.filename), f"cannot be read ({error.strerror})"))
 
     for root, folders, files in os.walk(folder, onerror=refused):
-        for hidden in sorted(n for n in [*folders, *files] if n.startswith(".")):
+        for hidden in sorted(n for n in [*folders, *files] if is_hidden(n)):
             report.skipped.append((printable(Path(root) / hidden), "hidden"))
-        folders[:] = sorted(n for n in folders if not n.startswith("."))
-        for file in sorted(n for n in files if not n.startswith(".")):
+        folders[:] = sorted(n for n in folders if not is_hidden(n))
+        for file in sorted(n for n in files if not is_hidden(n)):
             path = Path(root) / file
             if path.is_file():
                 yield path

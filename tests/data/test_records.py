@@ -255,3 +255,18 @@ def test_every_record_is_read_or_skipped(kind: str, data: st.DataObject) -> None
         assert [text for text, *_ in found] == [row[0] for row in good]
     if kind == "json":
         assert entry.records == len(records)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"columns": ["text", "label"], "index": [0, 1, 2], "data": [["one", 1], ["two", 0], ["three"]]},
+        {"columns": ["label", "text"], "data": [[1, "one"], [0, "two"], "three"]},
+        {"schema": {"fields": [{"name": "text"}]}, "data": [{"index": 0, "text": "one"}, {"index": 1, "text": "two"}, 3]},
+    ],
+)
+def test_tables_as_pandas_writes_them(told: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(told))
+    report = ReadReport()
+    assert [document.text for document in read_documents(tmp_path / "a.json", report=report)] == ["one", "two"]
+    assert report.skipped_records == 1

@@ -360,13 +360,36 @@ def test_tags_that_are_read_as_text_are_noted(tmp_path: Path) -> None:
 
 def test_hidden_members_of_a_zip_are_left_out(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        for name in (".env", ".git/config", "b/.hidden/c.txt", "__MACOSX/._a.txt", "a.txt", "b/c.v1.txt"):
+        for name in (".env", ".git/config", "b/.hidden/c.txt", "b/desktop.ini", "Thumbs.db", "__MACOSX/._a.txt", "a.txt", "b/c.v1.txt"):
             archive.writestr(name, name)
     documents, report = read(tmp_path / "a.zip")
     assert [d.text for d in documents] == ["a.txt", "b/c.v1.txt"]
     assert [(name.partition(":")[2], why) for name, why in report.skipped] == [
-        (name, "hidden") for name in (".env", ".git/config", "__MACOSX/._a.txt", "b/.hidden/c.txt")
+        (name, "hidden") for name in (".env", ".git/config", "Thumbs.db", "__MACOSX/._a.txt", "b/.hidden/c.txt", "b/desktop.ini")
     ]
+
+
+def test_what_file_managers_keep_in_folders_is_left_out(tmp_path: Path) -> None:
+    for name in ("a.txt", "Desktop.ini", "__MACOSX/a.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    documents, report = read(tmp_path)
+    assert [d.text for d in documents] == ["a.txt"]
+    assert sorted((Path(name).name, why) for name, why in report.skipped) == [("Desktop.ini", "hidden"), ("__MACOSX", "hidden")]
+
+
+@pytest.mark.parametrize(
+    ("text", "noted"),
+    [
+        ("1\n00:00:01,000 --> 00:00:02,000\nHello there.\n\n2\n00:00:03,000 --> 00:00:04,500\nGood bye.\n", True),
+        ("WEBVTT\n\n00:01.000 --> 00:04.000\nHello there.\n", True),
+        ("The train leaves at 10:15 --> be there at 10:00,300 metres from here.\n", False),
+    ],
+)
+def test_time_codes_that_are_read_as_text_are_noted(tmp_path: Path, text: str, noted: bool) -> None:
+    (tmp_path / "a.srt").write_text(text)
+    _, report = read(tmp_path)
+    assert any("time codes of subtitles" in note for note in report.files[0].notes) == noted
 
 
 def test_gzip_members_padding_and_bytes_behind_them(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ NOTICES: dict[str, str] = {  # the first that fits counts
         "按 {0} 读入，但从第 {1} 个字节起是 UTF-8；请用 --encoding 指明一种，或把文件拆开",
     "its encoding is ISO-2022-CN; convert it first, for example with iconv -f ISO-2022-CN -t UTF-8":
         "编码是 ISO-2022-CN，请先转换，例如用 iconv -f ISO-2022-CN -t UTF-8",
+    "numbers and time codes of subtitles are read as text; save what is said without them first":
+        "字幕的序号和时间码也当作文本读入；请先另存为只含对白的文本",
     "its tags are read as text; text.clean.markup=true leaves them out": "标签也当作文本读入；加上 text.clean.markup=true 可去掉标签",
     "{n} bytes behind the gzip data are no gzip data and were left out": "gzip 数据之后的 {0} 字节不是 gzip 数据，没有读入",
     "an RTF document; save its text first": "RTF 文档，请先另存为文本",
