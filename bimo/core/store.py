@@ -243,6 +243,16 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json_text(value) + "\n")
 
 
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def refuse_pointer(path: Path, error: type[UserError] = ModelError) -> None:
+    """Raise `error` where a file is the pointer that Git LFS leaves in place of a large file which was not fetched."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise error(f"{path}: a Git LFS pointer, not the file itself; fetch it with git lfs pull, in the folder of the repository")
+
+
 def read_json(path: Path, error: type[UserError] = ModelError) -> Any:
     """Read JSON; a missing or damaged file raises `error`, which names the file."""
     path = Path(path)
@@ -253,6 +263,7 @@ def read_json(path: Path, error: type[UserError] = ModelError) -> Any:
     except OSError as cause:
         raise error(f"{path}: cannot be read ({cause.strerror})") from None
     except (ValueError, RecursionError) as cause:
+        refuse_pointer(path, error)
         raise error(f"{path}: not valid JSON ({cause})") from None
 
 
@@ -295,6 +306,7 @@ def read_tensors(path: Path, error: type[UserError] = ModelError) -> dict[str, A
         # Products of matrices that lie askew in the file differ in their last bits: what is saved and loaded must not.
         return {name: t if t.data_ptr() % 64 == 0 else t.clone() for name, t in load_file(path).items()}
     except (SafetensorError, ValueError, OSError, OverflowError, MemoryError) as cause:
+        refuse_pointer(path, error)
         if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM):
             raise MachineError(f"{path}: not enough memory for its tensors ({path.stat().st_size / 2**20:,.0f} MiB)") from cause
         raise error(f"{path}: damaged safetensors file ({cause})") from None

@@ -21,7 +21,7 @@ from bimo.data.rows import gather_documents
 from bimo.data.sentences import read_rows
 from bimo.data.writing import encode_documents
 from bimo.evaluation.metrics import Interval
-from bimo.models.base import NeuralLanguageModel
+from bimo.models.base import NeuralLanguageModel, check_numbers
 from bimo.models.bundle import Bundle
 from bimo.models.layers import Pooling, pool
 
@@ -195,7 +195,7 @@ def sentence_vectors(bundle: Bundle, texts: Sequence[str], pooling: Pooling | No
             found.append(pool(model.features(tokens, lengths), lengths, how).cpu())  # type: ignore[operator]
     finally:
         model.train(learning)
-    vectors = torch.cat(found)[torch.from_numpy(np.argsort(order))]
+    vectors = check_numbers(model, torch.cat(found)[torch.from_numpy(np.argsort(order))], "features")
     return F.normalize(vectors, dim=-1) if bundle.unit_vectors and pooling is None else vectors
 
 

@@ -9,6 +9,7 @@ from typing import cast
 import torch
 
 from bimo.core.errors import CapabilityError, UserError
+from bimo.models.base import check_numbers
 from bimo.models.bundle import Bundle
 from bimo.models.masked import Fills
 from bimo.text.special_ids import special_ids
@@ -51,6 +52,7 @@ def fill_text(bundle: Bundle, text: str, top_k: int = 5) -> list[list[Candidate]
     pieces, gaps = _GAP.split(text), _GAP.findall(text)
     ids, places = _ids(bundle, pieces, mask_id, special)
     logits = model.fill(torch.tensor([ids], device=bundle.model.device))[0, places].double()
+    check_numbers(bundle.model, logits, "logits")
     probabilities = logits.softmax(-1)
     unseen = [i for name, i in special.items() if name != "unk"] + list(bundle.model.vocabulary.suppressed)
     probabilities[:, unseen] = -1.0  # they print nothing

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bimo.core.errors import UserError
-from bimo.models.base import LanguageModel
+from bimo.models.base import LanguageModel, check_numbers
 
 
 def held(length: int, context: int | None) -> int:
@@ -82,7 +82,7 @@ class Reader:
         full = [row for row, n in enumerate(self.lengths) if rereads(n, context) > rereads(n - 1, context)]
         if not full:
             logits, self.state = self.model.advance(self.state, tokens[:, None], keep="last")
-            self.logits = _precise(logits[:, 0])
+            self.logits = self._precise(logits[:, 0])
             return
         rows = torch.tensor(full, device=tokens.device)
         self.logits, state = self._renewed(self.model.select(self.state, rows), rows, self._last_half(rows), tokens[rows, None])
@@ -91,7 +91,7 @@ class Reader:
             kept = torch.tensor(rest, device=tokens.device)
             logits, others = self.model.advance(self.model.select(self.state, kept), tokens[kept, None], keep="last")
             order = torch.cat([rows, kept]).argsort()
-            self.logits = torch.cat([self.logits, _precise(logits[:, 0])])[order]
+            self.logits = torch.cat([self.logits, self._precise(logits[:, 0])])[order]
             state = self.model.select(self.model.join([state, others]), order)
         self.state = state
 
@@ -104,7 +104,7 @@ class Reader:
         """Logits [R, V] and the state of these rows, which read `again` once more and then `tokens`."""
         state = self.model.renew(state, again, given=None if self.given is None else self.given[rows])
         logits, state = self.model.advance(state, tokens, lengths, keep="last")
-        return _precise(logits[:, 0]), state
+        return self._precise(logits[:, 0]), state
 
     def _read_long(self) -> tuple[Tensor, Any]:
         """Logits [B, V] and the state of all rows, read from their beginning: a part of what is remembered outlives the context."""
@@ -118,7 +118,7 @@ class Reader:
         logits, state = model.advance(
             model.start(len(texts), self.given), texts[:, :stop].clamp(min=0), lengths.clamp(max=stop), keep="last"
         )
-        logits = _precise(logits[:, 0])
+        logits = self._precise(logits[:, 0])
         while stop < size and model.context is not None:
             half = max(1, model.context // 2)
             start, stop = stop, min(size, stop + model.context - half + 1)
@@ -143,8 +143,8 @@ class Reader:
         lengths = torch.tensor(takes, device=tokens.device)
         given = None if self.given is None else self.given[torch.tensor(list(rows), device=tokens.device)]
         logits, state = self.model.advance(self.model.start(len(takes), given), tokens, lengths, keep="last")
-        return _precise(logits[:, 0]), state
+        return self._precise(logits[:, 0]), state
 
-
-def _precise(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
+    def _precise(self, logits: Tensor) -> Tensor:
+        """Logits in float32 or better; a `ModelError` where they are no numbers."""
+        return check_numbers(self.model, logits if logits.dtype == torch.float64 else logits.float(), "logits")

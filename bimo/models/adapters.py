@@ -30,19 +30,19 @@ _FEW = 64  # rows of an input below which adding the matrices up first does not 
 class AdaptedLinear(nn.Linear):
     """W x + b, which stays, and s·B·(A x) of some of its rows, which is learned.
 
-    weight [rows, D], bias [rows] or None, as they were; down and up: A [r, D] and B [part's rows, r] by the name of the part. quantized: in
-    place of the weight stands `held`, which keeps it in four bits (QLoRA); it may then have no part that is learned, and is no weight
-    that a checkpoint would hold.
+    weight [rows, D], bias [rows] or None, as they were; chosen: the rank r of each part that is adapted; down and up: A [r, D] and
+    B [part's rows, r] by the name of the part. quantized: in place of the weight stands `held`, which keeps it in four bits (QLoRA); it may
+    then have no part that is learned, and is no weight that a checkpoint would hold.
 
     >>> base = nn.Linear(3, 4)
-    >>> layer = AdaptedLinear(base, {"q": slice(0, 2), "v": slice(2, 4)}, ("v",), rank=1, scale=2.0)
+    >>> layer = AdaptedLinear(base, {"q": slice(0, 2), "v": slice(2, 4)}, {"v": 1}, scale=2.0)
     >>> x = torch.randn(5, 3)
     >>> torch.equal(layer(x), base(x)), [name for name, p in layer.named_parameters() if p.requires_grad]  # B begins at zero
     (True, ['down.v', 'up.v'])
     """
 
     def __init__(
-        self, base: nn.Linear, parts: Mapping[str, slice], chosen: Sequence[str], rank: int, scale: float, dropout: float = 0.0,
+        self, base: nn.Linear, parts: Mapping[str, slice], chosen: Mapping[str, int], scale: float, dropout: float = 0.0,
         quantized: bool = False,
     ) -> None:  # fmt: skip
         nn.Module.__init__(self)  # its weight is the base's, none is made
@@ -54,8 +54,8 @@ class AdaptedLinear(nn.Linear):
         like = base.weight.new_empty(0, dtype=torch.float32 if base.weight.dtype in HALVES else None)
         for name, rows in self.rows.items():
             bound = 1 / math.sqrt(base.in_features)
-            self.down[name] = nn.Parameter(like.new_empty(rank, base.in_features).uniform_(-bound, bound))
-            self.up[name] = nn.Parameter(like.new_zeros(rows.stop - rows.start, rank))
+            self.down[name] = nn.Parameter(like.new_empty(chosen[name], base.in_features).uniform_(-bound, bound))
+            self.up[name] = nn.Parameter(like.new_zeros(rows.stop - rows.start, chosen[name]))
         self.held = FourBit(base.weight) if quantized else None
         if self.held is None:
             self.weight = base.weight
@@ -139,9 +139,10 @@ def _as_it_acts(layer: nn.Module, state: dict[str, Tensor], prefix: str, _: Any)
 # -- on a model -------------------------------------------------------------------------------------------------------
 
 
-def adapt(model: NeuralLanguageModel, config: AdapterSection) -> None:
+def adapt(model: NeuralLanguageModel, config: AdapterSection, ranks: Mapping[str, int] | None = None) -> None:
     """Put adapters beside the linear maps that `config.targets` names; everything else of the model is frozen.
 
+    ranks: of the maps by their names in other programs' files, in place of `config.targets` and `config.rank`.
     Raises `CapabilityError` for a model without linear maps, `ModelError` for a target that it does not have.
     """
     if any(adapted(model)):
@@ -153,20 +154,22 @@ def adapt(model: NeuralLanguageModel, config: AdapterSection) -> None:
     wanted = known if config.targets is None else config.targets
     if unknown := [name for name in wanted if name not in known]:
         raise ModelError(f"adapter.targets: {unknown[0]} is no linear map of this model; {did_you_mean(unknown[0], known)}")
+    if ranks is None:
+        ranks = {part: config.rank for parts in names.values() for part in parts if short(part) in wanted}
     model.requires_grad_(False)
     for name, parts in names.items():
-        chosen = [short(part) for part in parts if short(part) in wanted]
+        chosen = {short(part): ranks[part] for part in parts if part in ranks}
         if chosen or config.quantized is not None:
             _replace(model, name, lambda base, name=name, chosen=chosen: _beside(base, name, names[name], chosen, config))
 
 
-def _beside(base: nn.Module, name: str, parts: Sequence[str], chosen: Sequence[str], config: AdapterSection) -> AdaptedLinear:
+def _beside(base: nn.Module, name: str, parts: Sequence[str], chosen: Mapping[str, int], config: AdapterSection) -> AdaptedLinear:
     assert isinstance(base, nn.Linear)
     sizes = [base.out_features] if len(parts) == 1 else list(base.parts)  # type: ignore[arg-type]
     ends = itertools.accumulate(sizes)
     places = {short(part): slice(end - size, end) for part, size, end in zip(parts, sizes, ends, strict=True)}
     try:
-        return AdaptedLinear(base, places, chosen, config.rank, config.scale, config.dropout, config.quantized is not None)
+        return AdaptedLinear(base, places, chosen, config.scale, config.dropout, config.quantized is not None)
     except ModelError as cause:
         raise ModelError(f"adapter.quantized: {name}: {cause}") from None
 

@@ -62,6 +62,25 @@ class Score:
         return self.nats.sum(dim=1)
 
 
+def check_numbers(model: LanguageModel | nn.Module, found: Tensor, what: str) -> Tensor:
+    """`found`, what a model said; a `ModelError` where NaN or +infinity is among it, which names the weights that hold such a number.
+
+    >>> check_numbers(nn.Linear(1, 1), torch.tensor([float("nan")]), "logits")
+    Traceback (most recent call last):
+    bimo.core.errors.ModelError: the model's logits hold NaN or infinity, though all its weights are finite: they overflow; ...
+    """
+    if not found.numel() or bool(found.amax() < float("inf")):  # false of NaN
+        return found
+    named = model.named_parameters() if isinstance(model, nn.Module) else ()
+    broken = next((name for name, weights in named if not bool(torch.isfinite(weights).all())), None)
+    cause = (
+        f"as the weights {broken} do; the file is damaged or its training diverged, so take another one"
+        if broken
+        else "though all its weights are finite: they overflow; take another file or an earlier checkpoint"
+    )
+    raise ModelError(f"the model's {what} hold NaN or infinity, {cause}")
+
+
 def length_mask(lengths: Tensor, width: int) -> Tensor:
     """bool [B, width], True at the first `lengths[b]` places of row b.
 
@@ -201,6 +220,8 @@ class LanguageModel(ABC):
     ) -> Score:
         """Nats of `tokens` [B, T] under the model; see `Score`. `tokens[:, 0]` is fed, never scored."""
         nats, scored, state = self._told(self._nats, tokens, lengths, given, state)
+        if bool(torch.isnan(nats).any()):
+            check_numbers(self, nats, "scores")
         return Score(nats, scored, self.kind, state)
 
     def grounds(self, tokens: Tensor, lengths: Tensor | None = None, given: Any = None, state: State = None) -> list[list[Grounds]]:
@@ -376,7 +397,7 @@ class NeuralLanguageModel(LanguageModel, nn.Module):
             logits = self.logits(places[start : start + size])
             logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
             chosen = logits.gather(1, wanted[start : start + size, None]).squeeze(1)
-            found.append(logits.logsumexp(dim=1).double() - chosen.double())
+            found.append(check_numbers(self, logits.logsumexp(dim=1), "logits").double() - chosen.double())
         nats = torch.zeros(targets.shape, dtype=torch.float64, device=targets.device)
         nats[counted] = torch.cat(found)
         return nats

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bimo.core.errors import CapabilityError
-from bimo.models.base import Keep, Kind, NeuralLanguageModel, Score, State, length_mask
+from bimo.models.base import Keep, Kind, NeuralLanguageModel, Score, State, check_numbers, length_mask
 
 _TOKENS_AT_ONCE = 1 << 14  # tokens that a pass of `score` reads
 _LOGITS_AT_ONCE = 1 << 22  # logits that it holds
@@ -97,7 +97,7 @@ class MaskedModel(NeuralLanguageModel):
         seen[each, places] = mask_id
         logits = self.told(seen, lengths, places)
         logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-        return logits.logsumexp(dim=1).double() - logits.gather(1, wanted[:, None]).squeeze(1).double()
+        return check_numbers(self, logits.logsumexp(dim=1), "logits").double() - logits.gather(1, wanted[:, None]).squeeze(1).double()
 
     # -- what it cannot do --------------------------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ def logits(model: Decoder, tokens: torch.Tensor = TOKENS) -> torch.Tensor:
 def test_output_and_gradients_are_those_of_the_formula(rows: int, chosen: tuple[str, ...]) -> None:
     torch.manual_seed(0)
     base = torch.nn.Linear(5, 9).double()
-    layer = AdaptedLinear(base, {"q": slice(0, 4), "k": slice(4, 6), "v": slice(6, 9)}, chosen, rank=2, scale=1.5)
+    layer = AdaptedLinear(base, {"q": slice(0, 4), "k": slice(4, 6), "v": slice(6, 9)}, dict.fromkeys(chosen, 2), scale=1.5)
     for parameter in layer.up.values():
         torch.nn.init.normal_(parameter)
     x = torch.randn(rows, 5, dtype=torch.float64, requires_grad=True)
@@ -274,9 +274,9 @@ def test_gradients_are_pefts(tmp_path: Path) -> None:
         ({"r": 4}, r"lora_A.*has shape \[3, 24\], but r is 4"),
         ({"target_modules": ["q_proj"]}, "unknown tensors"),
         ({"target_modules": ["nothing"]}, "nothing is no linear map"),
-        ({"target_modules": "regex.*"}, "targets"),
+        ({"target_modules": "regex.*"}, "target_modules = .* chooses no linear map"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
-        ({"rank_pattern": {"q_proj": 4}}, "rank_pattern"),
+        ({"rank_pattern": {"q_proj": 4}}, r"lora_A of .*q_proj has shape .*, but r is 4"),
         ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights = 'pissa_niter_4' is not supported"),
         ({"alora_invocation_tokens": [1, 2]}, "alora_invocation_tokens"),
         ({"what_comes_next": 1}, "what_comes_next = 1 is not supported and could change what the adapter does; it must be left out"),

@@ -154,6 +154,7 @@ def read_arpa(path: Path) -> tuple[NGram, list[str]]:
     have log10 p = -100, as in KenLM. Raises `ModelError` with file and line.
     """
     path = Path(path)
+    store.refuse_pointer(path)
     try:
         with open(path, "rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b" or path.suffix == ".gz"

@@ -167,6 +167,7 @@ def _merges_beside(vocab: Path) -> Path | None:
 
 def _read(path: Path) -> bytes:
     """A file's bytes, unpacked where it is a `.gz`, within bounds."""
+    store.refuse_pointer(path)
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             data = file.read(_MOST + 1)

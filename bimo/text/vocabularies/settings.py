@@ -165,6 +165,7 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str:
+    store.refuse_pointer(path)
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as cause:

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from bimo.core import store
 from bimo.core.errors import ModelError, UserError
 
 TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")  # what tensors may be stored as
@@ -75,6 +76,7 @@ def opened(path: Path) -> Iterator[tuple[Header, mmap.mmap]]:
         raise ModelError(f"{path}: cannot be read ({cause.strerror})") from None
     with file:
         if file.read(4) != b"GGUF":
+            store.refuse_pointer(path)
             raise ModelError(f"{path}: does not begin with GGUF; is it a GGUF file?")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield _read(path, data), data
