@@ -39,6 +39,7 @@ def text_facts(corpus: Corpus, name: str, sources: Sequence[str] = ()) -> TextFa
     reading = manifest["reading"]
     return TextFacts(
         name=name,
+        measured=_measured(corpus),
         sources=[store.printable(source) for source in sources],
         language=guess_language(corpus.tokenizer.decode(beginning, stream=corpus.documents == "stream")),
         documents=corpus.documents,
@@ -50,6 +51,13 @@ def text_facts(corpus: Corpus, name: str, sources: Sequence[str] = ()) -> TextFa
         skipped=[s for r in reading.values() for s in r["skipped"]],  # type: ignore[misc]
         notices=manifest["summary"],
     )
+
+
+def _measured(corpus: Corpus) -> str:
+    """The name of the file that the test text (validation text, if there is no test) was read from; nothing where it was held out."""
+    own = corpus.manifest["reading"].get("test" if "test" in corpus.splits else "valid", {"files": []})
+    files = [Path(file["name"]).name for file in own["files"]]
+    return f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else files[0] if files else ""
 
 
 def machine_facts() -> Machine:

@@ -63,6 +63,9 @@ class TextFacts(_Result):
     """The text, as it was read, split and encoded."""
 
     name: str = Field(description="how the report calls the text")
+    measured: str | None = Field(
+        default=None, description="the file of the test text that was measured; empty where that is a held-out part of the text itself"
+    )
     sources: list[str] = Field(default_factory=list, description="as given on the command line")
     language: str | None = Field(default=None, description="a guess: en, zh, …")
     documents: str = Field(default="file", description="file, line, paragraph or stream")

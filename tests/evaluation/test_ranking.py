@@ -175,3 +175,14 @@ def test_wrong_results_are_clear_errors():
     text = TextFacts(name="t", tokenizer=TokenizerFacts(kind="byte", vocab_size=258))
     with pytest.raises(ValueError, match="every row needs the same units"):
         Comparison(text=text, unit_bytes=[1], rows=[Row(family="x", label="x", unit_nats=[1.0, 2.0])])
+
+
+def test_the_answer_names_the_text_that_was_measured_and_the_time_that_was_used() -> None:
+    c = comparison([plain("A", 2.4)], budget="10m")
+    c.rows[0].budget_seconds, c.rows[0].used_seconds = 600.0, 11.7
+    c.text.name, c.text.measured = "train.txt.gz", "test.txt"
+    assert verdict(c).startswith("On test.txt, in 11.7 seconds")
+    assert verdict(c, "zh").startswith("在“test.txt”上，训练 11.7 秒")
+    c.text.measured, c.rows[0].used_seconds = "", 598.0
+    assert verdict(c).startswith("On the held-out part of train.txt.gz, in 10 minutes")
+    assert verdict(c, "zh").startswith("在“train.txt.gz 的留出部分”上，训练 10 分钟")

@@ -41,7 +41,8 @@ def title(comparison: Comparison, lang: str) -> str:
 
 
 def _opening(comparison: Comparison, lang: str, t: Callable[..., str]) -> str:
-    text = display.shorten(title(comparison, lang), 48)
+    text = display.shorten(_measured(comparison, lang), 48)
+    text = t("held_out_of", text=text) if comparison.text.measured == "" else text
     if not comparison.budget or all(row.learning == "counted" for row in comparison.rows):  # who counts needs no budget
         return t("on_text_bare", text=text)
     cores = comparison.machine.threads or comparison.machine.cores
@@ -51,7 +52,31 @@ def _opening(comparison: Comparison, lang: str, t: Callable[..., str]) -> str:
         machine = t("on_core")
     else:
         machine = t("on_cores", n=_NUMBERS[cores] if lang == "en" and cores < len(_NUMBERS) else cores)
-    return t("on_text" if len(comparison.rows) > 1 else "on_text_one", text=text, budget=budget(comparison.budget, lang), machine=machine)
+    several = len(comparison.rows) > 1
+    time = comparison.budget if several else _time_used(comparison.rows[0], comparison.budget)
+    return t("on_text" if several else "on_text_one", text=text, budget=budget(time, lang), machine=machine)
+
+
+def _measured(comparison: Comparison, lang: str) -> str:
+    """What the text is called that the figures are of."""
+    name = comparison.text.measured
+    if not name:
+        return title(comparison, lang)
+    return in_chinese(name) if lang == "zh" and name.endswith(" more") else name
+
+
+def _time_used(row: Row, written: str) -> str:
+    """The time that a single row used, as a budget is written, where that is not about what its budget gave.
+
+    >>> _time_used(Row(family="x", label="X", budget_seconds=600, used_seconds=11.7), "10m")
+    '11.7s'
+    >>> _time_used(Row(family="x", label="X", budget_seconds=600, used_seconds=580), "10m")
+    '10m'
+    """
+    given, used = row.budget_seconds, row.used_seconds
+    if not given or not used or 0.8 * given <= used <= 1.1 * given:
+        return written
+    return f"{used / 60:.0f}m" if used >= 300 else f"{used:.0f}s" if used >= 20 else f"{max(0.1, used):.1f}s"
 
 
 def budget(written: str, lang: str) -> str:

@@ -16,6 +16,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "on_text": ("On {text}, {budget} each{machine}, ", "在“{text}”上，每种模型{budget}{machine}，"),
     "on_text_one": ("On {text}, {budget}{machine}, ", "在“{text}”上，{budget}{machine}，"),
     "on_text_bare": ("On {text}, ", "在“{text}”上，"),
+    "held_out_of": ("the held-out part of {text}", "{text} 的留出部分"),
     "on_cores": (" on {n} cores", "（{n} 核）"),
     "on_core": (" on one core", "（单核）"),
     "budget_s": ("in {n} seconds", "训练 {n} 秒"),
