@@ -45,13 +45,14 @@ class ParquetFile:
             return
         read = list(dict.fromkeys(self.schema.names[i] for i in wanted))
         there = [i for i, name in enumerate(self.schema.names) if name in read]  # columns of one name are read together
+        names = [self.names[i] for i in wanted]
         number = 0
         with reading():
             for batch in self.file.iter_batches(columns=read, batch_size=min(limit or _BATCH, _BATCH)):
                 cells = [self._cells(batch.column(there.index(i))) for i in wanted]
                 for row in zip(*cells, strict=True):
                     number += 1
-                    yield number, dict(zip((self.names[i] for i in wanted), row, strict=True))
+                    yield number, dict(zip(names, row, strict=True))
                     if number == limit:
                         return
 

@@ -132,24 +132,36 @@ class Records:
     def _read(self, values: Numbered, shape: Shape, strings: bool = False) -> Iterator[Record]:
         """The records as their shape says. strings: a value that is a string is a text."""
         text_field, given_field = shape.text, shape.given
-        for number, value in values:
-            self.entry.records += 1
-            if isinstance(value, Skip):
-                self._skip(number, value)
-            elif not isinstance(value, Mapping):
-                if strings and isinstance(value, str):
-                    yield value, None
-                else:
-                    self._skip(number, f"holds {type(value).__name__}, not a record")
-            elif shape.turns:
-                yield from self._converse(value, number, shape)
+        count = 0
+        try:
+            for number, value in values:
+                count += 1
+                if type(value) is dict and not shape.turns:  # the common case, without a call
+                    text, given = value.get(text_field), None if given_field is None else value.get(given_field)
+                    if type(text) is str and (given_field is None or type(given) is str):
+                        yield text, given
+                        continue
+                yield from self._one(number, value, shape, strings)
+        finally:
+            self.entry.records += count
+
+    def _one(self, number: int, value: Any, shape: Shape, strings: bool) -> Iterator[Record]:
+        if isinstance(value, Skip):
+            self._skip(number, value)
+        elif not isinstance(value, Mapping):
+            if strings and isinstance(value, str):
+                yield value, None
             else:
-                text = as_text(at(value, text_field))
-                given = None if given_field is None else as_text(at(value, given_field))
-                if text is None or (given_field is not None and given is None):
-                    self._skip(number, f"no text in field {(text_field if text is None else given_field)!r}")
-                else:
-                    yield text, given
+                self._skip(number, f"holds {type(value).__name__}, not a record")
+        elif shape.turns:
+            yield from self._converse(value, number, shape)
+        else:
+            text = as_text(at(value, shape.text))
+            given = None if shape.given is None else as_text(at(value, shape.given))
+            if text is None or (shape.given is not None and given is None):
+                self._skip(number, f"no text in field {(shape.text if text is None else shape.given)!r}")
+            else:
+                yield text, given
 
     def _converse(self, record: Mapping[str, Any], number: int, shape: Shape) -> Iterator[Record]:
         record = {"prompt": at(record, shape.given), "completion": at(record, shape.text)} if shape.given else english(record)

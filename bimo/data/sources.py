@@ -146,12 +146,16 @@ def _texts(
     tags_stay: bool,
 ) -> Iterator[Sequence[Part]]:
     """The parts of a file that are documents, in lists. tags_stay: cleaning does not take tags out, which is noted where there are any."""
+    if leaf.format == "text" and reading.delimiter and (reading.text_column or reading.source_column):
+        entry.format = "tsv" if reading.delimiter == "\t" else "csv"  # a table by another name
+    if unused := [name for name in reading.to_dict() if name in _NOT_OF.get(entry.format, ())]:
+        entry.notes.append(f"{', '.join(unused)}: without effect, as it is read as {entry.format}")
     try:
         stream = leaf.open()
     except OSError as cause:
         raise Unreadable(f"cannot be read ({cause.strerror or cause})") from None
     with stream:
-        if leaf.format in ("text", "markdown"):
+        if entry.format in ("text", "markdown"):
             found = Found()
             blocks = decode_blocks(byte_chunks(stream), found, encoding=reading.encoding)
             first = next(blocks, "")
@@ -162,7 +166,7 @@ def _texts(
             yield from part_text(itertools.chain([first], blocks), mode)
             entry.encoding = found.encoding
             entry.notes += found.remarks()
-        elif leaf.format == "html":
+        elif entry.format == "html":
             yield from part_text([html_text(stream, entry, reading.encoding)], mode)
         else:
             for text, given, *turns in Records(entry, report, conversations, reading).read(stream):
@@ -171,6 +175,13 @@ def _texts(
                     yield [(text, answers, None, turns[0])]
                 else:
                     yield [(text, utf8_length(text), given)]
+
+
+_COLUMNS = ("text_column", "source_column", "target_column")
+_NOT_OF = {  # reading options that say nothing of a format
+    "text": ("delimiter", *_COLUMNS, "header"), "markdown": ("delimiter", *_COLUMNS, "header"), "html": ("delimiter", *_COLUMNS, "header"),
+    "json": ("delimiter", "header"), "jsonl": ("delimiter", "header"), "parquet": ("encoding", "delimiter", "header"),
+}  # fmt: skip
 
 
 def _find_leaves(name: str, report: ReadReport) -> Iterator[Leaf]:

@@ -84,10 +84,10 @@ def _rows(
     for number, row in parsed:
         if header and row and not isinstance(row, Skip):
             header = False
+        elif type(row) is list and len(row) == width:
+            yield number + skipped, dict(zip(names, row, strict=True))
         elif isinstance(row, Skip):
             yield number + skipped, row
-        elif len(row) == width:
-            yield number + skipped, dict(zip(names, row, strict=True))
         elif len(row) > width and not any(row[width:]):  # a spreadsheet's empty cells
             yield number + skipped, dict(zip(names, row, strict=False))
         elif row:

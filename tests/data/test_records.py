@@ -91,6 +91,16 @@ def test_what_is_not_certain_is_asked_for(tmp_path: Path, content: str, said: st
     assert texts(read(tmp_path, "a.csv", content, **options)[0]) == expected
 
 
+def test_a_text_file_is_a_table_where_delimiter_and_column_are_stated(tmp_path: Path) -> None:
+    content = "一\t今天\t1\n二\t明天\t0\n"
+    assert texts(read(tmp_path, "a.txt", content, delimiter="tab", text_column=2)[0]) == ["今天", "明天"]
+    (tmp_path / "b.txt").write_text(content, encoding="utf-8")
+    report = ReadReport()
+    (document,) = read_documents(tmp_path / "b.txt", "file", report, reading=ReadOptions(text_column=2))
+    assert document.text == content
+    assert report.files[0].notes == ["text_column: without effect, as it is read as text"]
+
+
 def test_a_header_is_as_stated(tmp_path: Path) -> None:
     assert texts(read(tmp_path, "a.csv", "text\nwords here\n", header=False)[0]) == ["text", "words here"]
     assert texts(read(tmp_path, "a.csv", "some words\nmore words\n", header=True)[0]) == ["more words"]

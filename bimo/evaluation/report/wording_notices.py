@@ -48,6 +48,7 @@ NOTICES: dict[str, str] = {  # the first that fits counts
         "Jupyter 笔记本，请先转换，例如用 jupyter nbconvert --to markdown",
     "line by line what it is given: {}": "逐行给出的条件：{0}",
     "no main content found; all visible text was read": "没有找到正文，读入了所有可见文字",
+    "without effect, as it is read as {}": "不起作用，因为按 {0} 读入",
     "records read as conversations": "记录按对话读入",
     "{w} {} read as text, {w} {} as what it is given": "{0:said} {1} 作为文本读入，{2:said} {3} 作为给定的条件",
     "{w} {} read as text": "{0:said} {1} 作为文本读入",
