@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from bimo.models.quantized import FourBit
 from bimo.text.vocabularies.gguf import fields_of
 from bimo.training import loop, starting
 from bimo.training.checkpoint import Checkpoint
+from bimo.training.plan import make_plan
 from tests.pretrained import pretrained
 
 COLOURS = {"sky": "blue", "grass": "green", "coal": "black", "snow": "white"}
@@ -406,3 +408,28 @@ def test_what_comes_next_is_a_conversation(tuned: Any, capsys: pytest.CaptureFix
 
     show_run(tuned)
     assert f"next: bimo chat {tuned.folder}" in capsys.readouterr().out
+
+
+def test_ten_conversations_get_many_steps_and_say_what_they_changed(place: Path, tmp_path: Path) -> None:
+    few = talks(tmp_path, 10)
+    run = bimo.finetune(
+        place / "base", few, out=tmp_path / "run", budget="3epochs",
+        overrides=["training.context=96", "training.threads=1", "training.samples=0", "training.learning_rate=0.02"],
+    )  # fmt: skip
+    assert run.row.steps is not None
+    assert run.row.steps >= 20, "rows are narrower, and a batch is one of them"
+    told = [notice for notice in run.row.notices if notice.startswith("loss")]
+    (found,) = [re.fullmatch(r"loss ([\d.]+) before, ([\d.]+) after, on \d+ tokens of training text, since too .*", line) for line in told]
+    assert found is not None
+    assert float(found[2]) < float(found[1]) - 0.5
+    assert any(re.fullmatch(r"the figures are of \d held-out documents, \d+ tokens: too few to judge by", n) for n in run.row.notices)
+
+
+def test_a_budget_that_buys_few_steps_says_so(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bimo.training.gradient.make_plan", lambda *a: replace(make_plan(*a), steps=2))
+    monkeypatch.setattr(loop.Loop, "_plan_again", lambda *_: None)
+    run = bimo.finetune(place / "base", talks(tmp_path, 1000), out=tmp_path / "run", budget="2s", overrides=FAST)
+    assert "only 2 steps were made in the time: too few to learn much; a longer --budget makes more" in run.row.notices
+    (found,) = [notice for notice in run.row.notices if notice.startswith("loss")]
+    assert found.endswith("tokens of held-out text")
+    assert not any("too few to judge by" in notice for notice in run.row.notices)

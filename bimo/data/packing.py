@@ -12,6 +12,7 @@ from bimo.data.split import Split
 
 _POOL = 64  # rows whose documents are packed together
 _WORTH = 8  # tokens that all documents begin with, from which reading them once a row pays
+_STEPS = 8  # of an epoch at least, where there are so many documents: from few examples many small steps learn more than one large one
 _AT_ONCE = 1 << 20  # tokens that are compared at a time
 
 
@@ -60,7 +61,8 @@ class PackedBatches:
     """Rows of whole documents, in a new order each epoch; padding is a text of its own, from which nothing is learned.
 
     share: what all documents begin with stands once, at the beginning of each row (`shared`, see `Batch`); for a model that reads it so.
-    Documents are shuffled once and packed some 64 rows' worth at a time. Where rows do not fill an epoch's last batch, those of its
+    Documents are shuffled once and packed some 64 rows' worth at a time; rows are narrower than `context` where an epoch would otherwise
+    have fewer than eight batches. Where rows do not fill an epoch's last batch, those of its
     beginning come again. A document of more than `context` + 1 tokens is a `CorpusError`: what becomes of it is decided before.
     """
 
@@ -76,14 +78,16 @@ class PackedBatches:
         self.split, self.batch_size, self.context, self.seed = split, batch_size, context, seed
         self.shared = shared_beginning(split) if share else 0
         shuffled = epoch_generator(seed, 0).permutation(np.flatnonzero(lengths > 1))
-        pool = _POOL * max(1, int((context + 1) / lengths[shuffled].mean()))
+        read, longest = int(lengths[shuffled].sum()), int(lengths[shuffled].max())
+        width = min(context + 1, max(longest, -(-read // (_STEPS * batch_size))))  # tokens of a row: fewer where there is little to read
+        pool = _POOL * max(1, int(width / lengths[shuffled].mean()))
         parts = (shuffled[at : at + pool] for at in range(0, len(shuffled), pool))
-        self.rows = [part[row] for part in parts for row in pack(lengths[part] - self.shared, context + 1 - self.shared)]
+        self.rows = [part[row] for part in parts for row in pack(lengths[part] - self.shared, width - self.shared)]
         self.steps_per_epoch = -(-len(self.rows) // batch_size)
         self.tokens_per_epoch = sum(map(self._read, self.rows))
-        filled = (self.tokens_per_epoch + len(shuffled)) / (len(self.rows) * (context + 1))
+        filled = (self.tokens_per_epoch + len(shuffled)) / (len(self.rows) * width)
         once = f"; the {self.shared} tokens that all begin with are read once a row" if self.shared else ""
-        self.notes = [f"{len(shuffled):,} texts packed into {len(self.rows):,} rows of {context:,} tokens, {filled:.0%} filled{once}"]
+        self.notes = [f"{len(shuffled):,} texts packed into {len(self.rows):,} rows of {width - 1:,} tokens, {filled:.0%} filled{once}"]
 
     def _read(self, row: NDArray[np.int64]) -> int:
         """Tokens of a row that are fed, padding left out."""

@@ -28,7 +28,7 @@ from bimo.models.bundle import Bundle
 from bimo.models.folders import REPORT, holds_weights
 from bimo.models.hybrid import Hybrid
 from bimo.training import checkpoint
-from bimo.training.checkpoint import RECIPE, RUN
+from bimo.training.checkpoint import RECIPE, RUN, read_run
 from bimo.training.composite import PARTS
 from bimo.training.fit import Fitted, fit, saved_recipe
 from bimo.training.loop import Hooks
@@ -89,6 +89,7 @@ def run(
     fitted, bundle, peak = _trained(folder, recipe) if trained else _train(recipe, corpus, folder, resume, quiet)
     try:
         with memory_errors(), progress.task(f"{fitted.recipe.label}: measuring"):
+            fitted.notices += _changed(fitted, bundle, corpus, folder)
             comparison, row = _measured(fitted, bundle, corpus, folder, told, peak)
             comparison.rows = [row]
             store.write_json(folder / RESULT, comparison.to_dict())
@@ -104,7 +105,7 @@ def run(
 def _train(recipe: Recipe, corpus: Corpus, folder: Path, resume: bool, quiet: bool) -> tuple[Fitted, Bundle, int]:
     """The fitted model, as a bundle that is written into the run folder, and the memory that it took at its peak, bytes."""
     runtime.forget_peak_memory()  # what preparing the text took is not the model's
-    fitted = fit(recipe, corpus, folder, lambda recipe: _hooks(corpus, recipe), resume=resume, quiet=quiet)
+    fitted = fit(recipe, corpus, folder, lambda recipe: _hooks(corpus, recipe, folder), resume=resume, quiet=quiet)
     peak = _peak_memory(fitted.model)
     bundle = Bundle.of(fitted.model, corpus, fitted.recipe.training.context)
     if recipe.start is not None:
@@ -222,7 +223,7 @@ def resume(folder: Path, quiet: bool = False) -> Run:
     return run(recipe, corpus, folder, name=told.get("name", folder.name), command=told.get("command", ""), resume=True, quiet=quiet)
 
 
-def _hooks(corpus: Corpus, recipe: Recipe) -> Hooks:
+def _hooks(corpus: Corpus, recipe: Recipe, folder: Path) -> Hooks:
     """What the loop calls: a look at the validation text, and a sample."""
     valid = corpus.splits.get("valid")
     drawn: list[Split] = []  # at the first look, when the model is there to tell how much it can read
@@ -238,7 +239,43 @@ def _hooks(corpus: Corpus, recipe: Recipe) -> Hooks:
         prompt = prompt_for(bundle, corpus)
         return "".join(prompt.shown + (row.text or "") for row in write_samples(bundle, prompt, 1, max_new_tokens=40))
 
-    return Hooks(None if valid is None or valid.scored_tokens < 1 else validate, sample)
+    def start(model: Any) -> None:
+        loss = evaluate(model, _watched(corpus, model), Bundle.of(model, corpus, recipe.training.context).context).nats_per_token
+        store.write_json(folder / RUN, {**store.read_json(folder / RUN), "loss_before": loss})
+
+    looks = None if valid is None or valid.scored_tokens < 1 else validate
+    return Hooks(looks, sample, None if recipe.start is None else start)
+
+
+_JUDGES = 10, 200  # conversations and tokens, at least, by which held-out text tells anything
+_WATCHED = 2_000  # tokens that the loss before and after is measured on
+
+
+def _tells(split: Split | None) -> bool:
+    """Whether a split is large enough for its figure to mean something."""
+    return split is not None and (split.answers is None or split.documents >= _JUDGES[0]) and split.scored_tokens >= _JUDGES[1]
+
+
+def _watched(corpus: Corpus, model: Any) -> Split:
+    """What the loss before and after is measured on: validation text, or training text where too little is held out."""
+    valid = corpus.splits.get("valid")
+    split = valid if valid is not None and _tells(valid) else corpus.splits["train"]
+    return excerpt(split, max(1, _WATCHED // model.scoring_passes), whole=model.whole_documents)
+
+
+def _changed(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path) -> list[str]:
+    """What going on from a trained model changed, in words, and whether the held-out text can tell how well it did."""
+    before = read_run(folder).get("loss_before")
+    if before is None:
+        return []
+    split = _watched(corpus, fitted.model)
+    after = evaluate(fitted.model, split, bundle.context).nats_per_token
+    what = "held-out text" if _tells(corpus.splits.get("valid")) else "training text, since too little is held out"
+    told = [f"loss {before:.3f} before, {after:.3f} after, on {split.scored_tokens:,} tokens of {what}"]
+    held = corpus.splits.get("test") or corpus.splits.get("valid")
+    if held is not None and not _tells(held):
+        told.append(f"the figures are of {held.documents:,} held-out documents, {held.scored_tokens:,} tokens: too few to judge by")
+    return told
 
 
 def _peak_memory(model: Any) -> int:

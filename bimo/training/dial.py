@@ -29,6 +29,10 @@ SCALE, POWER = 0.25, 0.5  # parameters of the best decoder = SCALE · C^POWER, C
 WIDTHS = (64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024, 1280)
 MEASURED = (96, 192)  # widths whose speed is measured; that of the others follows
 PROBES = 0.04  # of the budget, at most, unless two steps of each take longer
+CHECKS, NEAR = (
+    2,
+    1.25,
+)  # times, at most, that the speed of the size picked is measured itself; a size is picked anew where that is further off
 LEARNING = 0.9  # of the budget is spent on the decoder's steps
 COUNTED_ALONE = 5.0  # seconds: with less, nothing but an n-gram
 _BASE = {"family": registry.DEFAULT, "preset": f"{registry.DEFAULT}-middle"}  # what is not said below is as there
@@ -117,7 +121,7 @@ def turn(recipe: Recipe, corpus: Corpus, timed: Timed) -> tuple[Recipe, dict[str
     own = settings(shape, shape.tokens / max(1, train.tokens))
     decoder = {**_BASE, **own}
     picked = _laid(recipe, {"family": registry.HYBRID, "model": {"parts": [counted, decoder]}})
-    why = f"{shape.parameters:,} parameters that multiply for {shape.tokens:,.0f} tokens in {shape.steps:,.0f} steps"
+    why = f"{shape.parameters:,} matrix parameters for {recipe.training.budget}"
     return picked, {**told, "seconds": time.perf_counter() - begin, "shape": asdict(shape), "why": why}
 
 
@@ -169,23 +173,43 @@ def of_steps(width: int, steps: int) -> Shape:
 
 
 def _by_time(recipe: Recipe, corpus: Corpus, seconds: float, timed: Timed) -> tuple[Shape, list[dict[str, float]]]:
-    """The shape for so many seconds, by the speed of two; and what was measured."""
+    """The shape for so many seconds, by the speed of two and then by its own; and what was measured."""
     size = corpus.tokenizer.vocabulary.size
     begin, measured = time.perf_counter(), []
     for width in MEASURED:
         shape = shape_of(width, 1e6)
         tried = _laid(recipe, {**_BASE, **settings(shape, 1.0)})
-        ended = begin + PROBES * seconds * (len(measured) + 1) / len(MEASURED)  # what one leaves, the next may have
-        found = timed(tried, min(3.0, ended - time.perf_counter()))
+        found = timed(tried, min(3.0, _end(seconds, len(measured)) - (time.perf_counter() - begin)))
         took = found.seconds_per_step / (shape.context * shape.rows)
         measured.append({"width": width, "parameters": multiplying(shape, size), "seconds_per_token": took, "threads": found.threads})
-    left = max(0.1 * seconds, LEARNING * seconds - (time.perf_counter() - begin))  # on a machine at work for others, two steps may take all
-    shapes = []
-    for width in WIDTHS:
-        count = multiplying(shape_of(width, 1e6), size)  # windows and batches change nothing of it
-        took = seconds_per_token(measured, count)
-        shapes.append(replace(shape_of(width, left / took), parameters=count, tokens_per_second=1 / took))
-    return nearest(shapes), measured
+    counts = [(width, multiplying(shape_of(width, 1e6), size)) for width in WIDTHS]  # windows and batches change nothing of it
+    slower = 1.0
+    for checks in range(CHECKS + 1):
+        left = max(0.1 * seconds, LEARNING * seconds - (time.perf_counter() - begin))  # on a busy machine two steps may take all
+        picked = nearest([_paid(width, count, left, slower * seconds_per_token(measured[:2], count)) for width, count in counts])
+        if checks == CHECKS:
+            break
+        found = timed(
+            _laid(recipe, {**_BASE, **settings(picked, 1.0)}), min(3.0, _end(seconds, len(measured)) - (time.perf_counter() - begin))
+        )
+        took = found.seconds_per_step / (picked.context * picked.rows)
+        measured.append({"width": picked.width, "parameters": picked.parameters, "seconds_per_token": took, "threads": found.threads})
+        off = took * picked.tokens_per_second
+        picked = _paid(picked.width, picked.parameters, left, took)
+        if 1 / NEAR < off < NEAR:
+            break
+        slower *= off
+    return picked, measured
+
+
+def _end(seconds: float, measured: int) -> float:
+    """Seconds from the beginning at which the next measurement is to end; what one leaves, the next may have."""
+    return PROBES * seconds * (measured + 1) / (len(MEASURED) + CHECKS)
+
+
+def _paid(width: int, parameters: int, seconds: float, seconds_per_token: float) -> Shape:
+    """A decoder of this width for all the tokens that so many seconds pay for."""
+    return replace(shape_of(width, seconds / seconds_per_token), parameters=parameters, tokens_per_second=1 / seconds_per_token)
 
 
 def seconds_per_token(measured: list[dict[str, float]], parameters: float) -> float:

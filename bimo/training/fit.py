@@ -24,7 +24,7 @@ from bimo.training.composite import Composite
 from bimo.training.dial import turn
 from bimo.training.gradient import fit_gradient
 from bimo.training.loop import Hooks
-from bimo.training.making import Fitted, begin_weights, build, make_objective
+from bimo.training.making import Fitted, begin_weights, build, make_objective, settle_batch
 from bimo.training.parts import cannot_be_measured, part_recipe, plan_parts
 from bimo.training.plan import make_plan, plan_counted
 from bimo.training.probe import Probe, probe
@@ -237,12 +237,14 @@ def plan_ahead(recipe: Recipe, corpus: Corpus, beside: bool = False) -> dict[str
         raise RecipeError(why)
     if recipe.row.load().learning is Learning.COMPOSITE:
         parts = plan_parts(recipe, corpus, lambda part: plan_ahead(part, corpus, _reads_given(recipe)), seen.get("seconds", 0.0))
-        return {**({"dial": seen} if seen else {}), "parts": parts}
+        chosen = {"auto-selected": f"{recipe.label}, {seen['why']}"} if seen else {}  # steps and speed are those of the parts
+        return {**chosen, "parts": parts}
     runtime.set_threads(recipe.training.threads)
     model = build(recipe, corpus, bare=recipe.start is not None)
     if isinstance(model, NeuralLanguageModel):
         begin_weights(model, recipe, corpus)
         model = model.to(runtime.pick_device(recipe.training.device))
+        settle_batch(recipe, corpus)
         return make_plan(model, make_objective(recipe, model, corpus), recipe.training).to_dict()
     dictation = _dictation(recipe, corpus)
     plan = plan_counted(lambda: build(recipe, corpus), corpus.splits["train"], 200_000)

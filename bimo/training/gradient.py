@@ -20,12 +20,13 @@ from bimo.models.quantized import four_bit_numbers
 from bimo.training import checkpoint
 from bimo.training.checkpoint import RECIPE, RUN, read_run
 from bimo.training.loop import Hooks, Loop
-from bimo.training.making import Fitted, begin_weights, build, make_objective
+from bimo.training.making import Fitted, begin_weights, build, make_objective, settle_batch
 from bimo.training.plan import Plan, make_plan
 from bimo.training.progress import Reporter
 from bimo.training.starting import tokens_added
 from bimo.training.tagging import tags_told
 
+FEW_STEPS = 20
 ADAPTER = "adapter"  # the folder of a run's adapters, in its own
 
 
@@ -47,6 +48,8 @@ def fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, res
         begin_weights(model, recipe, corpus)
     model = model.to(device)
     model.gradient_checkpointing = training.gradient_checkpointing
+    if saved is None:
+        settle_batch(recipe, corpus)
     objective = make_objective(recipe, model, corpus)
     source = objective.source
     tags = tags or {"names": list(model.vocabulary.tags), "told": tags_told(model.vocabulary, corpus)}
@@ -86,6 +89,8 @@ def fit_gradient(recipe: Recipe, corpus: Corpus, folder: Path, hooks: Hooks, res
     if loop.metrics.lost:
         notices.append("metrics.jsonl was cut short or taken away before the run was resumed; the curve lacks what stood there")
     cap = Budget.parse(training.budget).seconds
+    if recipe.start is not None and cap is not None and progress.step < FEW_STEPS:
+        notices.append(f"only {progress.step:,} steps were made in the time: too few to learn much; a longer --budget makes more")
     if cap is not None and progress.seconds > 1.1 * cap:
         notices.append(f"took {progress.seconds:.1f} s of a budget of {cap:g} s: a step took longer than the budget could tell")
     return Fitted(

@@ -37,10 +37,11 @@ Look = Callable[[NeuralLanguageModel], float]  # nats per token on validation te
 
 @dataclass
 class Hooks:
-    """What the loop calls without knowing what it is: a look at the validation text, a sample of the model's writing."""
+    """What the loop calls without knowing what it is: a look at the validation text, a sample of its writing, the model before step 1."""
 
     validate: Look | None = None
     sample: Callable[[NeuralLanguageModel], str] | None = None
+    start: Callable[[NeuralLanguageModel], None] | None = None
 
 
 @dataclass
@@ -137,6 +138,9 @@ class Loop:
                 if not resumed:
                     progress.metrics = {"since": seconds_used}
                     progress.plans = [share * cap for share in _AGAIN] if plan_again and math.isfinite(cap) else []
+                    if self.hooks.start is not None:
+                        with self._outside_the_clock():
+                            self.hooks.start(self.model)
                     self.save()
                 first = progress.step + 1
                 while progress.step < self.steps and not progress.ended:

@@ -74,6 +74,15 @@ def make_objective(recipe: Recipe, model: NeuralLanguageModel, corpus: Corpus) -
     return registry.load_objective(config.name)(config, model, recipe, corpus)
 
 
+def settle_batch(recipe: Recipe, corpus: Corpus) -> None:
+    """Rows of a batch, where a run goes on from a trained model and its recipe leaves them open: 4, or fewer of few conversations."""
+    training, split = recipe.training, corpus.splits["train"]
+    if recipe.start is None or "batch_size" in training.model_fields_set:
+        return
+    width = 1 + (training.context or getattr(recipe.model_section(), "context", None) or 64)
+    training.batch_size = 4 if split.answers is None else max(1, min(4, split.tokens // (8 * width)))
+
+
 def begin_weights(model: NeuralLanguageModel, recipe: Recipe, corpus: Corpus) -> None:
     """Before step 0: the output bias from the text, or all weights from the model that the run starts from, and adapters beside them."""
     if recipe.start is None:

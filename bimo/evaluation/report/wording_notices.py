@@ -46,6 +46,13 @@ NOTICES: dict[str, str] = {  # the first that fits counts
     "a Git LFS pointer in place of the file; fetch the file with git lfs pull": "这是 Git LFS 指针而不是文件本身，请先用 git lfs pull 取回",
     "a Jupyter notebook; convert it first, for example with jupyter nbconvert --to markdown":
         "Jupyter 笔记本，请先转换，例如用 jupyter nbconvert --to markdown",
+    "only {n} steps were made in the time: too few to learn much; a longer --budget makes more":
+        "在限定时间内只训练了 {0} 步，学不到多少；请把 --budget 加长",
+    "loss {n} before, {n} after, on {n} tokens of held-out text": "留出文本（{2} 个词元）上的损失：微调前 {0}，微调后 {1}",
+    "loss {n} before, {n} after, on {n} tokens of training text, since too little is held out":
+        "训练文本（{2} 个词元，因留出的太少）上的损失：微调前 {0}，微调后 {1}",
+    "the figures are of {n} held-out documents, {n} tokens: too few to judge by":
+        "各项指标只来自 {0} 篇留出文本（{1} 个词元），太少，不足为凭",
     "line by line what it is given: {}": "逐行给出的条件：{0}",
     "no main content found; all visible text was read": "没有找到正文，读入了所有可见文字",
     "without effect, as it is read as {}": "不起作用，因为按 {0} 读入",
