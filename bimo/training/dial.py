@@ -183,22 +183,24 @@ def _by_time(recipe: Recipe, corpus: Corpus, seconds: float, timed: Timed) -> tu
         took = found.seconds_per_step / (shape.context * shape.rows)
         measured.append({"width": width, "parameters": multiplying(shape, size), "seconds_per_token": took, "threads": found.threads})
     counts = [(width, multiplying(shape_of(width, 1e6), size)) for width in WIDTHS]  # windows and batches change nothing of it
-    slower = 1.0
-    for checks in range(CHECKS + 1):
+
+    def fitting(slower: float) -> Shape:
+        """The shape, and its tokens, where each is slower than the two that were timed first say."""
         left = max(0.1 * seconds, LEARNING * seconds - (time.perf_counter() - begin))  # on a busy machine two steps may take all
-        picked = nearest([_paid(width, count, left, slower * seconds_per_token(measured[:2], count)) for width, count in counts])
-        if checks == CHECKS:
-            break
-        found = timed(
-            _laid(recipe, {**_BASE, **settings(picked, 1.0)}), min(3.0, _end(seconds, len(measured)) - (time.perf_counter() - begin))
-        )
+        return nearest([_paid(width, count, left, slower * seconds_per_token(measured[:2], count)) for width, count in counts])
+
+    slower = 1.0
+    picked = fitting(slower)
+    for _ in range(CHECKS):
+        its = _laid(recipe, {**_BASE, **settings(picked, 1.0)})
+        found = timed(its, min(3.0, _end(seconds, len(measured)) - (time.perf_counter() - begin)))
         took = found.seconds_per_step / (picked.context * picked.rows)
         measured.append({"width": picked.width, "parameters": picked.parameters, "seconds_per_token": took, "threads": found.threads})
         off = took * picked.tokens_per_second
-        picked = _paid(picked.width, picked.parameters, left, took)
+        slower *= off
+        picked = fitting(slower)
         if 1 / NEAR < off < NEAR:
             break
-        slower *= off
     return picked, measured
 
 
