@@ -15,6 +15,7 @@ HIGH = bytes(range(128, 256))
 _SAMPLE = 1 << 13  # bytes that the statistics look at
 _PIECE = 256  # bytes of a line that are judged together
 _PIECES = 1024
+UNLIKE = 0.08  # a text whose score is below this is like no language: the next one is named as well
 SEARCHED = 1 << 18  # bytes of a block in which escapes of HZ and UTF-7 are looked for
 DOUBT = 0.3  # another encoding is named where its score is lower by less than this share, for each character that differs
 
@@ -47,7 +48,7 @@ def escaped_encoding(data: bytes) -> str | None:
     if b"\x1b" in data:
         return next((codec for form, codec in _ISO_2022 if form.search(data)), None)
     for sign, form, codec in ((b"~{", _HZ, "hz"), (b"+", _UTF7, "utf-7")):
-        if sign in data and (found := form.findall(data[:SEARCHED])):
+        if sign[:1] in data and sign in data and (found := form.findall(data[:SEARCHED])):  # one byte is looked for faster
             text = re.sub("[\x00-\x7f]", "", b" ".join(found).decode(codec, "replace"))
             if len(text) >= len(found) and _plausible_wide(np.frombuffer(text.encode("utf-16-le", "replace"), "<u2")):
                 return codec
@@ -196,7 +197,7 @@ def _typical(sample: bytes) -> bytes:
         step = -(-size // _SAMPLE)
         lines = [line[: _SAMPLE // 4] for line in lines[::step]] if len(lines) >= 4 * step else [b"\n".join(lines)[:_SAMPLE]]
     chosen, rare = b"\n".join(lines), b""
-    for byte in set(sample[: 1 << 20].translate(None, CONTROL)) - set(chosen):
+    for byte in set(sample[: 1 << 20].translate(None, CONTROL + b"\t\r\n ")) - set(chosen):
         at = sample.find(bytes([byte]))
         begin = max(sample.rfind(b"\n", 0, at) + 1, at - 40)
         end = sample.find(b"\n", at, at + 40)
@@ -212,9 +213,9 @@ def _ranked(sample: bytes) -> list[tuple[float, str, int]]:
     """
     found = [(score, name, 0) for name, score in _likeness(sample).items()]
     fitting = {name for _, name, _ in found}
-    limit = 2 + len(sample.translate(None, bytes(range(128)))) // 100
+    limit = (len(sample) - len(sample.translate(None, HIGH))) // 10
     counts = np.bincount(np.frombuffer(sample, np.uint8), minlength=256)
-    undefined = {name: bad for name, bad in _undefined().items() if name not in fitting and int(counts[list(bad)].sum()) <= limit}
+    undefined = {name: bad for name, bad in _undefined().items() if name not in fitting and 0 < int(counts[list(bad)].sum()) <= limit}
     if undefined:
         wrong = {byte for bad in undefined.values() for byte in bad if counts[byte]}
         mended = _likeness(sample.translate(None, bytes(wrong)), tuple(undefined))
@@ -263,7 +264,7 @@ def _choose(sample: bytes, ranked: list[tuple[float, str, int]]) -> Verdict:
     judged: dict[str, tuple[float, str, int]] = {}  # the best score of each text that an encoding makes of the sample
     for score, name, skip in [*ranked[:16], *(one for one in ranked[16:] if one[1] == "cp1252")]:
         text = sample[skip:].decode(name, "replace")
-        usual = 0.06 / few**2 if name == "cp1252" else 0.0  # by far the commonest, which counts where there is next to no evidence
+        usual = 0.12 / few**2 if name == "cp1252" else 0.0  # by far the commonest, which counts where there is next to no evidence
         if text not in judged or usual:
             judged[text] = (score * (1 - _oddness(text[:4096])) + usual, name, skip)
     if not judged:
@@ -273,7 +274,7 @@ def _choose(sample: bytes, ranked: list[tuple[float, str, int]]) -> Verdict:
     others: list[str] = []
     for found, (score, other, _) in rest:
         differ = sum(a != b for a, b in zip(text, found, strict=False)) + abs(len(text) - len(found))
-        if other not in (name, preferred, *others) and (1 - score / top) * differ < DOUBT:
+        if other not in (name, preferred, *others) and (top < UNLIKE or (1 - score / top) * differ < DOUBT):
             others.append(other)
     return Verdict(preferred, tuple(others[:2]), skip)
 
@@ -290,6 +291,8 @@ class _Classes(dict[int, int]):
         elif category[0] == "L" and letter:
             found = letter.upper() if category == "Lu" else letter
             found = {"l": "a", "L": "A"}.get(found, found) if code < 128 else found
+        elif category == "Lo":
+            found = "k"  # Chinese, Japanese, Korean
         else:
             found = "s" if code > 127 and category[0] in "SNP" and character not in "’‘·–—" else " "
         self[code] = ord(found)
@@ -299,7 +302,7 @@ class _Classes(dict[int, int]):
 _CLASSES = _Classes()
 _ODD = re.compile(  # no character, a symbol within a word, a capital after a small letter, two scripts in one word
     "x|(?<=[aAlLgGcChrt])s(?=[aAlLgGcChrt])|(?<=[al])L|(?<=g)G|(?<=c)C|(?<=[aAlL])[gGcChrt]|(?<=[gGcChrt])[aAlL]"
-    "|(?<=[gG])[cChr]|(?<=[cC])[gGhr]|(?<=[hrt])[gGcC]"
+    "|(?<=[aAl])k{1,2}(?=[al])|(?<=[gG])[cChr]|(?<=[cC])[gGhr]|(?<=[hrt])[gGcC]"
 )
 
 

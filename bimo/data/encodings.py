@@ -140,7 +140,7 @@ def _from_form(head: bytes, stated: str | None) -> tuple[str, int]:
     marked = next(((e, len(m)) for m, e in _BOMS if head.startswith(m)), None)
     if marked is None:
         marked = wide_encoding(head)
-    if marked is None and b"\x1b$)C" not in head[:1024]:  # the mark of ISO-2022-KR, which shifts by control characters
+    if marked is None and not re.search(rb"\x1b\$\)[ACEG]", head[:1024]):  # ISO-2022-KR and -CN, which shift by control characters
         refuse_controls(head)
     return marked or ("", 0)
 
