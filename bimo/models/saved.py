@@ -34,7 +34,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     folder = Path(folder)
     if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
         _refuse_pickles(folder)
-        return _known(store.read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+        return _unwrapped(_known(store.read_tensors(folder / WEIGHTS), folder / WEIGHTS))
     places = _index(folder / INDEX)
     found: dict[str, Tensor] = {}
     for name in dict.fromkeys(places.values()):
@@ -42,7 +42,18 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         found |= {tensor: held[tensor] for tensor in held if places.get(tensor) == name}
     if missing := [tensor for tensor in places if tensor not in found]:
         raise ModelError(f"{folder / places[missing[0]]}: tensor {missing[0]} is missing, which {INDEX} says is there")
-    return found
+    return _unwrapped(found)
+
+
+def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without what `torch.compile` and data parallelism put before all names of a module that they wrap.
+
+    >>> list(_unwrapped({"module._orig_mod.a.weight": torch.ones(1)})), list(_unwrapped({"module.a": torch.ones(1), "b": torch.ones(1)}))
+    (['a.weight'], ['module.a', 'b'])
+    """
+    while prefix := next((p for p in ("_orig_mod.", "module.") if tensors and all(name.startswith(p) for name in tensors)), None):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 def write_weights(folder: Path, tensors: Mapping[str, Tensor], most_bytes: int | None = None) -> None:

@@ -110,3 +110,11 @@ def test_a_precision_that_is_not_ours(tmp_path: Path) -> None:
     store.write_tensors(tmp_path / WEIGHTS, {"a": torch.ones(2).to(torch.float8_e4m3fn)})
     with pytest.raises(ModelError, match=r"tensor a is torch\.float8"):
         read_weights(tmp_path)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod."])
+def test_names_of_a_wrapped_module_are_those_of_the_module(prefix: str, tmp_path: Path) -> None:
+    store.write_tensors(tmp_path / "model.safetensors", {f"{prefix}{name}": torch.ones(2) for name in ("a.weight", "b.weight")})
+    assert sorted(read_weights(tmp_path)) == ["a.weight", "b.weight"]
+    store.write_tensors(tmp_path / "model.safetensors", {f"{prefix}a": torch.ones(2), "b": torch.ones(2)})
+    assert sorted(read_weights(tmp_path)) == sorted([f"{prefix}a", "b"])
