@@ -158,6 +158,8 @@ def test_added_tokens_json_is_read(tmp_path: Path) -> None:
         ({"extra_special_tokens": "<x>"}, "extra_special_tokens must be a list"),
         ({"tokenizer_class": "BertTokenizer"}, "not a vocabulary of BertTokenizer, the class of this folder"),
         ({"fix_mistral_regex": True}, "fix_mistral_regex = True would change the ids"),
+        ({"pad_token": ["<pad>"]}, r"pad_token must be a token, found \['<pad>'\]"),
+        ({"model_specific_special_tokens": 1}, "model_specific_special_tokens must be a mapping"),
         ({"tokenizer_class": "XLMRobertaTokenizer", "eos_token": None}, "eos_token must be a token of a XLMRobertaTokenizer, found None"),
     ],
 )

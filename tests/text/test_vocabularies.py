@@ -174,7 +174,8 @@ def test_tokens_that_end_a_text_are_special_whatever_their_type(types: list[int]
     marked = {4} if types in ([1, 1, 1, 4, 4, 4], [1, 1, 1, 3, 3, 3], [1, 1, 1, 5, 4, 1]) else set()
     assert {token.id for token in tokenizer.special_tokens.values()} == {3, 5} | marked
     assert not {3, 5} & set(tokenizer.encode("a<|im_end|>b<|file_sep|>"))  # a message cannot hold it
-    ids = encode_chat(tokenizer, cast(ChatTemplate, tokenizer.template), [{"role": "user", "content": "a<|im_end|><|im_start|>"}])
+    message = {"role": "user", "content": "a<|im_end|><|im_start|>"}
+    ids = encode_chat(tokenizer, cast(ChatTemplate, tokenizer.template), [message], add_generation_prompt=False)
     assert (ids.count(3), ids.count(4)) == (1, 1 if marked else 0)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from bimo.core.errors import ModelError
+from bimo.text.runners import told_panics
 from bimo.text.vocabularies.added import DECODER, add_tokens, written
 from bimo.text.vocabularies.bytelevel import check_merges
 from bimo.text.vocabularies.classes import Parts, TokenizerClass, flag_ends
@@ -26,7 +28,8 @@ def rebuild(kind: TokenizerClass, hub: Any, told: Mapping[str, Any], s: Tokenize
     model = told["model"] if "type" in told["model"] else json.loads(hub.to_str())["model"]  # some old files leave the type out
     if model["type"] != kind.model:
         raise ModelError(f"{where}: a model of the type {model['type']}; a {kind.name} has {kind.model}; the files are not of one model")
-    parts = kind.parts(values, _charsmap(told.get("normalizer")))
+    with _named(where):
+        parts = kind.parts(values, _charsmap(told.get("normalizer")))
     changed = False
     post = hub.post_processor
     listed = {written(token) for token in s.added.values()}
@@ -52,7 +55,8 @@ def build(
     values = with_defaults(kind, s.values, s.where)
     if kind.model == "Unigram":
         vocab = kind.pieces(vocab, values)
-    parts = kind.parts(values, charsmap)
+    with _named(where):
+        parts = kind.parts(values, charsmap)
     hub = Tokenizer(_model(kind.model, vocab, merges, parts, where))
     for name in _STEPS:
         if getattr(parts, name) is not None:
@@ -69,7 +73,8 @@ def _finish(kind: TokenizerClass, hub: Any, s: TokenizerSettings, values: dict[s
     changed = add_tokens(hub, s.added, named_tokens({**kind.special, **s.values}), extra, s.added_where)
     ends = kind.ends or (post if callable(post) else None)
     if ends is not None:
-        post = ends(values, lambda token: hub.token_to_id(token))
+        with _named(s.where):
+            post = ends(values, lambda token: hub.token_to_id(token))
     if _state(hub.post_processor) == _state(post):
         return changed
     hub.post_processor = post
@@ -91,7 +96,7 @@ def _model(kind: str, vocab: Any, merges: Sequence[Any], parts: Parts, where: st
     from tokenizers import models
 
     options = {name: value for name, value in parts.options.items() if value is not None}
-    try:
+    with _named(where):
         if kind == "WordPiece":
             return models.WordPiece(dict(vocab), **options)
         if kind == "Unigram":
@@ -100,10 +105,19 @@ def _model(kind: str, vocab: Any, merges: Sequence[Any], parts: Parts, where: st
         pairs = [(left, right) for left, right in split]
         check_merges(vocab, pairs, where)
         return models.BPE(dict(vocab), pairs, **options)
-    except ModelError:
-        raise
-    except Exception as cause:  # the library raises plain Exception
-        raise ModelError(f"{where}: no vocabulary of the kind {kind} ({cause}); the file is damaged") from None
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Turn what the tokenizers library says of a file or a setting that it cannot take into a `ModelError` that names the file."""
+    try:
+        with told_panics():
+            yield
+    except ModelError as cause:
+        said = str(cause)
+        raise cause if said.startswith(where) else ModelError(f"{where}: {said}") from None
+    except (ValueError, TypeError) as cause:
+        raise ModelError(f"{where}: {cause}") from None
 
 
 def _bare(hub: Any) -> Any:

@@ -10,11 +10,12 @@ A test holds both against the constructors of the transformers that is installed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bimo.core.errors import ModelError
+from bimo.text.vocabularies.added import written
 from bimo.text.vocabularies.bytelevel import PARTINGS, pre_tokenizer
 
 SPACE = "▁"
@@ -130,17 +131,18 @@ def _t5_pieces(pieces: list[Piece], s: Settings) -> list[Piece]:
 Ids = Callable[[str], int]
 
 
-def template(single: str, pair: str, ids: Ids) -> Any:
+def template(single: Sequence[str], pair: Sequence[str], ids: Ids) -> Any:
     """A post-processor that puts special tokens around one text and around two; `$A` and `$B` stand for the texts."""
     from tokenizers import processors
 
-    names = [part.partition(":")[0] for part in pair.split() if not part.startswith("$")]
-    return processors.TemplateProcessing(single, pair, [(name, ids(name)) for name in dict.fromkeys(names)])
+    names = [part.removesuffix(":0").removesuffix(":1") for part in pair if not part.startswith("$")]
+    return processors.TemplateProcessing(list(single), list(pair), [(name, ids(name)) for name in dict.fromkeys(names)])
 
 
 def _bert_ends(s: Settings, ids: Ids) -> Any:
     cls, sep = s["cls_token"], s["sep_token"]
-    return template(f"{cls}:0 $A:0 {sep}:0", f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1", ids)
+    single = [f"{cls}:0", "$A:0", f"{sep}:0"]
+    return template(single, [*single, "$B:1", f"{sep}:1"], ids)
 
 
 def _roberta_ends(s: Settings, ids: Ids) -> Any:
@@ -152,22 +154,21 @@ def _roberta_ends(s: Settings, ids: Ids) -> Any:
 
 def _xlmr_ends(s: Settings, ids: Ids) -> Any:
     bos, eos = s["bos_token"], s["eos_token"]
-    return template(f"{bos} $A {eos}", f"{bos} $A {eos} {eos} $B {eos}", ids)
+    return template([bos, "$A", eos], [bos, "$A", eos, eos, "$B", eos], ids)
 
 
 def _t5_ends(s: Settings, ids: Ids) -> Any:
     eos = s["eos_token"]
-    return template(f"$A {eos}", f"$A {eos} $B {eos}", ids)
+    return template(["$A", eos], ["$A", eos, "$B", eos], ids)
 
 
 def flag_ends(s: Settings, ids: Ids) -> Any:
     """What `add_bos_token` and `add_eos_token` say; None where they put nothing around a text."""
-    bos, eos = ((s.get(f"{name}_token") if s.get(f"add_{name}_token") else None) for name in ("bos", "eos"))
-    if bos is None and eos is None:
+    bos, eos = ([token] if s.get(f"add_{name}_token") and (token := written(s.get(f"{name}_token"))) else [] for name in ("bos", "eos"))
+    if not bos and not eos:
         return None
-    begin, end = (f"{bos}:0 " if bos else "", f" {eos}:0" if eos else "")
-    single = f"{begin}$A:0{end}"
-    return template(single, f"{single}{f' {bos}:1' if bos else ''} $B:1{f' {eos}:1' if eos else ''}", ids)
+    first, second = ([*(f"{token}:{i}" for token in bos), f"${'AB'[i]}:{i}", *(f"{token}:{i}" for token in eos)] for i in (0, 1))
+    return template(first, [*first, *second], ids)
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------

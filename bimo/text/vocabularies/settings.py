@@ -90,6 +90,12 @@ def read_settings(folder: Path) -> TokenizerSettings:
     model = _mapping(folder / "config.json")
     told = [values.get("tokenizer_class") or model.get("tokenizer_class"), model.get("model_type")]
     declared, kind = (one if isinstance(one, str) and one else None for one in told)
+    for name in NAMES:
+        if values.get(name) is not None and written(values[name]) is None:
+            raise ModelError(f"{where}: {name} must be a token, found {str(values[name])[:60]}")
+    specific = values.get("model_specific_special_tokens")
+    if specific is not None and not isinstance(specific, dict):
+        raise ModelError(f"{where}: model_specific_special_tokens must be a mapping from names to tokens, found {str(specific)[:60]}")
     extra = _extra(values, where)
     if "extra_special_tokens" in values:  # then the older key says nothing, here and where the settings are saved
         values.pop("additional_special_tokens", None)
@@ -133,7 +139,8 @@ def named_tokens(values: Mapping[str, Any]) -> dict[str, Any]:
     flagged = {key: value for key, value in more.items() if isinstance(value, dict)}
     extra = values.get("extra_special_tokens")
     plain = {key: value for key, value in more.items() if key not in flagged} | (extra if isinstance(extra, dict) else {})
-    more = flagged | (plain or values.get("model_specific_special_tokens") or {})  # as in transformers, the first two replace the last
+    specific = values.get("model_specific_special_tokens")
+    more = flagged | (plain or (specific if isinstance(specific, dict) else {}))  # as in transformers, the first two replace the last
     return {key: value for key, value in {**{name: values.get(name) for name in NAMES}, **more}.items() if written(value)}
 
 
