@@ -280,3 +280,19 @@ def test_tables_as_pandas_writes_them(told: dict[str, Any], tmp_path: Path) -> N
     report = ReadReport()
     assert [document.text for document in read_documents(tmp_path / "a.json", report=report)] == ["one", "two"]
     assert report.skipped_records == 1
+
+
+@pytest.mark.parametrize(("name", "option"), [
+    ("mt-tatoeba-en-zh/valid.tsv", None), ("qa-cmrc2018/trial.json.gz", None), ("cls-chnsenticorp/dev.tsv", None),
+    ("cls-chnsenticorp/test.tsv", None), ("fewclue/eprstmt.train_few_all.jsonl", None), ("dial-kdconv-film-zh/dev.json.gz", None),
+    ("fewclue/bustm.train_few_all.jsonl", "sentence1"), ("dial-lccc-toy-zh/toy_valid.tsv", "1"), ("sts-stsb-en-zh/stsb-en-dev.csv", "1"),
+    ("eval-mt-bench/reference_gpt-4.jsonl", "choices.turns"), ("pref-dpo-demo/dpo_en_demo.json.gz", "chosen.value"),
+])  # fmt: skip
+def test_real_files_are_read_or_name_the_option_that_reads_them(data_folder: Path, name: str, option: str | None) -> None:
+    stated = ReadOptions()
+    if option is not None:
+        with pytest.raises(SourceError, match="--text-column "):
+            next(iter(read_documents(data_folder / name)))
+        stated = ReadOptions(text_column=option)
+    first = next(iter(read_documents(data_folder / name, reading=stated)))
+    assert first.text.strip()
