@@ -14,7 +14,7 @@ CONTROL = bytes([*range(9), *range(14, 27), *range(28, 32), 127])
 HIGH = bytes(range(128, 256))
 _SAMPLE = 1 << 13  # bytes that the statistics look at
 _PIECE = 256  # bytes of a line that are judged together
-_PIECES = 1024
+_PIECES = 128
 UNLIKE = 0.08  # a text whose score is below this is like no language: the next one is named as well
 SEARCHED = 1 << 18  # bytes of a block in which escapes of HZ and UTF-7 are looked for
 DOUBT = 0.3  # another encoding is named where its score is lower by less than this share, for each character that differs
@@ -170,7 +170,7 @@ def detect(sample: bytes, declared: str | None = None) -> Verdict:
     """
     ascii = sample.translate(None, HIGH)
     beyond = len(sample) - len(ascii)
-    if not beyond or 0 < sum(not line.isascii() for line in sample.split(b"\n")) < sample.count(b"\x1b$"):
+    if not beyond or _mostly_escaped(sample):
         return Verdict(escaped_encoding(ascii) or "utf-8")
     if is_utf8(sample):
         return Verdict("utf-8")
@@ -189,6 +189,12 @@ def detect(sample: bytes, declared: str | None = None) -> Verdict:
     return verdict
 
 
+def _mostly_escaped(sample: bytes) -> bool:
+    """Whether escapes of ISO-2022 outnumber the lines that are not ASCII."""
+    escapes = sample.count(b"\x1b$")
+    return escapes > 0 and escapes > sum(not line.isascii() for line in sample.split(b"\n"))
+
+
 def _typical(sample: bytes) -> bytes:
     """Lines that are not ASCII, evenly, and the surroundings of each byte that they lack, without control bytes."""
     lines = [line for line in sample.split(b"\n") if not line.isascii()]
@@ -197,8 +203,10 @@ def _typical(sample: bytes) -> bytes:
         step = -(-size // _SAMPLE)
         lines = [line[: _SAMPLE // 4] for line in lines[::step]] if len(lines) >= 4 * step else [b"\n".join(lines)[:_SAMPLE]]
     chosen, rare = b"\n".join(lines), b""
-    for byte in set(sample[: 1 << 20].translate(None, CONTROL + b"\t\r\n ")) - set(chosen):
-        at = sample.find(bytes([byte]))
+    for byte in range(33, 256):
+        at = -1 if byte in chosen else sample.find(byte)
+        if at < 0:
+            continue
         begin = max(sample.rfind(b"\n", 0, at) + 1, at - 40)
         end = sample.find(b"\n", at, at + 40)
         rare += sample[begin : end if end >= 0 else at + 40] + b"\n"
