@@ -143,15 +143,12 @@ def is_utf8(sample: bytes) -> bool:
 
 def _pieces(sample: bytes) -> list[bytes]:
     """Pieces of the lines that are not ASCII, at most `_PIECES` of them, evenly; none begins or ends within a UTF-8 character."""
-    found: list[bytes] = []
+    found: list[tuple[bytes, bool]] = []  # a piece, and whether it was cut
     for line in sample.split(b"\n"):
         if not line.isascii():
-            if len(line) <= _PIECE:
-                found.append(line)
-            else:
-                cut = (line[at : at + _PIECE + 3] for at in range(0, len(line), _PIECE))
-                found += [_CUT.sub(b"", piece) for piece in cut]
-    return found[:: -(-len(found) // _PIECES) or 1]
+            cut = len(line) > _PIECE
+            found += [(line[at : at + _PIECE + 3 * cut], cut) for at in range(0, len(line), _PIECE)]
+    return [_CUT.sub(b"", piece) if cut else piece for piece, cut in found[:: -(-len(found) // _PIECES) or 1]]
 
 
 _CUT = re.compile(rb"^[\x80-\xbf]{1,3}(?=[^\x80-\xbf])|[\xc0-\xff][\x80-\xbf]{0,2}$")
