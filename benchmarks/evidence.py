@@ -10,6 +10,7 @@ from benchmarks import (
     dial,
     families,
     features,
+    foreign_folders,
     foreign_tokenizers,
     fuzzing,
     hybrids,
@@ -237,6 +238,14 @@ ENTRIES = (
         reached("benchmarks.fuzzing"),
         budget="100,000 files",
         minutes=40,
+    ),
+    Entry(
+        "foreign-folders",
+        "model folders that transformers saves, every field of its configurations drawn at random: equal logits and ends, or refused by name",
+        foreign_folders.evidence,
+        reached("benchmarks.foreign_folders"),
+        budget=f"{foreign_folders.FOLDERS} folders",
+        minutes=5,
     ),
     Entry(
         "foreign-tokenizers",

@@ -6,6 +6,7 @@ transformers adds has no values here, and `unknown_fields` names it.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import random
@@ -19,11 +20,13 @@ from typing import Any
 
 import torch
 
+from benchmarks.desk import Desk
 from bimo.core.errors import BimoError
 from bimo.models.bundle import Bundle
 from bimo.text.tokenizer import Tokenizer
 
 VOCABULARY, LENGTH, CLOSE = 64, 20, 1e-3
+FOLDERS, MOST_REFUSED = 500, 0.1
 POINTWISE = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_10", "relu", "relu6", "silu", "tanh", "quick_gelu", "relu2", "mish")
 Draw = Callable[[random.Random, dict[str, Any]], Any]
 
@@ -277,3 +280,22 @@ def folders(number: int, seed: int = 0) -> dict[str, Any]:
         elif how != "equal":
             told[f"{how}: {kind}: {why[:100]}"] += 1
     return {"folders": number, **counts, "why": dict(told.most_common(20)), "differences": different[:5]}
+
+
+def evidence(desk: Desk) -> dict[str, Any]:
+    """The evidence run."""
+    found = desk.module("benchmarks.foreign_folders", "--folders", FOLDERS, "--seed", desk.seed)
+    return {**found, "reached": not found["differences"] and found.get("refused", 0) <= MOST_REFUSED * FOLDERS}
+
+
+def main() -> None:
+    """Draw folders and print what became of them as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folders", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    print(json.dumps(folders(options.folders, options.seed), indent=2, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()
