@@ -241,7 +241,7 @@ ENTRIES = (
     ),
     Entry(
         "foreign-folders",
-        "model folders that transformers saves, every field of its configurations drawn at random: equal logits and ends, or refused by name",
+        "model folders that transformers saves, every field of its configurations drawn at random: equal logits, or refused by name",
         foreign_folders.evidence,
         reached("benchmarks.foreign_folders"),
         budget=f"{foreign_folders.FOLDERS} folders",
