@@ -188,11 +188,13 @@ def _older_rope(said: dict[str, Any], old: bool) -> dict[str, Any]:
 
 
 _TOKENIZER: list[Path] = []
+_PLACE: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
 
 
 def _tokenizer_files() -> list[Path]:
     if not _TOKENIZER:
-        folder = Path(tempfile.mkdtemp(prefix="bimo-tokenizer-"))
+        _PLACE.append(tempfile.TemporaryDirectory())
+        folder = Path(_PLACE[0].name)
         Tokenizer.of_words([f"w{i}" for i in range(VOCABULARY)]).save(folder)
         _edit(folder / "tokenizer_config.json", lambda said: said.pop("bimo_kind"))
         _TOKENIZER.extend(folder.iterdir())
