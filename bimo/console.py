@@ -124,6 +124,31 @@ def show_fills(found: Sequence[Sequence[Candidate]]) -> None:
 _MOST = 12  # items of a list that are shown
 
 
+_OF_A_PART = ("model_type", "num_hidden_layers", "hidden_size", "num_attention_heads", "max_position_embeddings", "order", "smoothing")
+
+
+def show_model(facts: Mapping[str, Any]) -> None:
+    """What `info` says; of a hybrid its parts as a table, in place of all their settings."""
+    config = facts.get("config")
+    parts = config.get("parts") if isinstance(config, Mapping) else None
+    if not (isinstance(parts, list) and parts and all(isinstance(part, Mapping) for part in parts)):
+        show_facts(facts)
+        return
+    show_facts({**facts, "config": {name: value for name, value in config.items() if name != "parts"}})
+    from rich import box
+    from rich.table import Table
+
+    own = [{**part, **(part.get("config") or {})} for part in parts]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for title in ("", *(_shown(part.get("name")) for part in own)):
+        table.add_column(title, overflow="fold")
+    for name in _OF_A_PART:
+        if any(name in part for part in own):
+            table.add_row(name, *(_shown(part.get(name)) for part in own))
+    print("parts (all settings: --json):")
+    Console().print(table, markup=False, highlight=False)
+
+
 def show_facts(facts: Mapping[str, Any], indent: str = "") -> None:
     """A mapping as aligned lines, numbers in groups of three."""
     width = max((len(key) for key in facts), default=0)

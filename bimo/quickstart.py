@@ -23,7 +23,12 @@ def built_in_text() -> str:
 
 
 def quickstart(
-    sources: Sequence[str] = (), *, budget: str = "30s", out: str | Path = "runs/quickstart", overrides: Sequence[str] = ()
+    sources: Sequence[str] = (),
+    *,
+    budget: str = "30s",
+    out: str | Path = "runs/quickstart",
+    lang: str | None = None,
+    overrides: Sequence[str] = (),
 ) -> Comparison:
     """Train an n-gram, an LSTM and a Transformer on a text for `budget` each; show who won and write a report.
 
@@ -37,7 +42,10 @@ def quickstart(
         store.write_text(text, built_in_text())
         listed = [str(text)]
         err.print(f"text: the language manual that Python carries, written to {text}", markup=False, highlight=False, soft_wrap=True)
-    result = api.compare(listed, families=registry.FIRST, budget=budget, out=out, overrides=overrides)
-    console.show_comparison(result)
+    result = api.compare(listed, families=registry.FIRST, budget=budget, out=out, lang=lang, overrides=overrides)
+    console.show_comparison(result, lang or "en")
+    if lang == "zh":
+        print("换成自己的文本：bimo train my.txt --budget 10m，或 bimo compare my.txt --budget 2m")
+        return result
     print("and on your own text: bimo train my.txt --budget 10m, or bimo compare my.txt --budget 2m")
     return result

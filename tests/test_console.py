@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bimo.console import show_comparison, show_run
+from bimo.console import show_comparison, show_model, show_run
 from bimo.evaluation.results import Comparison, Row, Sample
 from bimo.evaluation.runs import Run
 from tests.evaluation.example import comparison
@@ -52,3 +52,19 @@ def test_a_run_names_the_command_that_its_model_answers_to(facts: dict[str, obje
     row = Row.model_validate({"family": "x", "label": "X", "bits_per_byte": 2.0, **facts})
     show_run(Run(Path("runs/m"), Comparison(text=comparison().text, rows=[row])))
     assert capsys.readouterr().out.endswith(f"model and report: runs/m\nnext: {said}\n")
+
+
+def test_a_hybrid_is_a_table_of_its_parts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    settings = {f"setting_{i}": i for i in range(60)}
+    parts = [
+        {"name": "ngram", "config": {"model_type": "bimo-ngram", "order": 5, **settings}},
+        {"name": "decoder", "config": {"model_type": "qwen3", "hidden_size": 64, **settings}},
+    ]
+    show_model({"family": "hybrid", "config": {"mixture": "linear", "parts": parts}})
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80
+    assert "setting_3" not in said
+    assert [line.split() for line in said.splitlines() if line.startswith(("hidden_size", "order"))] == [
+        ["hidden_size", "–", "64"], ["order", "5", "–"],
+    ]  # fmt: skip

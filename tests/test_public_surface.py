@@ -17,7 +17,7 @@ NAMES = ["BimoError", "Model", "UserError", "chat", "compare", "convert", "env",
 _READING = ["--encoding", "--delimiter", "--text-column", "--source-column", "--target-column", "--header"]
 _TEXT = ["--valid", "--test", "--tokenizer", "--vocab-size", "--documents", *_READING]
 COMMANDS = {
-    "quickstart": ["sources", "--budget", "--out"],
+    "quickstart": ["sources", "--budget", "--out", "--lang"],
     "prepare": ["sources", "--out", *_TEXT, "--json"],
     "train": ["sources", "--family", "--out", *_TEXT, "--budget", "--seed", "--resume", "--json"],
     "finetune": ["model", "sources", "--full", "--out", "--valid", "--test", "--documents", *_READING, "--too-long", "--budget",

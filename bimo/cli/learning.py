@@ -33,12 +33,13 @@ def quickstart(
     sources: Sources = None,
     budget: Annotated[str, typer.Option("--budget", help="time for each family")] = "30s",
     out: Annotated[Path, typer.Option("--out", help="folder to write")] = Path("runs/quickstart"),
+    lang: Annotated[str | None, typer.Option("--lang", help="of the table and the report: en or zh")] = None,
 ) -> None:
     """Train three families on a text for the same time each, and show which one won."""
     from bimo.quickstart import quickstart as main_job
 
     paths, overrides = parted(sources)
-    main_job(paths, budget=budget, out=out, overrides=overrides)
+    main_job(paths, budget=budget, out=out, lang=lang, overrides=overrides)
 
 
 @app.command()

@@ -197,7 +197,7 @@ def info(model: Annotated[str, typer.Argument(help="a model, run or prepared fol
     from bimo import api, console
 
     result = api.info(model)
-    print_json(result) if as_json else console.show_facts(result)
+    print_json(result) if as_json else console.show_model(result)
 
 
 @app.command()

@@ -11,10 +11,12 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from bimo.core import progress, registry, store
+from bimo.core.budget import Budget
 from bimo.core.errors import BimoError, Interrupted, RecipeError
 from bimo.core.recipe import OF_ANY, Recipe, make_recipe
 from bimo.data.corpus import Corpus
@@ -76,12 +78,16 @@ def compare(
             (out / earlier).unlink(missing_ok=True)
     names = numbered([recipe.name for recipe in recipes])
     asked = {folder: _reusing(recipe, names, recipes, out) for recipe, folder in zip(recipes, names, strict=True)}
+    before = {folder: result.stat().st_mtime for folder in asked if (result := out / folder / RESULT).exists()}
+    if not quiet:
+        progress.say(_total(recipes[0].training.budget, len(asked) - len(before), hybrids))
     later = sorted(asked, key=lambda folder: asked[folder].family == registry.HYBRID)  # hybrids after what they are made of
     if not quiet and recipes and (said := said_before(corpus, recipes[0].training)):
         progress.say(said)
     runs_of = {folder: _run_apart(asked[folder], corpus, out / folder, name, quiet) for folder in later}
     made = {folder: runs_of[folder] for folder in asked}
     notices = _add_hybrids(made, asked, corpus, out, hybrids, name, quiet) if hybrids else []
+    notices = _shown_again(before, out) + notices
     for notice in notices if not quiet else []:
         print(notice, file=sys.stderr)
     whole = _of_one_text([r for r in made.values() if isinstance(r, Comparison)])
@@ -114,6 +120,34 @@ def _of_one_text(results: Sequence[Comparison]) -> Comparison | None:
         if (result.unit, tuple(result.unit_bytes)) != common:
             result.rows[0].unit_nats = None
     return next(result for result in results if (result.unit, tuple(result.unit_bytes)) == common)
+
+
+_BESIDE = 1.5, 6.0  # of a model's time in a comparison: so many times its budget, and seconds, with its start and its measuring
+
+
+def _total(budget: str, models: int, hybrids: int) -> str:
+    """How long a comparison takes, in words, before it begins.
+
+    >>> _total("30s", 3, 0)
+    '3 models, 30s of training each, one after another, then measured: about 3 min'
+    """
+    also = f" and up to {hybrids} hybrids of them" if hybrids else ""
+    seconds = Budget.parse(budget).seconds
+    told = f"{models} model{'s' * (models != 1)}, {budget} of training each, one after another, then measured{also}"
+    if seconds is None:
+        return told
+    whole = models * (_BESIDE[0] * seconds + _BESIDE[1]) + hybrids * (0.3 * seconds + 2 * _BESIDE[1])
+    return f"{told}: about {whole:.0f} s" if whole < 100 else f"{told}: about {-(-whole // 60):.0f} min"
+
+
+def _shown_again(before: Mapping[str, float], out: Path) -> list[str]:
+    """Of each run that stood in the folder already and was not made anew: when it was made. before: when results were written."""
+    again = [(folder, made) for folder, made in before.items() if (out / folder / RESULT).exists()]
+    return [
+        f"{folder}: already made on {datetime.fromtimestamp(made):%Y-%m-%d %H:%M}, shown again; another --out makes it anew"
+        for folder, made in again
+        if (out / folder / RESULT).stat().st_mtime == made
+    ]
 
 
 def _reusing(recipe: Recipe, names: Sequence[str], recipes: Sequence[Recipe], out: Path) -> Recipe:

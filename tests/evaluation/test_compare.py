@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -268,6 +269,15 @@ def test_promising_hybrids_are_told_apart_by_their_folders(place: Path, tmp_path
     training = ran["ngram+lstm-2"].training
     assert (training.budget, training.threads, training.evaluation_tokens) == ("7steps", 1, 777)
     assert training.model_fields_set <= set(OF_ANY)
+
+
+def test_a_run_that_is_shown_again_says_when_it_was_made(tmp_path: Path) -> None:
+    for name in ("lstm", "ngram"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text("{}")
+    made = (tmp_path / "lstm" / "result.json").stat().st_mtime
+    (said,) = comparison._shown_again({"lstm": made, "ngram": made - 60, "gru": made}, tmp_path)
+    assert re.fullmatch(r"lstm: already made on \d{4}-\d\d-\d\d \d\d:\d\d, shown again; another --out makes it anew", said)
 
 
 def test_why_there_are_no_hybrids_is_told(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

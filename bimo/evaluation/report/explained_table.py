@@ -30,7 +30,7 @@ def gauge(bits: float | None) -> str:
 
 
 class _Table:
-    """A line a token; what does not fit its column ends in an ellipsis."""
+    """A row a token; what it might have been, and why, fold where the terminal is narrow."""
 
     def __init__(self, explanation: Explanation, lang: str) -> None:
         self.explanation, self.t = explanation, words(lang)
@@ -50,9 +50,9 @@ class _Table:
         table.add_column(Text(t("col_probability")), justify="right", no_wrap=True)
         if self.ranked:
             table.add_column(Text(t("col_rank")), justify="right", no_wrap=True)
-            table.add_column(Text(t("col_likeliest")), no_wrap=True, overflow="ellipsis", ratio=2, min_width=10)
+            table.add_column(Text(t("col_likeliest")), overflow="fold", ratio=2, min_width=10)
         if self.reasoned:
-            table.add_column(Text(t("col_why")), no_wrap=True, overflow="ellipsis", ratio=3, min_width=12)
+            table.add_column(Text(t("col_why")), overflow="fold", ratio=3, min_width=12)
         table.expand = self.ranked or self.reasoned
         for place, token in enumerate(self.explanation.tokens):
             if token.nats is not None:
