@@ -142,12 +142,13 @@ def _total(budget: str, models: int, hybrids: int) -> str:
 
 def _shown_again(before: Mapping[str, float], out: Path) -> list[str]:
     """Of each run that stood in the folder already and was not made anew: when it was made. before: when results were written."""
-    again = [(folder, made) for folder, made in before.items() if (out / folder / RESULT).exists()]
-    return [
-        f"{folder}: already made on {datetime.fromtimestamp(made):%Y-%m-%d %H:%M}, shown again; another --out makes it anew"
-        for folder, made in again
-        if (out / folder / RESULT).stat().st_mtime == made
-    ]
+    told = []
+    for folder, made in before.items():
+        file = out / folder / RESULT
+        if file.exists() and file.stat().st_mtime == made:
+            when = datetime.fromtimestamp(made).strftime("%Y-%m-%d %H:%M")
+            told.append(f"{folder}: already made on {when}, shown again; another --out makes it anew")
+    return told
 
 
 def _reusing(recipe: Recipe, names: Sequence[str], recipes: Sequence[Recipe], out: Path) -> Recipe:

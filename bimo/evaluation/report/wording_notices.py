@@ -48,8 +48,8 @@ NOTICES: dict[str, str] = {  # the first that fits counts
         "Jupyter 笔记本，请先转换，例如用 jupyter nbconvert --to markdown",
     "only {n} steps were made in the time: too few to learn much; a longer --budget makes more":
         "在限定时间内只训练了 {0} 步，学不到多少；请把 --budget 加长",
-    "{}: already made on {}, shown again; another --out makes it anew":
-        "{0} 已于 {1} 训练完成，这里显示的是当时的结果；换一个 --out 可重新训练",
+    "already made on {}, shown again; another --out makes it anew":
+        "已于 {0} 训练完成，这里显示的是当时的结果；换一个 --out 可重新训练",
     "loss {n} before, {n} after, on {n} tokens of held-out text": "留出文本（{2} 个词元）上的损失：微调前 {0}，微调后 {1}",
     "loss {n} before, {n} after, on {n} tokens of training text, since too little is held out":
         "训练文本（{2} 个词元，因留出的太少）上的损失：微调前 {0}，微调后 {1}",
