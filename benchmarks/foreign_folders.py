@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import json
 import random
-import shutil
 import tempfile
 import warnings
 from collections import Counter
@@ -22,7 +21,8 @@ import torch
 
 from benchmarks.desk import Desk
 from bimo.core.errors import BimoError
-from bimo.models.bundle import Bundle
+from bimo.models.base import load_model
+from bimo.models.bundle import Bundle, generation_of
 from bimo.text.tokenizer import Tokenizer
 
 VOCABULARY, LENGTH, CLOSE = 64, 20, 1e-3
@@ -142,7 +142,7 @@ def _head_width(drawn: Mapping[str, Any]) -> int:
 
 
 def make(folder: Path, kind: str, config: Mapping[str, Any], draw: random.Random) -> None:
-    """A folder of a random model, as transformers saves it, and sometimes as other programs change such folders; with a tokenizer."""
+    """A folder of a random model, as transformers saves it, and sometimes as other programs change such folders."""
     import transformers
     from safetensors.torch import load_file, save_file
 
@@ -168,8 +168,6 @@ def make(folder: Path, kind: str, config: Mapping[str, Any], draw: random.Random
     if draw.random() < 0.4 and kind != "bert":
         said = {"eos_token_id": _eos(draw, {}), "temperature": 0.6, "do_sample": True}
         (folder / "generation_config.json").write_text(json.dumps({k: v for k, v in said.items() if v is not None}))
-    for path in _tokenizer_files():
-        shutil.copy(path, folder)
 
 
 def _edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -187,18 +185,11 @@ def _older_rope(said: dict[str, Any], old: bool) -> dict[str, Any]:
     return {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}}
 
 
-_TOKENIZER: list[Path] = []
-_PLACE: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
-
-
-def _tokenizer_files() -> list[Path]:
-    if not _TOKENIZER:
-        _PLACE.append(tempfile.TemporaryDirectory())
-        folder = Path(_PLACE[0].name)
-        Tokenizer.of_words([f"w{i}" for i in range(VOCABULARY)]).save(folder)
-        _edit(folder / "tokenizer_config.json", lambda said: said.pop("bimo_kind"))
-        _TOKENIZER.extend(folder.iterdir())
-    return _TOKENIZER
+def opened(folder: Path) -> Bundle:
+    """What Bimo makes of a folder; its tokenizer is the concern of `foreign_tokenizers`."""
+    model = load_model(folder)
+    ends, generation = generation_of(folder, model)
+    return Bundle(model, Tokenizer.of_words([f"w{i}" for i in range(VOCABULARY)]), ends=ends, generation=generation)
 
 
 @torch.no_grad()
@@ -247,7 +238,7 @@ def examine(kind: str, draw: random.Random) -> tuple[str, str]:
         except Exception as cause:  # whatever transformers says
             return "invalid", f"{type(cause).__name__}: {cause}"
         try:
-            bundle = Bundle.load(folder)
+            bundle = opened(folder)
             if (bundle.model.context or LENGTH) < LENGTH:
                 tokens = tokens[:, : bundle.model.context]
                 wanted, ends = theirs(folder, kind, tokens)

@@ -223,12 +223,12 @@ class Bundle:
             reading = ReadOptions(**told.get("read_options", {}))
         except (RecipeError, TypeError) as cause:
             raise ModelError(f"{folder / FILE}: {cause}") from None
-        ends, generation = _generation(folder, model)
+        ends, generation = generation_of(folder, model)
         pooling, unit = read_pooling(folder) or "mean", normalises(folder)
         return cls(model, tokenizer, documents, context, clean, ends, pooling, generation, reading, unit)
 
 
-def _generation(folder: Path, model: LanguageModel) -> tuple[tuple[int, ...], dict[str, Any]]:
+def generation_of(folder: Path, model: LanguageModel) -> tuple[tuple[int, ...], dict[str, Any]]:
     """The ids that end a text by `config.json` and `generation_config.json`, each of which may list several; and the latter's options."""
     read: list[Any] = [store.read_json(folder / name) if (folder / name).is_file() else {} for name in ("config.json", GENERATION)]
     for name, values in zip(("config.json", GENERATION), read, strict=True):
