@@ -43,8 +43,9 @@ def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSe
 
     What the recipe leaves open is tried and the fastest kept: fp32 and bf16 where the machine has bf16 products; all
     processor threads and one, which is faster for small models (it is not tried where a step takes seconds). torch is left
-    with the threads that won. seconds: about how long to try, two steps a choice at least, six on a GPU. most: after so many
-    nothing new is begun; where there is such an end, a time is to be filled, and what won few and long steps is timed once more.
+    with the threads that won. seconds: about how long to try, two steps a choice at least, six on a GPU. most: but for the first
+    two steps, nothing is begun that would not be done after so many; where there is such an end, a time is to be filled, and what
+    won few and long steps is timed once more.
     """
     native = runtime.bf16_is_native(model.device)
     choices: list[Precision] = [training.precision] if training.precision else ["fp32", "bf16"] if native else ["fp32"]
@@ -54,7 +55,7 @@ def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSe
     timer = _Timer(model, objective, training, time.perf_counter() + most)
     best: Probe | None = None
     for precision, number in itertools.product(choices, threads):
-        if best is not None and (timer.late() or (number == 1 < threads[0] and best.seconds_per_step > _LONG)):
+        if best is not None and (timer.late(2 * best.seconds_per_step) or (number == 1 < threads[0] and best.seconds_per_step > _LONG)):
             break
         runtime.set_threads(number)
         # On a GPU the first step loads kernels and says nothing of the speed.
@@ -65,7 +66,7 @@ def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSe
             best = found
     assert best is not None
     runtime.set_threads(best.threads)
-    if best.rounds < _ROUNDS and math.isfinite(most) and not timer.late():
+    if best.rounds < _ROUNDS and math.isfinite(most) and not timer.late(2 * best.seconds_per_step):
         best = timer.time(best.precision, 0.0, least=_ROUNDS)
     checkpoint.set_generator_states(generators)
     return best
@@ -73,15 +74,16 @@ def probe(model: NeuralLanguageModel, objective: Objective, training: TrainingSe
 
 @dataclass
 class _Timer:
-    """Training steps on copies of a model; after `end`, a moment of `time.perf_counter`, none but the first two rounds are begun."""
+    """Training steps on copies of a model; `end`, a moment of `time.perf_counter`, is kept but for the rounds that must be made."""
 
     model: NeuralLanguageModel
     objective: Objective
     training: TrainingSection
     end: float
 
-    def late(self) -> bool:
-        return time.perf_counter() > self.end
+    def late(self, seconds: float = 0.0) -> bool:
+        """Whether something that takes so long would not be done by the end."""
+        return time.perf_counter() + seconds > self.end
 
     def _batches(self, number: int) -> list[Any]:
         """Those of round `number`: from all over the epoch, since rows may be of many lengths."""
@@ -91,13 +93,17 @@ class _Timer:
         return [source.batch(0, place).to(self.model.device) for place in places]
 
     def time(self, precision: Precision, seconds: float, *, least: int = 2, limit: float = math.inf) -> Probe:
-        """Rounds of a step of each kind for about `seconds`, at least `least`, or one where its mean step took longer than `limit`."""
+        """Rounds of a step of each kind for about `seconds`, at least `least`, or one where its mean step took longer than `limit`.
+
+        None is begun that would not be done by `end`, but for the first, and, where there is no limit, the second.
+        """
         frozen: list[Any] = [p for p in self.model.parameters() if not p.requires_grad]
         frozen += [module for module in self.model.modules() if isinstance(module, FourBit)]
         model = copy.deepcopy(self.model, {id(each): each for each in frozen}).train()  # what learns nothing is not copied
         training = self.training
         optimizers, moments = self.objective.optimizers(model, training), self.objective.moments()
         end, carry = time.perf_counter() + seconds, None
+        must = 2 if limit == math.inf else 1
         rounds: list[list[float]] = []  # seconds of a step of each kind
         while len(rounds) < least or (time.perf_counter() < end and len(rounds) < 50):
             rounds.append([])
@@ -112,7 +118,8 @@ class _Timer:
                 if model.device.type == "cuda":
                     torch.cuda.synchronize()
                 rounds[-1].append(time.perf_counter() - begin)
-            if (self.late() and len(rounds) > 1) or sum(share * took for (_, share), took in zip(moments, rounds[0], strict=True)) > limit:
+            mean = sum(share * took for (_, share), took in zip(moments, rounds[0], strict=True))
+            if mean > limit or (len(rounds) >= must and self.late(sum(rounds[-1]))):
                 break
         kinds = zip(moments, zip(*(rounds[1:] or rounds), strict=True), strict=True)
         mean = sum(share * _steady(times) for (_, share), times in kinds)

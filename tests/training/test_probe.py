@@ -92,3 +92,20 @@ def test_one_thread_is_not_tried_where_a_step_takes_seconds(monkeypatch: pytest.
 def test_a_probe_ends_when_its_time_does() -> None:
     found = probing.probe(Toy(), Likelihood(source()), training(threads=1), 60.0, most=-1.0)
     assert found.rounds == 2, "a first step loads and compiles, and says nothing of the speed"
+
+
+def test_planning_takes_no_more_than_its_share_beside_two_steps(monkeypatch: pytest.MonkeyPatch, native_bf16: None) -> None:
+    """Steps of two seconds on a clock of their own: of six seconds, two steps take four, and a second choice would take as long."""
+    clock = [0.0]
+
+    class Slow(Likelihood):
+        def loss(self, model: Any, batch: Any, carry: Any, done: float) -> Any:
+            clock[0] += 2.0
+            return super().loss(model, batch, carry, done)
+
+    monkeypatch.setattr(runtime, "cores", lambda: 4)
+    monkeypatch.setattr(probing.time, "perf_counter", lambda: clock[0])
+    for most in (0.1, 6.0, 7.9):
+        clock[0] = 0.0
+        probing.probe(Toy(), Slow(source()), training(precision=None, threads=None), 0.8 * most, most=most)
+        assert clock[0] <= max(4.0, most)
