@@ -26,18 +26,22 @@ if TYPE_CHECKING:
 def describe_corpus(corpus: Corpus) -> str:
     """A few lines for a person."""
     lines = [f"{corpus.folder}: {corpus.tokenizer.kind} tokenizer of {corpus.tokenizer.vocabulary.size:,}, documents: {corpus.documents}"]
+    figures = {name: (f"{s.documents:,}", f"{s.tokens:,}", f"{s.bytes:,}") for name, s in corpus.splits.items()}
+    widths = [max(map(len, column)) for column in zip(*figures.values(), strict=True)]
     for name, s in corpus.splits.items():
-        per_byte = f"{s.bytes / max(1, s.tokens):.2f} bytes a token"
-        lines.append(f"  {name:<6}{s.documents:>10,} documents {s.tokens:>14,} tokens {s.bytes:>14,} bytes  {per_byte}")
+        documents, tokens, size = (text.rjust(width) for text, width in zip(figures[name], widths, strict=True))
+        lines.append(f"  {name:<5}  {documents} documents  {tokens} tokens  {size} bytes  {s.bytes / max(1, s.tokens):.2f} a token")
     return "\n".join(lines + [f"  {line}" for line in corpus.manifest["summary"]])
 
 
 def show_run(run: Run) -> None:
-    """A finished run: its figures, a sample, where it lies and what comes next."""
+    """A finished run: its figures, a sample, what is to be known beside them, where it lies and what comes next."""
     console = Console()
     if run.finished_before:
         _say(console, f"{run.folder}: already finished")
     _show_figures(console, run.result, "en")
+    for notice in run.row.notices:
+        _say(console, f"- {display.visible(notice)}", soft_wrap=not console.is_terminal)
     _say(console, f"model and report: {run.folder}")
     _say(console, f"next: {_command(run.folder, run.row)}")
 
@@ -68,7 +72,7 @@ def _show_figures(console: Console, comparison: Comparison, lang: str) -> None:
             _say(console, t("terminal_writes", label=row.label), style="bold", end="")
             _say(console, f"{sample.prompt}|{sample.continuation}")
     console.print()
-    _say(console, verdict(comparison, lang), style="bold")
+    _say(console, verdict(comparison, lang), style="bold", soft_wrap=not console.is_terminal)
 
 
 def _command(folder: Path, row: Row) -> str:
@@ -87,7 +91,7 @@ def _command(folder: Path, row: Row) -> str:
 
 
 def _say(console: Console, text: str, **how: Any) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True, **how)
+    console.print(text, markup=False, highlight=False, **{"soft_wrap": True, **how})
 
 
 _PIPED = 160  # columns where no terminal says how many there are
@@ -180,7 +184,7 @@ def _shown(value: Any, key: str = "") -> str:
         shown = [_shown(v) for v in value[:_MOST]] + (["…"] if len(value) > _MOST else [])
         return ", ".join(shown) or "–"
     if isinstance(value, Mapping):
-        return " ".join(f"{k}={_shown(v)}" for k, v in value.items())
+        return " ".join(f"{k}={_shown(v)}" for k, v in value.items()) or "–"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ("no", "yes")[value] if isinstance(value, bool) else str(value)
     return f"{value:,}" if isinstance(value, int) or (value == int(value) and abs(value) < 1e15) else f"{value:,.4g}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from bimo.console import show_comparison, show_model, show_run
+from bimo.console import describe_corpus, show_comparison, show_facts, show_model, show_run
 from bimo.evaluation.results import Comparison, Row, Sample
 from bimo.evaluation.runs import Run
 from tests.evaluation.example import comparison
@@ -68,3 +70,25 @@ def test_a_hybrid_is_a_table_of_its_parts(capsys: pytest.CaptureFixture[str], mo
     assert [line.split() for line in said.splitlines() if line.startswith(("hidden_size", "order"))] == [
         ["hidden_size", "–", "64"], ["order", "5", "–"],
     ]  # fmt: skip
+
+
+def test_what_is_to_be_known_of_a_run_stands_below_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    notices = ["loss 2.1 before, 1.4 after, on 500 tokens of held-out text", "only 18 steps were made in the time"]
+    row = Row.model_validate({"family": "x", "label": "X", "kind": "exact", "bits_per_byte": 2.0, "notices": notices})
+    show_run(Run(Path("runs/m"), Comparison(text=comparison().text, rows=[row])))
+    assert "".join(f"- {notice}\n" for notice in notices) + "model and report" in capsys.readouterr().out
+
+
+def test_a_prepared_text_of_gigabytes_is_described_within_eighty_columns() -> None:
+    sizes = {"train": (1, 929_000_000, 4_100_000_000), "valid": (36_718, 40_000, 180_000)}
+    splits = {name: SimpleNamespace(documents=d, tokens=t, bytes=b) for name, (d, t, b) in sizes.items()}
+    tokenizer = SimpleNamespace(kind="bpe", vocabulary=SimpleNamespace(size=7_040))
+    corpus: Any = SimpleNamespace(folder="data/x", tokenizer=tokenizer, documents="file", splits=splits, manifest={"summary": []})
+    said = describe_corpus(corpus).splitlines()
+    assert max(map(len, said)) <= 80
+    assert len(said[1]) == len(said[2]), "figures stand below each other"
+
+
+def test_settings_without_a_value_show_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
+    show_facts({"read_options": {}})
+    assert capsys.readouterr().out == "read_options  –\n"
