@@ -12,7 +12,7 @@ Records = Mapping[str, Record]
 Say = Callable[[str], str]
 BENCHES = (
     "ngram-kenlm", "nanogpt-cpu", "training-speed", "recurrent-speed", "encoder-speed", "adapter-speed", "translation-speed",
-    "tokenizer-speed", "conformance", "cli-start",
+    "tokenizer-speed", "conformance", "cli-start", "first-word",
 )  # fmt: skip
 
 _BUSY = "the machine was at other work in the minute before"

@@ -243,13 +243,13 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json_text(value) + "\n")
 
 
-_POINTER = b"version https://git-lfs.github.com/spec/"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def refuse_pointer(path: Path, error: type[UserError] = ModelError) -> None:
     """Raise `error` where a file is the pointer that Git LFS leaves in place of a large file which was not fetched."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
-        if file.read(len(_POINTER)) == _POINTER:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
             raise error(f"{path}: a Git LFS pointer, not the file itself; fetch it with git lfs pull, in the folder of the repository")
 
 

@@ -130,15 +130,7 @@ def prepare(
         notes: list[str] = []
         tokenizer = speech.tokenizer if tokenizer is None and speech is not None else tokenizer
         if not isinstance(tokenizer, Tokenizer):
-            kind = tokenizer or plan.fitting_kind()
-            with progress.task(f"learning the {kind} tokenizer"):
-                tokenizer = Tokenizer.train(kind, plan.training_texts(kind, notes), vocab_size)
-            if vocab_size is not None and tokenizer.vocabulary.size < vocab_size:
-                notes.append(f"vocab_size: the text gives {tokenizer.vocabulary.size} of the {vocab_size} asked for")
-            if vocab_size is not None and tokenizer.vocabulary.size > vocab_size:
-                grown = f"vocab_size: {tokenizer.vocabulary.size} tokens instead of {vocab_size}, as each character of the text needs one"
-                notes.append(grown)
-                progress.say(grown)
+            tokenizer = _learn_tokenizer(plan, tokenizer or plan.fitting_kind(), vocab_size, notes)
         place = store.resolve(out)  # of a link to a folder, that folder is replaced and the link stays
         beside = stack.enter_context(_folder_beside(place))
         with progress.task("writing the text as tokens", total=plan.characters) as writing:
@@ -167,6 +159,19 @@ def prepare(
         store.write_json(beside / "corpus.json", manifest)
         _put_in_place(beside, place)
     return Corpus.open(out)
+
+
+def _learn_tokenizer(plan: _Plan, kind: str, vocab_size: int | None, notes: list[str]) -> Tokenizer:
+    """A tokenizer of the training text; a size other than `vocab_size` is added to `notes`."""
+    with progress.task(f"learning the {kind} tokenizer"):
+        tokenizer = Tokenizer.train(kind, plan.training_texts(kind, notes), vocab_size)
+    size = tokenizer.vocabulary.size
+    if vocab_size is not None and size < vocab_size:
+        notes.append(f"vocab_size: the text gives {size} of the {vocab_size} asked for")
+    if vocab_size is not None and size > vocab_size:
+        notes.append(f"vocab_size: {size} tokens instead of {vocab_size}, as each character of the text needs one")
+        progress.say(notes[-1])
+    return tokenizer
 
 
 def _summary(reports: dict[str, ReadReport]) -> list[str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import webencodings
 
 from bimo.core.errors import RecipeError
+from bimo.core.store import LFS_POINTER
 from bimo.data.detection import CONTROL, HIGH, Verdict, detect, escaped_encoding, strict_text, wide_encoding
 
 SAMPLE = 1 << 20  # bytes that are looked at to find an encoding
@@ -35,7 +36,7 @@ _MAGIC = (
 )  # fmt: skip
 _MARKUP = (
     (rb"\{\\rtf", "an RTF document; save its text first"), (rb"%!PS", "a PostScript program; save its text first"),
-    (rb"version https://git-lfs\.github\.com/spec/", "a Git LFS pointer in place of the file; fetch the file with git lfs pull"),
+    (re.escape(LFS_POINTER), "a Git LFS pointer in place of the file; fetch the file with git lfs pull"),
     (
         rb"<\?xml[^>]*>\s*(?:<!--.*?-->\s*)?(?:<\?mso-application|<w:wordDocument|<pkg:package|<office:document)",
         "an office document in XML; save its text first",

@@ -90,7 +90,6 @@ def _has_choices(record: Any) -> bool:
 
 
 def _choices(record: Mapping[str, Any]) -> list[str] | None:
-    """The choices of a question, in a list or in columns A, B, C …"""
     choices = record.get("choices")
     return choices if isinstance(choices, list) and as_text(choices) is not None else None
 

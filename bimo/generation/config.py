@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from bimo.core.errors import RecipeError, UserError
 from bimo.core.recipe import parse_overrides
 from bimo.core.validation import Section, validated
+from bimo.models.interop.generation import DRAWING
 
 if TYPE_CHECKING:
     from bimo.text.tokenizer import Tokenizer
@@ -64,7 +65,7 @@ class GenerationConfig(Section):
         4
         """
         given = {name: value for name, value in options.items() if value is not None}
-        drawing, beams = {"temperature", "top_k", "top_p", "min_p", "typical_p"}, {"num_beams", "length_penalty", "early_stopping"}
+        drawing, beams = set(DRAWING), {"num_beams", "length_penalty", "early_stopping"}
         kept = {name: value for name, value in defaults.items() if name not in given}
         searches = {**kept, **given}.get("num_beams", 1) != 1
         if "num_beams" not in given and (streams or drawing & given.keys() or given.get("num_return_sequences", 1) != 1):
@@ -99,9 +100,7 @@ class GenerationConfig(Section):
     def _beams_agree(self) -> None:
         if self.num_return_sequences > self.num_beams:
             raise RecipeError(f"generation.num_return_sequences: {self.num_return_sequences} is more than num_beams={self.num_beams}")
-        named = [name for name in ("top_k", "top_p", "min_p", "typical_p") if getattr(self, name) not in (None, 0, 1.0)]
-        named += ["temperature"] if self.temperature not in (0, 1) else []
-        if named:
+        if named := [name for name in DRAWING if getattr(self, name) not in (None, 0, 1.0)]:
             raise RecipeError(f"generation.{named[0]}: beam search does not draw; leave it out or set num_beams=1")
 
     @property

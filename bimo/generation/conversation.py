@@ -14,12 +14,11 @@ from typing import Any
 from bimo.core.errors import ContextError, UserError
 from bimo.data.conversations import Turn
 from bimo.generation import search
-from bimo.generation.sampling import GenerationConfig
+from bimo.generation.config import GenerationConfig
 from bimo.models.bundle import Bundle
+from bimo.models.interop.generation import DRAWING
 
 CALM = {"temperature": 0.2, "top_p": 0.9}  # at temperature 1 small models lose the thread: SmolLM2, tried on questions in two languages
-_ORDER = ("temperature", "top_k", "top_p", "min_p", "typical_p")
-DRAWING = frozenset(_ORDER)
 
 
 @dataclass
@@ -65,17 +64,17 @@ class Conversation:
         theirs, context = dict(self.bundle.generation), self.bundle.model.context
         if context is not None and theirs.get("max_new_tokens", 0) > context // 2:
             del theirs["max_new_tokens"]  # it would leave too little for what is said
-        calm = {} if DRAWING & theirs.keys() else CALM
+        calm = {} if _says_how_to_draw(theirs) else CALM
         return GenerationConfig.over({"max_new_tokens": self.longest_answer, **calm, **theirs}, options, streams=True)
 
     def settings(self, options: Mapping[str, Any]) -> str:
         """How answers are drawn with these options, in words, and whose choice that is."""
         config = self.config(options)
-        said = [f"{name} {value:g}" for name in _ORDER if (value := getattr(config, name)) is not None]
+        said = [f"{name} {value:g}" for name in DRAWING if (value := getattr(config, name)) is not None]
         how = "greedy (temperature 0)" if config.greedy else ", ".join(said)
-        if DRAWING & options.keys():
+        if _says_how_to_draw(options):
             return how
-        return f"{how}, {'as its makers recommend' if DRAWING & self.bundle.generation.keys() else 'the default of bimo chat'}"
+        return f"{how}, {'as its makers recommend' if _says_how_to_draw(self.bundle.generation) else 'the default of bimo chat'}"
 
     def system(self, text: str) -> None:
         """Set, or with an empty text take away, what the model is told before all."""
@@ -134,3 +133,7 @@ class Conversation:
             gone = 1 + (kept[oldest]["role"] == "user" and oldest + 1 < len(kept) - 1 and kept[oldest + 1]["role"] == "assistant")
             del kept[oldest : oldest + gone]
             dropped += gone
+
+
+def _says_how_to_draw(options: Mapping[str, Any]) -> bool:
+    return any(name in options for name in DRAWING)

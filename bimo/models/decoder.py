@@ -256,8 +256,8 @@ class Decoder(NeuralLanguageModel):
 
     def _narrowed(self, sight: Sight, positions: Tensor) -> Sight:
         """What layers with a sliding window see in a pass over tokens at `positions` [B or 1, T]: the last `window` tokens."""
-        cached = isinstance(sight.cache, cache.KeyValueCache)  # whose keys lie at their positions
-        keys = torch.arange(sight.cache.sight, device=positions.device)[None] if cached else positions  # type: ignore[union-attr]
+        held = sight.cache if isinstance(sight.cache, cache.KeyValueCache) else None  # its keys lie at their positions
+        keys = positions if held is None else torch.arange(held.sight, device=positions.device)[None]
         queries, window = positions[:, :, None], self.config.window or 0
         if keys.shape[1] <= window:
             return sight

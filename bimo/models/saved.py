@@ -23,6 +23,12 @@ _PART = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 HALVES = (torch.float16, torch.bfloat16)
 _PLAIN = (torch.float32, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 
+
+def has_own_head(embedding: Tensor | None, head: Tensor | None) -> bool:
+    """Whether a file has an output matrix that is not its embedding matrix: it counts, whatever config.json says, as in transformers."""
+    return embedding is not None and head is not None and (embedding.shape != head.shape or not torch.equal(embedding, head))
+
+
 # -- files ------------------------------------------------------------------------------------------------------------
 
 

@@ -29,10 +29,8 @@ SCALE, POWER = 0.25, 0.5  # parameters of the best decoder = SCALE · C^POWER, C
 WIDTHS = (64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024, 1280)
 MEASURED = (96, 192)  # widths whose speed is measured; that of the others follows
 PROBES = 0.04  # of the budget, at most, unless two steps of each take longer
-CHECKS, NEAR = (
-    2,
-    1.25,
-)  # times, at most, that the speed of the size picked is measured itself; a size is picked anew where that is further off
+CHECKS = 2  # times, at most, that the speed of the size picked is measured itself
+NEAR = 1.25  # a size is picked anew where the speed is further off, as a factor
 LEARNING = 0.9  # of the budget is spent on the decoder's steps
 COUNTED_ALONE = 5.0  # seconds: with less, nothing but an n-gram
 _BASE = {"family": registry.DEFAULT, "preset": f"{registry.DEFAULT}-middle"}  # what is not said below is as there

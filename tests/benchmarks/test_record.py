@@ -137,7 +137,7 @@ def test_a_recipe_that_is_not_there_is_told_before_the_work(entry: Entry, house:
 def test_names_are_unique_and_tables_know_them() -> None:
     names = [e.name for e in (*evidence.ENTRIES, *bench.ENTRIES)]
     assert len(names) == len(set(names))
-    assert {e.name for e in bench.ENTRIES} == set(shown.BENCHES) == {*speeds.SPEEDS, "conformance", "cli-start"}
+    assert {e.name for e in bench.ENTRIES} == set(shown.BENCHES) == {*speeds.SPEEDS, "conformance", "cli-start", "first-word"}
 
 
 def test_the_command_skips_forces_lists_and_refuses(entry: Entry, house: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,14 +11,13 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from bimo.core.errors import ModelError, RecipeError
 from bimo.core.validation import validated
 from bimo.models.activations import GATED
 from bimo.models.interop.settings import ACTIVATIONS, NO_EFFECT, WRITTEN_ACTIVATIONS, Settings
-from bimo.models.saved import regrouped
+from bimo.models.saved import has_own_head, regrouped
 from bimo.models.vocabulary import read_vocabulary, write_vocabulary
 from bimo.text.vocabulary import Vocabulary
 
@@ -86,6 +85,7 @@ def read_config(config: Mapping[str, Any], tensors: Mapping[str, Tensor], cls: t
     activation = settings.value("hidden_act", "gelu")
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         settings.refuse("hidden_act", f"one of {', '.join(sorted(ACTIVATIONS))}")
+    embedding = next((tensor for name, tensor in tensors.items() if name.endswith("embeddings.word_embeddings.weight")), None)
     fields: dict[str, Any] = {
         "layers": settings.value("num_hidden_layers", 12),
         "heads": settings.value("num_attention_heads", 12),
@@ -101,7 +101,7 @@ def read_config(config: Mapping[str, Any], tensors: Mapping[str, Tensor], cls: t
         "activation": ACTIVATIONS[activation],
         "bias": True,
         "fills": any(name.startswith("cls.predictions.") for name in tensors),
-        "tied": settings.value("tie_word_embeddings", True) and not _own_head(tensors),
+        "tied": settings.value("tie_word_embeddings", True) and not has_own_head(embedding, tensors.get("cls.predictions.decoder.weight")),
         "causal": causal,
         "dropout": settings.value("hidden_dropout_prob", 0.1),
         "attention_dropout": settings.value("attention_probs_dropout_prob", 0.1),
@@ -112,13 +112,6 @@ def read_config(config: Mapping[str, Any], tensors: Mapping[str, Tensor], cls: t
         return validated(cls, fields), vocabulary
     except RecipeError as cause:
         raise ModelError(f"config.json: {cause}") from None
-
-
-def _own_head(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the file has an output matrix that is not its embedding matrix: it counts, whatever config.json says, as in transformers."""
-    embedding = next((tensor for name, tensor in tensors.items() if name.endswith("embeddings.word_embeddings.weight")), None)
-    head = tensors.get("cls.predictions.decoder.weight")
-    return embedding is not None and head is not None and (embedding.shape != head.shape or not torch.equal(embedding, head))
 
 
 # -- tensors ----------------------------------------------------------------------------------------------------------

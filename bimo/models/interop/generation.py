@@ -1,6 +1,6 @@
 """What a model's makers say of generating text with it: `generation_config.json`, or the `general.sampling.*` keys of a GGUF file.
 
-Ids that end a text, and defaults of `bimo.generation.sampling.GenerationConfig` under its names. What it has no option for is warned of.
+Ids that end a text, and defaults of `bimo.generation.config.GenerationConfig` under its names. What it has no option for is warned of.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def _texts(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(text, str) and text for text in value))
 
 
+# The options that say how a token is drawn, in the order in which they are shown.
 DRAWING = ("temperature", "top_k", "top_p", "min_p", "typical_p")
 _OPTIONS: dict[str, Callable[[Any], bool]] = {  # options that Bimo has under the same name, and their values
     "temperature": _number(0), "top_k": _count(0), "top_p": _number(0, 1), "min_p": _number(0, 1), "typical_p": _number(0, 1, above=True),

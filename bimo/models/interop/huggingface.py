@@ -12,14 +12,13 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from bimo.core.errors import BimoWarning, ModelError, RecipeError
 from bimo.core.validation import validated
 from bimo.models.activations import GATED
 from bimo.models.interop.settings import ACTIVATIONS, NO_EFFECT, WRITTEN_ACTIVATIONS, Settings
-from bimo.models.saved import regrouped
+from bimo.models.saved import has_own_head, regrouped
 from bimo.models.vocabulary import read_vocabulary, write_vocabulary
 from bimo.text.vocabulary import Vocabulary
 
@@ -151,7 +150,9 @@ def read_config(
         settings.refuse("per_layer_config", "left out: all layers must be alike")
     vocabulary = read_vocabulary(settings)
     fields = _read_gpt2(settings) if kind == "gpt2" else _read_llama(settings, kind)
-    fields["tied"] = fields["tied"] and not _own_head(kind, _prefixed(kind, tensors or {}))
+    names, held = _ends_of_names(kind), _prefixed(kind, tensors or {})
+    embedding, head = (held.get(f"{names[name][0]}.weight") for name in ("embedding", "output"))
+    fields["tied"] = fields["tied"] and not has_own_head(embedding, head)
     settings.left(NO_EFFECT)
     return _validated(cls, fields), vocabulary
 
@@ -161,13 +162,6 @@ def _validated(cls: type[DecoderConfig], fields: Mapping[str, Any]) -> DecoderCo
         return validated(cls, fields)  # type: ignore[no-any-return]
     except RecipeError as cause:
         raise ModelError(f"config.json: {cause}") from None
-
-
-def _own_head(kind: str, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether a file has an output matrix that is not its embedding matrix: it counts, whatever config.json says, as in transformers."""
-    names = _ends_of_names(kind)
-    embedding, head = (tensors.get(f"{names[name][0]}.weight") for name in ("embedding", "output"))
-    return embedding is not None and head is not None and (embedding.shape != head.shape or not torch.equal(embedding, head))
 
 
 def _read_gpt2(config: Settings) -> dict[str, Any]:

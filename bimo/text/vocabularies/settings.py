@@ -35,7 +35,7 @@ _OF_NO_EFFECT = (
     "model_input_names model_max_length name_or_path never_split pad_to_multiple_of pad_token_type_id "
     "padding_side processor_class remove_space response_schema response_template slow_tokenizer_class "
     "sp_model_kwargs spaces_between_special_tokens special_tokens_map_file split_special_tokens stream "
-    "stride tokenizer_file tokenizer_type torch_dtype transformers_version trim_offsets truncation_side "
+    "stride tokenizer_file tokenizer_type torch_dtype transformers_version truncation_side "
     "truncation_strategy use_default_system_prompt use_fast verbose vocab_file vocab_size "
     "wordpieces_prefix "
 )
