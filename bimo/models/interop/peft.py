@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bimo.core import fetch, store
@@ -105,6 +106,8 @@ def read_adapter(model: NeuralLanguageModel, folder: Path) -> None:
                 if found.shape != wanted.shape:
                     raise ModelError(f"{folder / WEIGHTS}: {full} has shape {list(found.shape)}, not {list(wanted.shape)}")
                 wanted.data.copy_(found if kind == "A" else found * (scales[part] / layer.scale))  # a layer has one scale
+                if not bool(torch.isfinite(wanted).all()):  # once added into the weights it could not be taken out again
+                    raise ModelError(f"{folder / WEIGHTS}: {full} holds NaN or infinity; the file is damaged or its training diverged")
     if tensors:
         raise ModelError(f"{folder / WEIGHTS}: unknown tensors {', '.join(sorted(tensors)[:3])}; the adapter is of another model")
 

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from bimo.core.errors import ModelError
-from bimo.models.adapters import merge, strip
+from bimo.core.recipe import AdapterSection
+from bimo.core.store import read_tensors, write_tensors
+from bimo.models.adapters import adapt, merge, strip
 from bimo.models.base import load_model
 from bimo.models.interop.peft import read_adapter, write_adapter
 
@@ -81,12 +83,21 @@ def test_maps_are_chosen_as_peft_chooses_them(name, base, tmp_path):
 )
 def test_what_cannot_be_followed_is_refused_by_name(change, message, base, tmp_path):
     model = load_model(base)
-    from bimo.core.recipe import AdapterSection
-    from bimo.models.adapters import adapt
-
     adapt(model, AdapterSection(rank=2, targets=["q_proj"]))
     write_adapter(model, tmp_path)
     said = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps({**said, **change}))
     with pytest.raises(ModelError, match=message):
+        read_adapter(load_model(base), tmp_path)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_an_adapter_that_holds_no_numbers_is_refused_before_it_is_added(number, base, tmp_path):
+    model = load_model(base)
+    adapt(model, AdapterSection(rank=2, targets=["q_proj"]))
+    write_adapter(model, tmp_path)
+    tensors = read_tensors(tmp_path / "adapter_model.safetensors")
+    broken = next(name for name in tensors if name.endswith("lora_B.weight"))
+    write_tensors(tmp_path / "adapter_model.safetensors", {**tensors, broken: torch.full_like(tensors[broken], number)})
+    with pytest.raises(ModelError, match=rf"{broken} holds NaN or infinity"):
         read_adapter(load_model(base), tmp_path)
