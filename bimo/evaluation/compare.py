@@ -111,15 +111,20 @@ def compare(
 
 
 def _of_one_text(results: Sequence[Comparison]) -> Comparison | None:
-    """One of those whose units most have in common; the units of other samples of the text are left out: nothing pairs them with these."""
-    counts = Counter((result.unit, tuple(result.unit_bytes)) for result in results)
-    if not counts:
+    """One of those measured on the sample of the text that the ranked rows share: of the strictest kind, then of the most rows.
+
+    The units of rows that were measured on another sample are left out: nothing pairs them with these.
+    """
+    if not results:
         return None
-    common = counts.most_common(1)[0][0]
-    for result in results:
-        if (result.unit, tuple(result.unit_bytes)) != common:
+    samples = [(result.unit, tuple(result.unit_bytes)) for result in results]
+    shared = Counter(samples)
+    kinds = [kind.value for kind in Kind]
+    first = min(range(len(results)), key=lambda i: (kinds.index(results[i].rows[0].kind), -shared[samples[i]]))
+    for result, sample in zip(results, samples, strict=True):
+        if sample != samples[first]:
             result.rows[0].unit_nats = None
-    return next(result for result in results if (result.unit, tuple(result.unit_bytes)) == common)
+    return results[first]
 
 
 _BESIDE = 1.5, 6.0  # of a model's time in a comparison: so many times its budget, and seconds, with its start and its measuring

@@ -22,8 +22,10 @@ from bimo.data.corpus import Corpus
 from bimo.evaluation import compare as comparison
 from bimo.evaluation import runs
 from bimo.evaluation.compare import compare
+from bimo.evaluation.ranking import rank, row_interval
 from bimo.evaluation.results import Comparison, Row
 from tests.conftest import Ran, small
+from tests.evaluation import example
 
 
 def recipe(family: str, *overrides: str) -> Recipe:
@@ -237,6 +239,30 @@ def test_rows_of_one_label_are_told_apart() -> None:
     rows = [Row(family="lstm", label="LSTM", run=run) for run in ("lstm", "lstm-2")]
     found = comparison._told_apart([*rows, Row(family="gru", label="GRU", run="gru")])
     assert [row.label for row in found] == ["LSTM (lstm)", "LSTM (lstm-2)", "GRU"]
+
+
+def test_only_rows_of_one_sample_are_paired() -> None:
+    """The ranked rows keep their intervals and their lead, however many rows of another kind were measured on another sample."""
+
+    def alone(label: str, bits: float, kind: str = "exact", cut: int = 0) -> Comparison:
+        found = example.comparison([example.row(label, label, bits, 10.0, 1, kind=kind)])
+        found.unit_bytes = found.unit_bytes[cut:]
+        found.rows[0].unit_nats = (found.rows[0].unit_nats or [])[cut:]
+        found.rows[0].bytes = sum(found.unit_bytes)
+        return found
+
+    bounds = [alone(f"vae-{n}", 1.5 + n, kind="bound", cut=5) for n in range(3)]
+    results = [*bounds, alone("lstm", 2.0), alone("gru", 2.5)]
+    whole = comparison._of_one_text(results)
+    assert whole is results[3]
+    assert [len(result.rows[0].unit_nats or []) for result in results] == [0, 0, 0, example.UNITS, example.UNITS]
+    whole.rows = [result.rows[0] for result in results]
+    ranking = rank(whole)
+    assert [row.label for row in ranking.ranked] == ["lstm", "gru"]
+    assert ranking.lead is not None
+    assert ranking.lead.low > 0
+    assert [row_interval(whole, row) is None for row in whole.rows] == [True, True, True, False, False]
+    assert comparison._of_one_text([]) is None
 
 
 def _hybrids_made(
