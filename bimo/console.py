@@ -153,6 +153,12 @@ def show_model(facts: Mapping[str, Any]) -> None:
     Console().print(table, markup=False, highlight=False)
 
 
+_UNITS = {  # of a plan's figures, where the name does not say them
+    "disk_peak_bytes": " while a checkpoint is written", "flops": " floating-point operations", "seconds_per_step": " s",
+    "matrix_rate": " floating-point operations a second, this machine's best", "utilisation": " of that rate",
+}  # fmt: skip
+
+
 def show_facts(facts: Mapping[str, Any], indent: str = "") -> None:
     """A mapping as aligned lines, numbers in groups of three."""
     width = max((len(key) for key in facts), default=0)
@@ -167,7 +173,7 @@ def show_facts(facts: Mapping[str, Any], indent: str = "") -> None:
             if len(value) > _MOST:
                 print(f"{indent}  … and {len(value) - _MOST:,} more")
         else:
-            print(f"{indent}{key.removesuffix('_bytes'):<{width}}  {_shown(value, key)}")
+            print(f"{indent}{key.removesuffix('_bytes'):<{width}}  {_shown(value, key)}{_UNITS.get(key, '')}")
 
 
 def _shown(value: Any, key: str = "") -> str:

@@ -92,3 +92,12 @@ def test_a_prepared_text_of_gigabytes_is_described_within_eighty_columns() -> No
 def test_settings_without_a_value_show_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
     show_facts({"read_options": {}})
     assert capsys.readouterr().out == "read_options  –\n"
+
+
+def test_figures_of_a_plan_say_what_they_are_of(capsys: pytest.CaptureFixture[str]) -> None:
+    show_facts({"flops": 3.28e13, "matrix_rate": 1.87e10, "utilisation": 0.5})
+    assert capsys.readouterr().out.splitlines() == [
+        "flops        32.8 T floating-point operations",
+        "matrix_rate  18.7 B floating-point operations a second, this machine's best",
+        "utilisation  0.5 of that rate",
+    ]
