@@ -89,8 +89,10 @@ def multi30k(desk: Desk) -> dict[str, Any]:
     sources, references = (_lines(file) for file in pairs[TEST])
     found = translate(Bundle.load(desk.folder / "run"), sources)
     seconds = desk.clock() - begin
-    told = {q.name: q.to_dict() for q in score_texts(found, references, ("bleu", "chrf"))}
-    scores = {name: {"score": q["estimate"], "low": q["low"], "high": q["high"], "signature": q["signature"]} for name, q in told.items()}
+    qualities = {q.name: q.to_dict() for q in score_texts(found, references, ("bleu", "chrf"))}
+    scores = {
+        name: {"score": q["estimate"], "low": q["low"], "high": q["high"], "signature": q["signature"]} for name, q in qualities.items()
+    }
     samples = [{"source": s, "reference": r, "written": w} for s, r, w in list(zip(sources, references, found, strict=True))[:5]]
     reached = scores["bleu"]["score"] >= BLEU and seconds <= WHOLE
     return {**picked(row), **scores, "seconds": seconds, "target": BLEU, "reached": reached, "samples": samples}

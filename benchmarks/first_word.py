@@ -3,7 +3,7 @@
     python -m benchmarks.first_word [--text FILE] [--megabytes 36] [--budget 20s] [--only prepare,plan]
 
 Of each command: first_byte_seconds (from its start), longest_silence_seconds between two bytes, seconds in all. The text is Penn
-Treebank, or FILE, repeated until it is as large as asked. target: a second for both.
+Treebank, or FILE, repeated until it is as large as asked for. target: a second for both.
 """
 
 from __future__ import annotations
@@ -95,5 +95,5 @@ if __name__ == "__main__":
     parser.add_argument("--megabytes", type=float, default=36.0)
     parser.add_argument("--budget", default="20s")
     parser.add_argument("--only", default="")
-    asked = parser.parse_args()
-    print(json.dumps(measure(asked.text, asked.megabytes, asked.budget, list(filter(None, asked.only.split(",")))), indent=2))
+    options = parser.parse_args()
+    print(json.dumps(measure(options.text, options.megabytes, options.budget, list(filter(None, options.only.split(",")))), indent=2))

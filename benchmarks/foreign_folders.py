@@ -261,7 +261,7 @@ def folders(number: int, seed: int = 0) -> dict[str, Any]:
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    draw, counts, told, valid = random.Random(seed), Counter[str](), Counter[str](), 0
+    draw, counts, reasons, valid = random.Random(seed), Counter[str](), Counter[str](), 0
     different: list[str] = []
     while valid < number:
         kind = list(CLASSES)[valid % len(CLASSES)]
@@ -271,8 +271,8 @@ def folders(number: int, seed: int = 0) -> dict[str, Any]:
         if how == "different":
             different.append(f"{kind}: {why}")
         elif how != "equal":
-            told[f"{how}: {kind}: {why[:100]}"] += 1
-    return {"folders": number, **counts, "why": dict(told.most_common(20)), "differences": different[:5]}
+            reasons[f"{how}: {kind}: {why[:100]}"] += 1
+    return {"folders": number, **counts, "why": dict(reasons.most_common(20)), "differences": different[:5]}
 
 
 def evidence(desk: Desk) -> dict[str, Any]:

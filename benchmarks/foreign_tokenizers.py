@@ -268,35 +268,35 @@ def draw(seed: int, folder: Path) -> Outcome:
 
 def older_files(rng: random.Random, tokenizer: Any, folder: Path) -> str:
     """Beside a tokenizer.json what older versions wrote, or a tokenizer.json of other steps; which, in words."""
-    path, told = folder / "tokenizer_config.json", ""
+    path, form = folder / "tokenizer_config.json", ""
     config, hub = json.loads(path.read_text()), json.loads((folder / "tokenizer.json").read_text())
     if rng.random() < 0.2:
         held = {i: token.__getstate__() for i, token in tokenizer.added_tokens_decoder.items()}
         if rng.random() < 0.3 and held:
             held.pop(max(held))
         config["added_tokens_decoder"] = held
-        told += " added_tokens_decoder"
+        form += " added_tokens_decoder"
     if rng.random() < 0.2:
         named = {key: config[key] for key in SPECIALS if key in config and rng.random() < 0.7}
         (folder / "special_tokens_map.json").write_text(json.dumps(named | {"additional_special_tokens": ["<z1>"]}))
-        told += " special_tokens_map"
+        form += " special_tokens_map"
     if rng.random() < 0.2:
         step = rng.choice(("normalizer", "pre_tokenizer", "post_processor", "decoder"))
         hub[step] = None
-        told += f" no {step}"
+        form += f" no {step}"
     if rng.random() < 0.2 and hub["model"]["type"] == "BPE":
         key = rng.choice(("byte_fallback", "fuse_unk", "ignore_merges"))
         hub["model"][key] = not hub["model"][key]
-        told += f" {key}"
+        form += f" {key}"
     if rng.random() < 0.2:
         others = [name for name, one in CLASSES.items() if one.name == config.get("tokenizer_class")]
         if config.get("tokenizer_class") == "GPT2Tokenizer":
             others += ["LlamaTokenizer"]  # as Llama 3's files name it
         config["tokenizer_class"] = rng.choice([*others, "NoSuchTokenizer"])
-        told += f" as {config['tokenizer_class']}"
+        form += f" as {config['tokenizer_class']}"
     (folder / "tokenizer.json").write_text(json.dumps(hub))
     path.write_text(json.dumps(config))
-    return told
+    return form
 
 
 def write_config(rng: random.Random, folder: Path, settings: dict[str, Any], name: str) -> None:

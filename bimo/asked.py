@@ -99,7 +99,7 @@ def refuse_unknown_families(names: Iterable[str]) -> None:
 
 
 def _checked(recipe: Recipe) -> Recipe:
-    """The recipe; wrong reading options or a wrong file of tagged text are told before the text is read."""
+    """The recipe; wrong reading options or a wrong file of tagged text are refused before the text is read."""
     refuse_unknown_encoding(recipe.text.reading.encoding)
     if recipe.text.tags is not None:
         from bimo.data.lexicon import read_lexicon

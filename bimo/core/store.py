@@ -253,6 +253,14 @@ def refuse_pointer(path: Path, error: type[UserError] = ModelError) -> None:
             raise error(f"{path}: a Git LFS pointer, not the file itself; fetch it with git lfs pull, in the folder of the repository")
 
 
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The settings that a JSON file holds; none where there is no file, `ModelError` for anything but a mapping."""
+    found = read_json(path) if path.is_file() else {}
+    if not isinstance(found, dict):
+        raise ModelError(f"{path}: expected a mapping of settings, found a {type(found).__name__}; save the model again")
+    return found
+
+
 def read_json(path: Path, error: type[UserError] = ModelError) -> Any:
     """Read JSON; a missing or damaged file raises `error`, which names the file."""
     path = Path(path)

@@ -15,14 +15,14 @@ from typing import Any
 from bimo.core import progress
 from bimo.core.progress import Task
 
-_LONG = 5.0  # seconds after which a task is told by a line where no terminal is
+_LONG = 5.0  # seconds after which a line names a task where there is no terminal
 _LOOK = 1.0  # seconds between two looks for one
 _BAR = 20  # columns
 
 
 @contextlib.contextmanager
 def showing(starting: str | None = None) -> Iterator[None]:
-    """While the context lasts, tasks are shown. starting: what is told until the first of them, so that something moves at once."""
+    """While the context lasts, tasks are shown. starting: what is shown until the first of them, so that something moves at once."""
     on_terminal = sys.stderr is not None and sys.stderr.isatty()
     display = _Rows() if on_terminal else _Lines()
     with progress.shown_by(display):
@@ -120,14 +120,14 @@ def _note(task: Task, now: float) -> str:
     ' 25 %  loss 3.2  1:30 left'
     """
     share, seconds = task.share, now - task.began
-    told = [] if share is None else [f"{100 * share:3.0f} %"]
-    told += [f"{task.done / 1e6:.1f} MB"] if task.in_bytes and share is None and task.done else []
-    told += [task.note] if task.note else []
+    parts = [] if share is None else [f"{100 * share:3.0f} %"]
+    parts += [f"{task.done / 1e6:.1f} MB"] if task.in_bytes and share is None and task.done else []
+    parts += [task.note] if task.note else []
     if share and share >= 0.02 and seconds >= 1:
-        told.append(f"{_time(seconds / share - seconds)} left")
+        parts.append(f"{_time(seconds / share - seconds)} left")
     elif seconds >= 1:
-        told.append(_time(seconds))
-    return "  ".join(told)
+        parts.append(_time(seconds))
+    return "  ".join(parts)
 
 
 def _time(seconds: float) -> str:
@@ -163,7 +163,7 @@ class _Lines:
 
     def __init__(self) -> None:
         self._tenths: dict[Task, int] = {}
-        self._told: set[Task] = set()
+        self._named: set[Task] = set()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -176,7 +176,7 @@ class _Lines:
                 tenth = int(10 * task.share + 1e-9)
                 if tenth > self._tenths.setdefault(task, 0):
                     self._tenths[task] = tenth
-                    self._told.add(task)
+                    self._named.add(task)
                     self.say(f"{task.what}: {10 * tenth:3d}%  {task.note}")
 
     def say(self, text: str) -> None:
@@ -188,6 +188,6 @@ class _Lines:
     def _watch(self) -> None:
         while not self._closed.wait(_LOOK):
             for task in progress.running[-1:]:
-                if task not in self._told and time.monotonic() - task.began > _LONG:
-                    self._told.add(task)
+                if task not in self._named and time.monotonic() - task.began > _LONG:
+                    self._named.add(task)
                     self.say(f"{task.what} …")

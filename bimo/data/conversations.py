@@ -87,7 +87,7 @@ def turns_of(record: Mapping[str, Any]) -> tuple[Turn, ...]:
     fields = {name.lower(): value for name, value in record.items() if not _is_empty(value)}
     _refuse_unread(fields, "the record")
     if unwished := next((name for name in _WISHED if fields.get(name) is False), None):
-        raise NoConversation(f"the record has {unwished} false, by which answers are marked that are not to be learned")
+        raise NoConversation(f"the record has {unwished} false, which marks an answer that is not to be learned")
     for name in _LEARNED:
         if not _is_learned(fields, name, "the record"):
             raise NoConversation(f"the record has {name} {fields[name]!r}: it is not to be learned")
@@ -136,11 +136,11 @@ def _prompt_and_answer(fields: Mapping[str, Any], named: Sequence[str]) -> tuple
 
 
 def _earlier(history: Any) -> list[Turn]:
-    """The turns of a history: pairs of what was asked and answered (LLaMA-Factory, ms-swift), or messages."""
+    """The turns of a history: pairs of a question and its answer (LLaMA-Factory, ms-swift), or messages."""
     history = _listed(history)
     if isinstance(history, list) and history and all(isinstance(pair, list | tuple) for pair in history):
         if wrong := next((n for n, pair in enumerate(history, 1) if len(pair) != 2), None):
-            raise NoConversation(f"entry {wrong} of history is no pair of what was asked and answered")
+            raise NoConversation(f"entry {wrong} of history is not a pair of a question and its answer")
         roles = ("user", "assistant")
         return [
             {"role": role, "content": _text(text, f"entry {number} of history")}
@@ -214,7 +214,7 @@ def _turn(turn: Mapping[str, Any], number: int, name: str) -> Turn:
         raise NoConversation(f"{where} has a name that is no text: {called!r}")
     learned = [_is_learned(turn, key, where) for key in _LEARNED]  # each is looked at, as a wrong one is refused
     if role != "assistant" and (key := next((key for key in _LEARNED[1:] if turn.get(key)), None)):
-        raise NoConversation(f"{where} is to be learned by its {key}, and is no answer; only answers are")
+        raise NoConversation(f"{where} has {key}, but is not an answer; only answers are learned")
     found: Turn = {"role": role, "content": _text(turn.get("content", turn.get("value")), f"turn {number}")}
     found |= {"name": called} if called is not None else {}
     return found | ({} if all(learned) or role != "assistant" else {"learn": False})

@@ -21,7 +21,7 @@ from bimo.data.tables import Skip, open_table
 
 _MOST_REASONS = 10  # that are noted of one file
 _HEAD_RECORDS, _HEAD_CHARACTERS = 1000, 1 << 20  # that are looked at before the fields are chosen
-_UNITS = {"jsonl": "line", "csv": "line", "tsv": "line", "json": "record", "parquet": "row"}  # by which a record is named
+_UNITS = {"jsonl": "line", "csv": "line", "tsv": "line", "json": "record", "parquet": "row"}  # what a record is called
 
 Record = tuple[str, str | None] | tuple[str, None, tuple[Turn, ...]]  # a text, and what it is given or the turns that it is
 Numbered = Iterator[tuple[int, Any]]  # values, or a `Skip`, by line, record or row

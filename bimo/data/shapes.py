@@ -57,9 +57,9 @@ def _squad_texts(record: Mapping[str, Any]) -> Expanded:
 
 def _squad_questions(record: Mapping[str, Any]) -> Expanded:
     for context, questions in _contexts(record):
-        for asked in questions:
-            question = asked.get("question", asked.get("query_text")) if isinstance(asked, Mapping) else None
-            answers = asked.get("answers") if isinstance(asked, Mapping) else None
+        for entry in questions:
+            question = entry.get("question", entry.get("query_text")) if isinstance(entry, Mapping) else None
+            answers = entry.get("answers") if isinstance(entry, Mapping) else None
             first = answers[0] if isinstance(answers, list) and answers else None
             answer = first.get("text") if isinstance(first, Mapping) else first
             if isinstance(question, str) and isinstance(answer, str):
@@ -73,12 +73,12 @@ def _squad_questions(record: Mapping[str, Any]) -> Expanded:
 
 def _is_c3(record: Any) -> bool:
     lists = isinstance(record, list) and len(record) >= 2 and isinstance(record[0], list) and isinstance(record[1], list)
-    return lists and as_text(record[0]) is not None and all(isinstance(asked, Mapping) for asked in record[1])
+    return lists and as_text(record[0]) is not None and all(isinstance(entry, Mapping) for entry in record[1])
 
 
 def _c3_questions(record: list[Any]) -> Expanded:
-    for asked in record[1]:
-        question, choices, answer = asked.get("question"), asked.get("choice"), asked.get("answer")
+    for entry in record[1]:
+        question, choices, answer = entry.get("question"), entry.get("choice"), entry.get("answer")
         if isinstance(question, str) and isinstance(answer, str) and as_text(choices) is not None:
             yield {"question": _lettered(question, choices), "context": as_text(record[0]), "answer": answer}
         else:

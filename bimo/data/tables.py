@@ -17,7 +17,7 @@ SAMPLE_LINES = 1000  # that are looked at
 _FIT = 2 / 3  # the share of rows with the same number of cells below which a table is refused
 _MOST_OPEN_QUOTES = 20  # each is read over to the end of the file
 _DELIMITERS = (",", ";", "\t", "|")
-_FOREIGN = ("，", "；", "、", "｜")  # asked about, never chosen
+_FOREIGN = ("，", "；", "、", "｜")  # named where a table is refused, never chosen
 _SEP = re.compile(r"sep=(.)\n")  # a spreadsheet's own first line
 _ESCAPED = re.compile(r'\\([\\"])')
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}")
@@ -286,7 +286,7 @@ def _header(rows: list[list[str]], stated: bool | None, known: frozenset[str], n
 
 
 def distinct(names: list[str]) -> list[str]:
-    """Names without blanks around them; one that is there already, or is empty, is told by its number."""
+    """Names without blanks around them; one that is there already, or is empty, has its number."""
     found: list[str] = []
     for number, name in enumerate(map(str.strip, names), 1):
         found.append(name if name and name not in found else f"{name} (column {number})".strip())

@@ -138,22 +138,22 @@ def _total(budget: str, models: int, hybrids: int) -> str:
     """
     also = f" and up to {hybrids} hybrids of them" if hybrids else ""
     seconds = Budget.parse(budget).seconds
-    told = f"{models} model{'s' * (models != 1)}, {budget} of training each, one after another, then measured{also}"
+    plan = f"{models} model{'s' * (models != 1)}, {budget} of training each, one after another, then measured{also}"
     if seconds is None:
-        return told
+        return plan
     whole = models * (_BESIDE[0] * seconds + _BESIDE[1]) + hybrids * (0.3 * seconds + 2 * _BESIDE[1])
-    return f"{told}: about {whole:.0f} s" if whole < 100 else f"{told}: about {-(-whole // 60):.0f} min"
+    return f"{plan}: about {whole:.0f} s" if whole < 100 else f"{plan}: about {-(-whole // 60):.0f} min"
 
 
 def _shown_again(before: Mapping[str, float], out: Path) -> list[str]:
     """Of each run that stood in the folder already and was not made anew: when it was made. before: when results were written."""
-    told = []
+    notices = []
     for folder, made in before.items():
         file = out / folder / RESULT
         if file.exists() and file.stat().st_mtime == made:
             when = datetime.fromtimestamp(made).strftime("%Y-%m-%d %H:%M")
-            told.append(f"{folder}: already made on {when}, shown again; another --out makes it anew")
-    return told
+            notices.append(f"{folder}: already made on {when}, shown again; another --out makes it anew")
+    return notices
 
 
 def _reusing(recipe: Recipe, names: Sequence[str], recipes: Sequence[Recipe], out: Path) -> Recipe:

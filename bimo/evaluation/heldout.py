@@ -43,7 +43,7 @@ def drawn_for(model: LanguageModel, split: Split, training: TrainingSection) -> 
 
 
 def said_before(corpus: Corpus, training: TrainingSection) -> str | None:
-    """What is told before learning of how the model will be measured; None where that is on all of the text."""
+    """What is said, before learning, of how the model will be measured; None where that is on all of the text."""
     split, most = test_text(corpus), most_tokens(training)
     if split is None or most is None or split.tokens <= most:
         return None

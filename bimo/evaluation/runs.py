@@ -247,19 +247,19 @@ def _hooks(corpus: Corpus, recipe: Recipe, folder: Path) -> Hooks:
     return Hooks(looks, sample, None if recipe.start is None else start)
 
 
-_JUDGES = 10, 200  # conversations and tokens, at least, by which held-out text tells anything
+_FEWEST = 10, 200  # conversations and tokens: the figures of less held-out text mean nothing
 _WATCHED = 2_000  # tokens that the loss before and after is measured on
 
 
-def _tells(split: Split | None) -> bool:
+def _is_large_enough(split: Split | None) -> bool:
     """Whether a split is large enough for its figure to mean something."""
-    return split is not None and (split.answers is None or split.documents >= _JUDGES[0]) and split.scored_tokens >= _JUDGES[1]
+    return split is not None and (split.answers is None or split.documents >= _FEWEST[0]) and split.scored_tokens >= _FEWEST[1]
 
 
 def _watched(corpus: Corpus, model: Any) -> Split:
     """What the loss before and after is measured on: validation text, or training text where too little is held out."""
     valid = corpus.splits.get("valid")
-    split = valid if valid is not None and _tells(valid) else corpus.splits["train"]
+    split = valid if valid is not None and _is_large_enough(valid) else corpus.splits["train"]
     return excerpt(split, max(1, _WATCHED // model.scoring_passes), whole=model.whole_documents)
 
 
@@ -270,12 +270,12 @@ def _changed(fitted: Fitted, bundle: Bundle, corpus: Corpus, folder: Path) -> li
         return []
     split = _watched(corpus, fitted.model)
     after = evaluate(fitted.model, split, bundle.context).nats_per_token
-    what = "held-out text" if _tells(corpus.splits.get("valid")) else "training text, since too little is held out"
-    told = [f"loss {before:.3f} before, {after:.3f} after, on {split.scored_tokens:,} tokens of {what}"]
-    held = corpus.splits.get("test") or corpus.splits.get("valid")
-    if held is not None and not _tells(held):
-        told.append(f"the figures are of {held.documents:,} held-out documents, {held.scored_tokens:,} tokens: too few to judge by")
-    return told
+    what = "held-out text" if _is_large_enough(corpus.splits.get("valid")) else "training text, since too little is held out"
+    lines = [f"loss {before:.3f} before, {after:.3f} after, on {split.scored_tokens:,} tokens of {what}"]
+    held = heldout.test_text(corpus)
+    if held is not None and not _is_large_enough(held):
+        lines.append(f"the figures are of {held.documents:,} held-out documents, {held.scored_tokens:,} tokens: too few to judge by")
+    return lines
 
 
 def _peak_memory(model: Any) -> int:

@@ -230,9 +230,6 @@ class Bundle:
 
 def generation_of(folder: Path, model: LanguageModel) -> tuple[tuple[int, ...], dict[str, Any]]:
     """The ids that end a text by `config.json` and `generation_config.json`, each of which may list several; and the latter's options."""
-    read: list[Any] = [store.read_json(folder / name) if (folder / name).is_file() else {} for name in ("config.json", GENERATION)]
-    for name, values in zip(("config.json", GENERATION), read, strict=True):
-        if not isinstance(values, dict):
-            raise ModelError(f"{folder / name}: expected a mapping of settings, found a {type(values).__name__}")
+    read = [store.read_mapping(folder / name) for name in ("config.json", GENERATION)]
     ends = dict.fromkeys(i for values in read for i in ids_of(values.get("eos_token_id"), model.vocab_size))
     return tuple(ends), read_options(Settings(read[1], str(folder / GENERATION)), model.vocabulary.suppressed)

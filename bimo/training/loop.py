@@ -279,7 +279,7 @@ class Loop:
             progress.ended = "stopped"
 
     def _validate(self, **told: Any) -> float | None:
-        """Nats per token on validation text, noted with what else is told; None where there is none, or where a look has failed."""
+        """Nats per token on validation text, noted with further fields; None where there is none, or where a look has failed."""
         if self.hooks.validate is None:
             return None
         try:

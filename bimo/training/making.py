@@ -48,7 +48,7 @@ class Fitted:
 
     @classmethod
     def again(cls, model: LanguageModel, recipe: Recipe, told: Mapping[str, Any]) -> Self:
-        """What `record` and the plan in run.json tell of a model that learned before."""
+        """What `record` and the plan in run.json say of a model that learned before."""
         names = ("seconds", "tokens", "steps", "plan", "capped", "stopped_early", "best_step", "notices", "taken")
         return cls(model, recipe, **{name: told[name] for name in names if name in told})
 

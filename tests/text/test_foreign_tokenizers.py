@@ -31,11 +31,13 @@ def _quiet() -> None:
     transformers.logging.set_verbosity_error()
 
 
-@pytest.mark.parametrize("seed", range(7_000, 7_040))
-def test_a_folder_drawn_at_random_gives_the_same_ids(seed: int) -> None:
-    outcome = foreign.compare(seed)
-    assert outcome.verdict != "different", outcome
-    assert not (outcome.verdict == "refused" and not outcome.settings), outcome  # a default configuration is never refused
+def test_folders_drawn_at_random_give_the_same_ids_or_are_refused_by_name() -> None:
+    outcomes = [foreign.compare(seed) for seed in range(7_000, 7_040)]
+    assert [one for one in outcomes if one.verdict == "different"] == []
+    refused = [one for one in outcomes if one.verdict == "refused"]
+    assert len(refused) <= foreign.MOST_REFUSED * len(outcomes), refused
+    assert [one for one in refused if not one.settings] == [], "a default configuration is never refused"
+    assert sum(one.verdict == "equal" for one in outcomes) >= 0.8 * len(outcomes), "the others transformers itself does not open"
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -142,16 +142,16 @@ NOTICES: dict[str, str] = {  # the first that fits counts
         "{1} 的第 {0} 轮的 {2} 为 {3}；只认 1 或 true，以及表示该回答不学习的 0 或 false",
     "the record has {} {}; only 1 or true is known, and 0 or false of an answer that is not learned":
         "记录的 {0} 为 {1}；只认 1 或 true，以及表示不学习的 0 或 false",
-    "turn {n} of {} is to be learned by its {}, and is no answer; only answers are":
+    "turn {n} of {} has {}, but is not an answer; only answers are learned":
         "{1} 的第 {0} 轮的 {2} 要求学习，但它不是回答；只学习回答",
     "turn {n} has a part of type {}, which is not read; only texts are": "第 {0} 轮有一部分类型为 {1}，不会读取；只读文本",
     "{} has a part of type {}, which is not read; only texts are": "{0} 有一部分类型为 {1}，不会读取；只读文本",
-    "the record has {} false, by which answers are marked that are not to be learned": "记录的 {0} 为 false，表示回答不好，不应学习",
+    "the record has {} false, which marks an answer that is not to be learned": "记录的 {0} 为 false，表示回答不好，不应学习",
     "the record has {} {}: it is not to be learned": "记录的 {0} 为 {1}，表示不学习",
     "the record has {} beside a system turn that says something else; leave one of them out":
         "记录的 {0} 与 system 一轮内容不同，请去掉其中之一",
     "the record has {} beside {}; leave it out, or put it into a turn": "记录在 {1} 之外还有 {0}，请去掉，或放进某一轮",
-    "entry {n} of history is no pair of what was asked and answered": "history 的第 {0} 项不是一问一答",
+    "entry {n} of history is not a pair of a question and its answer": "history 的第 {0} 项不是一问一答",
     "fields beside the conversations that are not read: {}": "对话之外没有读取的字段：{0}",
     "turn {n} of {} is of role {}; known: {}": "{1} 的第 {0} 轮角色为 {2}；可用的有 {3}",
     "turn {n} of {} has a name that is no text: {}": "{1} 的第 {0} 轮的 name 不是文本：{2}",

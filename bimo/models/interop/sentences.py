@@ -20,11 +20,11 @@ def read_pooling(folder: Path) -> str | None:
 
     More are: a module after the pooling (a `Dense` layer), texts made lower case, and a prompt before each text.
     """
-    told = _settings(folder / CONFIG)
-    asked = sorted(name for name, value in told.items() if name.startswith("pooling_mode_") and value is True)
+    settings = _settings(folder / CONFIG)
+    modes = sorted(name for name, value in settings.items() if name.startswith("pooling_mode_") and value is True)
     known = {said: name for name, said in _SAID.items()}
-    pooling = known.get(asked[0], asked[0]) if len(asked) == 1 else ", ".join(asked)
-    beside = [*map(str, told.get(_BESIDE) or []), *_beside(folder)]
+    pooling = known.get(modes[0], modes[0]) if len(modes) == 1 else ", ".join(modes)
+    beside = [*map(str, settings.get(_BESIDE) or []), *_beside(folder)]
     return ", ".join([pooling or "mean", *beside]) if beside else pooling or None
 
 
@@ -53,18 +53,18 @@ def _beside(folder: Path) -> Iterator[str]:
     yield from (f"a module {kind}" for kind in _modules(folder) if kind not in known)
     if _settings(folder / _TEXTS).get("do_lower_case") is True:
         yield "texts in lower case (do_lower_case)"
-    told = _settings(folder / _PROMPTS)
-    prompts, name = told.get("prompts"), told.get("default_prompt_name")
+    settings = _settings(folder / _PROMPTS)
+    prompts, name = settings.get("prompts"), settings.get("default_prompt_name")
     if isinstance(prompts, dict) and isinstance(name, str) and prompts.get(name):
         yield f"a prompt {prompts[name]!r} before each text"
 
 
 def _modules(folder: Path) -> list[str]:
-    told: Any = store.read_json(folder / MODULES) if (folder / MODULES).is_file() else []
-    listed = [module.get("type") for module in told if isinstance(module, dict)] if isinstance(told, list) else []
+    read: Any = store.read_json(folder / MODULES) if (folder / MODULES).is_file() else []
+    listed = [module.get("type") for module in read if isinstance(module, dict)] if isinstance(read, list) else []
     return [kind.rpartition(".")[2] for kind in listed if isinstance(kind, str)]
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    told: Any = store.read_json(path) if path.is_file() else {}
-    return told if isinstance(told, dict) else {}
+    values: Any = store.read_json(path) if path.is_file() else {}
+    return values if isinstance(values, dict) else {}

@@ -133,8 +133,8 @@ def _middle(fields: Mapping[str, Any], places: Mapping[str, int]) -> dict[str, i
     """The tokens that fill a gap, by key."""
     found: dict[str, int] = {}
     for key, (old, names) in _MIDDLE.items():
-        told = [_id(fields, f"{one}_token_id", len(places)) for one in (old, key)]
-        i = next((i for i in told if i is not None), None)
+        ids = [_id(fields, f"{one}_token_id", len(places)) for one in (old, key)]
+        i = next((i for i in ids if i is not None), None)
         i = next((places[name] for name in names if name in places), None) if i is None else i
         if i is not None:
             found[key] = i

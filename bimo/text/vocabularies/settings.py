@@ -64,7 +64,7 @@ class TokenizerSettings:
 def read_settings(folder: Path) -> TokenizerSettings:
     """What the files beside a vocabulary say; raises `ModelError` that names the file and the key which is wrong."""
     where = str(folder / CONFIG)
-    config, names = _mapping(folder / CONFIG), _mapping(folder / MAP)
+    config, names = store.read_mapping(folder / CONFIG), store.read_mapping(folder / MAP)
     for key, allowed in _ONLY.items():
         if key in config and config[key] not in allowed:
             raise ModelError(f"{where}: {key} = {str(config[key])[:60]} would change the ids and is not supported; leave it out")
@@ -87,9 +87,9 @@ def read_settings(folder: Path) -> TokenizerSettings:
     find_template(values, where)
     for key in unknown_keys(values):
         _warn(f"{where}: {key} = {str(values[key])[:60]} is not known and not used")
-    model = _mapping(folder / "config.json")
-    told = [values.get("tokenizer_class") or model.get("tokenizer_class"), model.get("model_type")]
-    declared, kind = (one if isinstance(one, str) and one else None for one in told)
+    model = store.read_mapping(folder / "config.json")
+    said = [values.get("tokenizer_class") or model.get("tokenizer_class"), model.get("model_type")]
+    declared, kind = (one if isinstance(one, str) and one else None for one in said)
     for name in NAMES:
         if values.get(name) is not None and written(values[name]) is None:
             raise ModelError(f"{where}: {name} must be a token, found {str(values[name])[:60]}")
@@ -146,29 +146,22 @@ def named_tokens(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _extra(values: Mapping[str, Any], where: str) -> list[Any]:
     """Special tokens without a name: `extra_special_tokens`, or where there is none `additional_special_tokens`."""
-    told = values["extra_special_tokens"] if "extra_special_tokens" in values else values.get("additional_special_tokens")
-    if told is None or isinstance(told, dict):  # a mapping: they have names
+    listed = values["extra_special_tokens"] if "extra_special_tokens" in values else values.get("additional_special_tokens")
+    if listed is None or isinstance(listed, dict):  # a mapping: they have names
         return []
-    if not isinstance(told, list) or not all(written(token) is not None for token in told):
-        raise ModelError(f"{where}: extra_special_tokens must be a list of tokens, found {str(told)[:60]!r}")
-    return told
+    if not isinstance(listed, list) or not all(written(token) is not None for token in listed):
+        raise ModelError(f"{where}: extra_special_tokens must be a list of tokens, found {str(listed)[:60]!r}")
+    return listed
 
 
 def _added(path: Path, values: Mapping[str, Any]) -> dict[int, Any]:
     """Tokens and their ids of `added_tokens.json`; those are special that the settings name."""
-    told = _mapping(path)
+    told = store.read_mapping(path)
     if bad := [(token, i) for token, i in told.items() if type(i) is not int or not 0 <= i < 2**31 or not token]:
         raise ModelError(f"{path}: {bad[0][0]!r}: {bad[0][1]!r} is no token and its id")
     listed = [*named_tokens(values).values(), *_extra(values, str(path.with_name(CONFIG)))]
     special = {written(token) for token in listed}
     return {i: {"content": token, "special": token in special} for token, i in told.items()}
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    told = store.read_json(path) if path.is_file() else {}
-    if not isinstance(told, dict):
-        raise ModelError(f"{path}: expected a mapping of settings, found a {type(told).__name__}; save the model again")
-    return told
 
 
 def _text(path: Path) -> str:

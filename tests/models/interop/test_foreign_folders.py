@@ -33,7 +33,7 @@ TOKENS = torch.randint(0, 64, (1, 20), generator=torch.Generator().manual_seed(3
 def test_folders_drawn_at_random_are_as_in_transformers_or_refused_by_name():
     drawn = foreign_folders.folders(40, seed=18)
     assert drawn["differences"] == []
-    assert drawn.get("refused", 0) <= 4, drawn["why"]
+    assert drawn.get("refused", 0) <= foreign_folders.MOST_REFUSED * 40, drawn["why"]
     assert drawn["equal"] + drawn.get("refused", 0) == 40
 
 
