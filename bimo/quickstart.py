@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from bimo import api, console
-from bimo.core import registry, store
+from bimo.core import progress, registry, store
 
 if TYPE_CHECKING:
     from bimo.evaluation.results import Comparison
@@ -35,13 +33,12 @@ def quickstart(
     Without sources the text is Python's own language manual; nothing is downloaded.
     """
     out = Path(out)
-    err = Console(stderr=True)
     listed = list(sources)
     if not listed:
         text = out / "python-manual.txt"
         store.write_text(text, built_in_text())
         listed = [str(text)]
-        err.print(f"text: the language manual that Python carries, written to {text}", markup=False, highlight=False, soft_wrap=True)
+        progress.say(f"text: the language manual that Python carries, written to {text}")
     result = api.compare(listed, families=registry.FIRST, budget=budget, out=out, lang=lang, overrides=overrides)
     console.show_comparison(result, lang or "en")
     if lang == "zh":

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from bimo.console import describe_corpus, show_comparison, show_facts, show_model, show_run
+from bimo.core.errors import BimoError
 from bimo.evaluation.results import Comparison, Row, Sample
 from bimo.evaluation.runs import Run
+from bimo.quickstart import quickstart
 from tests.evaluation.example import comparison
 
 
@@ -101,3 +103,12 @@ def test_figures_of_a_plan_say_what_they_are_of(capsys: pytest.CaptureFixture[st
         "matrix_rate  18.7 B floating-point operations a second, this machine's best",
         "utilisation  0.5 of that rate",
     ]
+
+
+def test_a_quickstart_leaves_the_terminal_to_its_display(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that is printed past the display is glued to the row that it shows."""
+    said: list[str] = []
+    monkeypatch.setattr("bimo.core.progress.say", said.append)
+    with pytest.raises(BimoError, match="unknown language"):
+        quickstart(out=tmp_path, lang="fr")
+    assert said == [f"text: the language manual that Python carries, written to {tmp_path / 'python-manual.txt'}"]

@@ -78,12 +78,13 @@ def compare(
             (out / earlier).unlink(missing_ok=True)
     names = numbered([recipe.name for recipe in recipes])
     asked = {folder: _reusing(recipe, names, recipes, out) for recipe, folder in zip(recipes, names, strict=True)}
-    before = {folder: result.stat().st_mtime for folder in asked if (result := out / folder / RESULT).exists()}
-    if not quiet:
+    there = [folder for folder, recipe in asked.items() if (out / folder / RESULT).exists() and runs.stands(out / folder, recipe, corpus)]
+    before = {folder: (out / folder / RESULT).stat().st_mtime for folder in there}
+    if not quiet and (len(before) < len(asked) or hybrids):
         progress.say(_total(recipes[0].training.budget, len(asked) - len(before), hybrids))
+        if said := said_before(corpus, recipes[0].training):
+            progress.say(said)
     later = sorted(asked, key=lambda folder: asked[folder].family == registry.HYBRID)  # hybrids after what they are made of
-    if not quiet and recipes and (said := said_before(corpus, recipes[0].training)):
-        progress.say(said)
     runs_of = {folder: _run_apart(asked[folder], corpus, out / folder, name, quiet) for folder in later}
     made = {folder: runs_of[folder] for folder in asked}
     notices = _add_hybrids(made, asked, corpus, out, hybrids, name, quiet) if hybrids else []

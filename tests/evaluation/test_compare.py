@@ -306,6 +306,21 @@ def test_a_run_that_is_shown_again_says_when_it_was_made(tmp_path: Path) -> None
     assert re.fullmatch(r"lstm: already made on \d{4}-\d\d-\d\d \d\d:\d\d, shown again; another --out makes it anew", said)
 
 
+def test_a_total_counts_what_is_yet_to_be_made(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(comparison.progress, "say", said.append)
+    monkeypatch.setattr(comparison, "_run_apart", lambda recipe, *_: Row(family=recipe.name, label=recipe.label, error="none"))
+    monkeypatch.setattr(comparison.runs, "stands", lambda folder, *_: folder.name == "ngram")
+    for name in ("ngram", "lstm"):  # of the latter, another recipe's
+        store.write_text(tmp_path / name / "result.json", "{}")
+    corpus = Corpus.open(place / "corpus")
+    comparison.compare([recipe("ngram"), recipe("lstm")], corpus, tmp_path, name="x")
+    assert said[0].startswith("1 model, ")
+    said.clear()
+    comparison.compare([recipe("ngram")], corpus, tmp_path, name="x")
+    assert said == []
+
+
 def test_why_there_are_no_hybrids_is_told(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus, asked = Corpus.open(place / "corpus"), {"ngram": recipe("ngram")}
     told = _hybrids_made(tmp_path, [], asked, corpus, monkeypatch)[1]
