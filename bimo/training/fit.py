@@ -57,6 +57,12 @@ def refusal(recipe: Recipe, corpus: Corpus, beside: bool = False) -> str | None:
             model = kind.build(recipe.model_section(), corpus.tokenizer.vocabulary)
         if why := cannot_be_measured(model, corpus):
             return why
+    given_nothing = train.given is None and recipe.start is None and not getattr(recipe.model_section(), "sourceless", False)
+    if given_nothing and kind.kind is Kind.CONDITIONAL and objective is not None and objective.name != "denoising":
+        return (
+            f"{family} reads a source beside each text, and this text has none; give pairs (SOURCE::TARGET), or learn from plain text by "
+            "objective.name=denoising"
+        )
     return None if objective is None else registry.load_objective(objective.name).refusal(recipe, corpus)
 
 

@@ -418,3 +418,32 @@ def test_pairs_are_learned_by_one_part_that_reads_sources_and_others_that_read_t
     made = fit.fit(recipe, corpus, tmp_path / "run", quiet=True)
     assert made.model.kind == "conditional"
     assert np.isfinite(token_nats(made.model, corpus.splits["test"])).all()
+
+
+SEQ2SEQ = {"family": "seq2seq", "model": {"width": 8, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "context": 16}}
+
+
+@pytest.mark.parametrize(
+    ("paired", "objective", "said"),
+    [
+        (False, {}, "seq2seq: seq2seq reads a source beside each text"),
+        (True, {"name": "denoising"}, "seq2seq: objective.name: these"),
+    ],
+)
+def test_a_part_that_cannot_read_this_text_is_refused_before_another_learns(
+    tmp_path: Path, paired: bool, objective: dict[str, str], said: str
+) -> None:
+    file = tmp_path / "x.txt"
+    file.write_text("\n".join(f"a b c {i % 7}" for i in range(60)) + "\n")
+    corpus = bimo.prepare(f"{file}::{file}" if paired else file, tmp_path / "corpus", tokenizer="word", documents="line")
+    recipe = make_recipe({"family": "hybrid", "model": {"parts": ["ngram", {**SEQ2SEQ, "objective": objective}]}})
+    assert str(fit.refusal(recipe, corpus)).startswith(said)
+
+
+def test_the_players_of_a_game_read_no_sources(tmp_path: Path) -> None:
+    """Beside a part that reads them, a GAN learns from the texts of pairs."""
+    file = tmp_path / "x.txt"
+    file.write_text("\n".join(f"a b c {i % 7}" for i in range(60)) + "\n")
+    corpus = bimo.prepare(f"{file}::{file}", tmp_path / "corpus", tokenizer="word")
+    recipe = make_recipe({"family": "gan", "model": {"width": 8, "layers": 1}, "training": {"budget": "1steps", "threads": 1}})
+    assert fit.fit(recipe, corpus, tmp_path / "run", quiet=True, beside=True).steps == 1

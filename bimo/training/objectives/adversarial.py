@@ -8,6 +8,7 @@ Monte-Carlo roll-outs, or through the discriminator by a straight-through Gumbel
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, cast
 
@@ -178,4 +179,5 @@ class MixedDocuments(DocumentBatches):
 
 def _source(recipe: Recipe, corpus: Corpus) -> MixedDocuments:
     training = recipe.training
-    return MixedDocuments(corpus.splits["train"], training.batch_size, training.context, training.seed)
+    texts = replace(corpus.splits["train"], given=None)  # neither player reads a source
+    return MixedDocuments(texts, training.batch_size, training.context, training.seed)

@@ -63,13 +63,18 @@ class Denoising(Objective):
 
     Config: ClassVar[type[ObjectiveConfig]] = DenoisingConfig
 
+    @classmethod
+    def refusal(cls, recipe: Recipe, corpus: Corpus) -> str | None:
+        """Pairs: their texts have sources already."""
+        if corpus.splits["train"].given is None:
+            return None
+        return "objective.name: these documents are pairs, and denoising reads texts that have no source; set objective.name=causal"
+
     def batches(self, model: NeuralLanguageModel, recipe: Recipe, corpus: Corpus) -> DenoisingBatches:
         """Whole documents of the text, in the order that the causal likelihood reads them."""
         vocabulary, config = model.vocabulary, self.config
-        if corpus.splits["train"].given is not None:
-            raise RecipeError(
-                "objective.name: these documents are pairs, and denoising reads texts that have no source; set objective.name=causal"
-            )
+        if why := self.refusal(recipe, corpus):
+            raise RecipeError(why)
         if vocabulary.pad is None:
             raise RecipeError("objective.name: denoising needs a vocabulary with a padding id, which stands for what is missing")
         source = batches_for(model, recipe, corpus)
