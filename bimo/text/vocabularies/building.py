@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 from bimo.core.errors import ModelError
@@ -15,7 +16,7 @@ from bimo.text.vocabularies.bytelevel import check_merges
 from bimo.text.vocabularies.classes import Parts, TokenizerClass, flag_ends
 from bimo.text.vocabularies.settings import TokenizerSettings, named_tokens, with_defaults
 
-_STEPS = ("normalizer", "pre_tokenizer", "decoder")
+_STEPS = tuple(part.name for part in fields(Parts) if part.name != "options")  # the steps around a model, in order
 _ALWAYS = {"BPE": {"dropout": None, "ignore_merges": False}, "WordPiece": {"max_input_chars_per_word": 100}}  # whatever the class
 
 
