@@ -17,12 +17,22 @@ _PIECE = 256  # bytes of a line that are judged together
 _PIECES = 128
 UNLIKE = 0.08  # a text whose score is below this is like no language: the next one is named as well
 SEARCHED = 1 << 18  # bytes of a block in which escapes of HZ and UTF-7 are looked for
-DOUBT = 0.3  # another encoding is named where its score is lower by less than this share, for each character that differs
+DOUBT = 5.0  # log-odds: another encoding is named where the evidence against it is less
+_MUCH = 2048  # bytes from which on a score far below the best one is not looked at
+_A_LETTER = 10.0  # log-odds of a letter that makes a score e times as high
 
 # The names that stand for several encodings which read the same bytes as the same text, the commonest first.
 _PREFERRED = (
     "cp1252", "gb18030", "big5hkscs", "cp932", "euc_jp", "cp949", "cp1251", "cp1250", "cp1253", "cp1254", "cp1255", "cp1256",
     "cp1257", "cp1258", "cp874", "iso8859-15", "iso8859-2", "koi8-r", "koi8-u", "mac-roman", "cp850", "cp437", "cp866", "cp037",
+)  # fmt: skip
+# Encodings that are the usual ones of a script on some system; the others are hardly met.
+_USUAL = (
+    "gb18030", "big5hkscs", "cp932", "euc_jis_2004", "euc_kr", "cp949", "johab", "cp1250", "cp1251", "cp1252",
+    "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "cp874", "tis-620", "iso8859-1", "iso8859-2",
+    "iso8859-5", "iso8859-6", "iso8859-7", "iso8859-8", "iso8859-9", "iso8859-13", "iso8859-15", "iso8859-16",
+    "koi8-r", "koi8-u", "mac-roman", "mac-cyrillic", "mac-greek", "mac-turkish", "mac-latin2", "cp437", "cp720",
+    "cp737", "cp775", "cp850", "cp852", "cp855", "cp857", "cp862", "cp865", "cp866", "cp1140", "cp500",
 )  # fmt: skip
 _DOUBLE = ("gb18030", "big5hkscs", "cp932", "euc_jis_2004", "cp949", "johab")  # encodings whose characters take several bytes
 
@@ -143,11 +153,11 @@ def is_utf8(sample: bytes) -> bool:
 
 def _pieces(sample: bytes) -> list[bytes]:
     """Pieces of the lines that are not ASCII, at most `_PIECES` of them, evenly; none begins or ends within a UTF-8 character."""
+    lines = [line for line in sample.split(b"\n") if not line.isascii()]
     found: list[tuple[bytes, bool]] = []  # a piece, and whether it was cut
-    for line in sample.split(b"\n"):
-        if not line.isascii():
-            cut = len(line) > _PIECE
-            found += [(line[at : at + _PIECE + 3 * cut], cut) for at in range(0, len(line), _PIECE)]
+    for line in lines[:: len(lines) // _PIECES or 1]:
+        cut = len(line) > _PIECE
+        found += [(line[at : at + _PIECE + 3 * cut], cut) for at in range(0, len(line), _PIECE)]
     return [_CUT.sub(b"", piece) if cut else piece for piece, cut in found[:: -(-len(found) // _PIECES) or 1]]
 
 
@@ -264,24 +274,89 @@ def _undefined() -> dict[str, frozenset[int]]:
 
 
 def _choose(sample: bytes, ranked: list[tuple[float, str, int]]) -> Verdict:
-    """The encoding whose text is likest to a language, and others that the sample does not rule out."""
-    few = max(1, len(sample) - len(sample.translate(None, HIGH)))
-    judged: dict[str, tuple[float, str, int]] = {}  # the best score of each text that an encoding makes of the sample
+    """The likeliest encoding, and others that the sample does not rule out.
+
+    Log-odds of two encodings: chardet's scores for the letters that differ, how common all characters are, how much an encoding is used.
+    """
+    judged: dict[str, list[tuple[float, str, int]]] = {}  # by the text that encodings make of the sample
+    far = ranked[0][0] / 4 if ranked and len(sample) > _MUCH else 0.0  # scores below this are out of the question
     for score, name, skip in [*ranked[:16], *(one for one in ranked[16:] if one[1] == "cp1252")]:
-        text = sample[skip:].decode(name, "replace")
-        usual = 0.12 / few**2 if name == "cp1252" else 0.0  # by far the commonest, which counts where there is next to no evidence
-        if text not in judged or usual:
-            judged[text] = (score * (1 - _oddness(text[:4096])) + usual, name, skip)
+        if score < far:
+            continue
+        judged.setdefault(sample[skip:].decode(name, "replace"), []).append((score, name, skip))
     if not judged:
         return Verdict("cp1252")
-    (text, (top, name, skip)), *rest = sorted(judged.items(), key=lambda item: -item[1][0])
+    texts = list(judged)
+    scores = np.array([max(max(judged[text])[0] * (1 - _oddness(text[:4096])), 1e-6) for text in texts])
+    units = [_same()[np.minimum(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4"), 0xFFFF)] for text in texts]
+    prior = [max(_usage(name) - 3 * skip for _, name, skip in judged[text]) for text in texts]
+    own = np.log(scores), np.array([float(_commonness()[u].sum()) for u in units]) + prior
+
+    def odds(one: int) -> np.ndarray:
+        """The log-odds of one encoding against each."""
+        letters = np.array([_differing_letters(units[one], other) for other in units])
+        return _A_LETTER * letters * (own[0][one] - own[0]) + own[1][one] - own[1]
+
+    best = int(scores.argmax())
+    for _ in range(3):
+        against = odds(best)
+        if against.min() >= 0:
+            break
+        best = int(against.argmin())
+    text, against = texts[best], odds(best)
+    _, name, skip = max(judged[text])
     preferred = next((known for known in _PREFERRED if sample[skip:].decode(known, "replace") == text), name)
-    others: list[str] = []
-    for found, (score, other, _) in rest:
-        differ = sum(a != b for a, b in zip(text, found, strict=False)) + abs(len(text) - len(found))
-        if other not in (name, preferred, *others) and (top < UNLIKE or (1 - score / top) * differ < DOUBT):
-            others.append(other)
-    return Verdict(preferred, tuple(others[:2]), skip)
+    near = [i for i in np.argsort(against) if i != best and (against[i] < DOUBT or scores[best] < UNLIKE)]
+    others = dict.fromkeys(max(judged[texts[i]])[1] for i in near)
+    return Verdict(preferred, tuple(other for other in others if other not in (name, preferred))[:3], skip)
+
+
+@cache
+def _same() -> np.ndarray:
+    """Codes of characters, those of Romanian with commas as with cedillas: they are the same letters."""
+    table = np.arange(1 << 16)
+    table[[ord(letter) for letter in "ȘșȚț"]] = [ord(letter) for letter in "ŞşŢţ"]
+    return table
+
+
+def _differing_letters(one: np.ndarray, other: np.ndarray) -> int:
+    """In how many places two texts differ where either has a letter: statistics of languages know nothing of symbols."""
+    size = min(len(one), len(other))
+    letters = _is_letter()[one[:size]] | _is_letter()[other[:size]]
+    return int(((one[:size] != other[:size]) & letters).sum()) + abs(len(one) - len(other))
+
+
+@cache
+def _is_letter() -> np.ndarray:
+    return np.array([chr(code).isalpha() for code in range(1 << 16)])
+
+
+@cache
+def _usage(name: str) -> float:
+    """How much an encoding is used, as a rough log-probability: by chardet's era of it, and whether it is the usual one of its era."""
+    from chardet.registry import REGISTRY
+
+    era = int(REGISTRY[name].era) if name in REGISTRY else 1
+    return {1: 0.0, 2: -0.3, 32: -1.5}.get(era, -1.0) + (0.3 if name == "cp1252" else 0.0) - (0.0 if name in _USUAL else 3.0)
+
+
+@cache
+def _commonness() -> np.ndarray:
+    """Rough log-probabilities of characters against letters, float32 [65536]: symbols that hardly any text has are far below 0."""
+    table = np.full(1 << 16, -8, np.float32)
+    for low, high, value in (
+        (0x20, 0x7E, 0), (0xA0, 0xBF, -4), (0xC0, 0x24F, 0), (0x250, 0x2AF, -1.5), (0x2B0, 0x2FF, -6), (0x300, 0x36F, -1.5),
+        (0x370, 0x6FF, 0), (0x700, 0x8FF, -6), (0x900, 0xDFF, -1), (0xE00, 0xE7F, 0), (0xE80, 0x13FF, -1.5), (0x1E00, 0x1FFF, -1),
+        (0x2000, 0x25FF, -4), (0x2600, 0x27BF, -5), (0x3000, 0x30FF, 0), (0x3100, 0x33FF, -2), (0x3400, 0x4DBF, -6), (0x4E00, 0x9FFF, 0),
+        (0xAC00, 0xD7A3, 0), (0xD800, 0xDFFF, -4), (0xFB00, 0xFDFF, -5), (0xFE70, 0xFEFF, -3), (0xFF00, 0xFF5E, 0), (0xFF61, 0xFFEF, -3),
+    ):  # fmt: skip
+        table[low : high + 1] = value
+    table[[0x09, 0x0A, 0x0D]] = 0
+    for characters, value in (
+        ("[]!<>#@$%&=+*_“”’„«»–°\u200c", -0.5), ("|~^`{}\\‘…—€£§©·•\xa0¿¡™º½®", -1.5), ("´ÿŸƒªµ×÷\u200e\u200f", -3),
+    ):  # fmt: skip
+        table[[ord(character) for character in characters]] = value
+    return 0.7 * table
 
 
 class _Classes(dict[int, int]):
@@ -293,21 +368,24 @@ class _Classes(dict[int, int]):
         letter = {"LATIN": "l", "GREEK": "g", "CYRILLIC": "c", "HEBREW": "h", "ARABIC": "r", "THAI": "t"}.get(name.split(" ")[0])
         if category in ("Cn", "Cc", "Co", "Cs") and not character.isspace():
             found = "x"
+        elif 0x2500 <= code < 0x25A0 or 0x2B0 <= code < 0x300 or character in "¨¸΄΅":
+            found = "b"  # lines of tables, and accents without their letter
         elif category[0] == "L" and letter:
             found = letter.upper() if category == "Lu" else letter
             found = {"l": "a", "L": "A"}.get(found, found) if code < 128 else found
         elif category == "Lo":
-            found = "k"  # Chinese, Japanese, Korean
+            found = "k" if name.startswith("CJK") else "j"  # Chinese characters; kana, Korean and others
         else:
-            found = "s" if code > 127 and category[0] in "SNP" and character not in "’‘·–—" else " "
+            found = "s" if code > 127 and category[0] in "SNP" and character not in "’‘·–—´" else " "
         self[code] = ord(found)
         return self[code]
 
 
 _CLASSES = _Classes()
-_ODD = re.compile(  # no character, a symbol within a word, a capital after a small letter, two scripts in one word
-    "x|(?<=[aAlLgGcChrt])s(?=[aAlLgGcChrt])|(?<=[al])L|(?<=g)G|(?<=c)C|(?<=[aAlL])[gGcChrt]|(?<=[gGcChrt])[aAlL]"
-    "|(?<=[aAl])k{1,2}(?=[al])|(?<=[gG])[cChr]|(?<=[cC])[gGhr]|(?<=[hrt])[gGcC]"
+_ODD = re.compile(  # no character, a symbol in or a line at a word, a capital after a small letter, two scripts, a lone foreign letter
+    "x|(?<=[aAlLgGcChrt])s+(?=[aAlLgGcChrt])|(?<=[aAlLgGcChrt])b+|b+(?=[aAlLgGcChrt])|(?<=[al])L|(?<=g)G|(?<=c)C|(?<=[aAlL])[gGcChrt]"
+    "|(?<=[gGcChrt])[aAlL]|(?<=[aAl])k{1,2}(?=[al])|(?<=[gG])[cChr]|(?<=[cC])[gGhr]|(?<=[hrt])[gGcC]|(?<![kj])k(?![kj])"
+    "|(?<![gGcChrt])(?<![gGcChrt] )[gGcChrt](?! ?[gGcChrt])"
 )
 
 
@@ -317,7 +395,7 @@ def _oddness(text: str) -> float:
     >>> _oddness("l’été"), _oddness("lвt"), _oddness("f„r Gr„fin")
     (0.0, 1.0, 1.0)
     """
-    return min(1.0, len(_ODD.findall(text.translate(_CLASSES))) / max(1, _beyond_ascii(text)))
+    return min(1.0, sum(map(len, _ODD.findall(text.translate(_CLASSES)))) / max(1, _beyond_ascii(text)))
 
 
 def _beyond_ascii(text: str) -> int:

@@ -215,3 +215,24 @@ def test_a_late_byte_does_not_decide_and_a_change_is_said() -> None:
     "".join(decode_blocks([german.encode("cp1252"), TEXTS["de"].encode()], found))
     begin = f"{len(german.encode('cp1252')):,}"
     assert found.remarks() == [f"read as cp1252, but from byte {begin} on it is UTF-8; state one with --encoding, or split the file"]
+
+
+@pytest.mark.parametrize(
+    ("line", "encoding"),
+    [
+        ("Il gatto è nero ed è vecchio.\n", "cp1252"),
+        ("Egy régi kútból merítettünk vizet.\n", "iso8859-2"),
+        ("Ühel päeval jõudsime öösel külla.\n", "iso8859-15"),
+        ("Ziet u één boom?\n", "mac-roman"),
+        ("Il fuoco è spento, perché piove.\n", "cp437"),
+    ],
+)
+def test_one_line_is_read_by_its_characters_and_by_the_use_of_encodings(line: str, encoding: str) -> None:
+    assert "".join(decode_blocks([line.encode(encoding)], Found())) == line
+
+
+def test_romanian_with_commas_is_named_where_its_bytes_are_those_with_cedillas() -> None:
+    line = "Bunica pune mâncare și apă pentru pisică; după aceea ne așezăm toți în fața focului.\n"
+    found = Found()
+    "".join(decode_blocks([line.encode("iso8859-16")], found))
+    assert "iso8859-16" in (found.encoding, *found.alternatives)
