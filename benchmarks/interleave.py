@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from bimo.core import runtime
-from bimo.training.probe import bf16_is_native
+from bimo.core.runtime import bf16_is_native
 
 CPU = torch.device("cpu")
 

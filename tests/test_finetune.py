@@ -328,7 +328,7 @@ def test_too_long_ones_are_refused_unless_said_otherwise(place: Path) -> None:
     words = [*FAST, "training.context=24"]
     with pytest.raises(CorpusError, match=r"text\.too_long: \d+ of 240 conversations have more than 25 tokens"):
         bimo.finetune(place / "base", place / "talks.jsonl", out=place / "long", budget="1steps", overrides=words)
-    with pytest.raises(CorpusError, match="nothing is left to learn from"):
+    with pytest.raises(CorpusError, match="240 of 240 conversations, more than half"):
         bimo.finetune(place / "base", place / "talks.jsonl", out=place / "none", too_long="drop", budget="1steps", overrides=words)
     longer = place / "longer.jsonl"
     more = [{"prompt": f"say it {i} times", "completion": "it is blue. " * 40} for i in range(20)]

@@ -22,7 +22,7 @@ def test_conformance(name, check):
 def test_layers_are_counted_before_any_is_made(name, tmp_path):
     make(name).save(tmp_path)
     config = store.read_json(tmp_path / "config.json")
-    for field in [field for field, value in config.items() if "layer" in field and isinstance(value, int)]:
+    for field in [field for field, value in config.items() if "layer" in field and type(value) is int]:
         store.write_json(tmp_path / "config.json", {**config, field: 10**7})
         with pytest.raises(ModelError, match=rf"config\.json: {field} is 10000000"):
             load_model(tmp_path)
