@@ -134,7 +134,8 @@ _OF_A_PART = ("model_type", "num_hidden_layers", "hidden_size", "num_attention_h
 def show_model(facts: Mapping[str, Any]) -> None:
     """What `info` says; of a hybrid its parts as a table, in place of all their settings."""
     config = facts.get("config")
-    parts = config.get("parts") if isinstance(config, Mapping) else None
+    config = config if isinstance(config, Mapping) else {}
+    parts = config.get("parts")
     if not (isinstance(parts, list) and parts and all(isinstance(part, Mapping) for part in parts)):
         show_facts(facts)
         return

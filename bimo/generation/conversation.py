@@ -18,7 +18,7 @@ from bimo.generation.config import GenerationConfig
 from bimo.models.bundle import Bundle
 from bimo.models.interop.generation import DRAWING
 
-CALM = {"temperature": 0.2, "top_p": 0.9}  # at temperature 1 small models lose the thread: SmolLM2, tried on questions in two languages
+CALM = {"temperature": 0.2, "top_p": 0.9}  # what the model card of SmolLM2 draws with; at temperature 1 small models lose the thread
 
 
 @dataclass

@@ -25,21 +25,29 @@ _HONOURED = frozenset({
     "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", "bimo_kind",
     *(name for one in CLASSES.values() for name in one.settings),
 })  # fmt: skip
-# What says nothing of ids, or has none in transformers 5 any more: where files lie, how batches are padded and cut, how ids of older
-# versions were made, what a processor of pictures or sound needs.
-_OF_NO_EFFECT = (
-    "unk_id _commit_hash added_tokens_file audio_tokens auto_map backend chat_control_tokens chat_template_file "
-    "clean_text device_map do_basic_tokenize do_tokenize errors feature_extractor_type files_loaded "
-    "from_slow full_tokenizer_file image_processor_type image_tokens is_fast is_local keep_accents "
-    "legacy_behaviour local_files_only max_len max_length max_model_input_sizes merges_file "
-    "model_input_names model_max_length name_or_path never_split pad_to_multiple_of pad_token_type_id "
-    "padding_side processor_class remove_space response_schema response_template slow_tokenizer_class "
-    "sp_model_kwargs spaces_between_special_tokens special_tokens_map_file split_special_tokens stream "
-    "stride tokenizer_file tokenizer_type torch_dtype transformers_version truncation_side "
-    "truncation_strategy use_default_system_prompt use_fast verbose vocab_file vocab_size "
-    "wordpieces_prefix "
-)
-_NO_EFFECT = frozenset(_OF_NO_EFFECT.split())
+NO_EFFECT: Mapping[str, str] = {  # keys that change no ids here, by reason
+    "about the file and its loading": (
+        "_commit_hash added_tokens_file auto_map backend chat_template_file device_map files_loaded "
+        "from_slow full_tokenizer_file is_fast is_local local_files_only merges_file name_or_path "
+        "processor_class slow_tokenizer_class special_tokens_map_file tokenizer_file tokenizer_type "
+        "torch_dtype transformers_version use_fast verbose vocab_file vocab_size"
+    ),
+    "padding, truncation and batches are Bimo's own": (
+        "max_len max_length max_model_input_sizes model_input_names model_max_length "
+        "pad_to_multiple_of pad_token_type_id padding_side stride truncation_side "
+        "truncation_strategy"
+    ),
+    "no class of transformers 5 reads it": (
+        "unk_id clean_text do_basic_tokenize do_tokenize keep_accents legacy_behaviour never_split "
+        "remove_space sp_model_kwargs stream wordpieces_prefix"
+    ),
+    "of images, audio and chats": (
+        "audio_tokens chat_control_tokens feature_extractor_type image_processor_type image_tokens "
+        "response_schema response_template use_default_system_prompt"
+    ),
+    "special tokens in a text stay text, broken bytes become U+FFFD": "errors spaces_between_special_tokens split_special_tokens",
+}
+_NO_EFFECT = frozenset(" ".join(NO_EFFECT.values()).split())
 _ONLY: Mapping[str, tuple[Any, ...]] = {  # what would change ids and is not supported
     "init_inputs": ([], None),
     "fast_tokenizer_files": ([], ["tokenizer.json"], None),
