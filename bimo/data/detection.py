@@ -236,7 +236,7 @@ def _ranked(sample: bytes) -> list[tuple[float, str, int]]:
         mended = _likeness(sample.translate(None, bytes(wrong)), tuple(undefined))
         found += [(score * (1 - 0.02 * int(counts[list(undefined[name])].sum())), name, 0) for name, score in mended.items()]
     for name in _DOUBLE:
-        for skip in (0, 1):
+        for skip in (0, 1) if sample[:1] > b"\x7f" else (0,):  # the rest of a cut character; an ASCII one reads by itself
             if skip == 0 and name in fitting:
                 continue
             text = sample[skip:].decode(name, "replace")
@@ -289,13 +289,15 @@ def _choose(sample: bytes, ranked: list[tuple[float, str, int]]) -> Verdict:
     texts = list(judged)
     scores = np.array([max(max(judged[text])[0] * (1 - _oddness(text[:4096])), 1e-6) for text in texts])
     units = [_same()[np.minimum(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4"), 0xFFFF)] for text in texts]
-    prior = [max(_usage(name) - 3 * skip for _, name, skip in judged[text]) for text in texts]
-    own = np.log(scores), np.array([float(_commonness()[u].sum()) for u in units]) + prior
+    prior = np.array([max(_usage(name) - 3 * skip for _, name, skip in judged[text]) for text in texts])
+    own = np.log(scores), np.array([float(_commonness()[u].sum()) for u in units])
+    fresh = _freshness(sample)
 
     def odds(one: int) -> np.ndarray:
         """The log-odds of one encoding against each."""
         letters = np.array([_differing_letters(units[one], other) for other in units])
-        return _A_LETTER * letters * (own[0][one] - own[0]) + own[1][one] - own[1]
+        seen = _A_LETTER * letters * (own[0][one] - own[0]) + own[1][one] - own[1]
+        return fresh * seen + prior[one] - prior
 
     best = int(scores.argmax())
     for _ in range(3):
@@ -309,6 +311,16 @@ def _choose(sample: bytes, ranked: list[tuple[float, str, int]]) -> Verdict:
     near = [i for i in np.argsort(against) if i != best and (against[i] < DOUBT or scores[best] < UNLIKE)]
     others = dict.fromkeys(max(judged[texts[i]])[1] for i in near)
     return Verdict(preferred, tuple(other for other in others if other not in (name, preferred))[:3], skip)
+
+
+def _freshness(sample: bytes) -> float:
+    """1 where words vary as in a text; less where the same few stand again and again, which is no further evidence.
+
+    >>> _freshness("l’été à Gênes".encode()), _freshness("25°C ".encode("cp1252") * 30)
+    (1.0, 0.1)
+    """
+    words = [word for word in sample.split() if not word.isascii()]
+    return min(1.0, 3 * len(set(words)) / len(words)) if words else 1.0
 
 
 @cache

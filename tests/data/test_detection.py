@@ -220,6 +220,7 @@ def test_a_late_byte_does_not_decide_and_a_change_is_said() -> None:
 @pytest.mark.parametrize(
     ("line", "encoding"),
     [
+        ("25°C " * 40, "cp1252"),
         ("Il gatto è nero ed è vecchio.\n", "cp1252"),
         ("Egy régi kútból merítettünk vizet.\n", "iso8859-2"),
         ("Ühel päeval jõudsime öösel külla.\n", "iso8859-15"),
