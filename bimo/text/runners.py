@@ -214,6 +214,8 @@ class HubRunner:
 
     def _met_names(self) -> re.Pattern[str] | None:
         special = {token.content: i for i, token in self.hub.get_added_tokens_decoder().items() if token.special}
+        if getattr(self.hub.model, "unk_token", None) is not None and self.hub.token_to_id(self.hub.model.unk_token) is None:
+            return None  # words without an unknown one: nothing but them can be encoded
         with told_panics():
             inside = [name for name in special if len(name) > 1 and self.hub.model.token_to_id(name) is not None]
             met = [name for name in inside if special[name] in self.hub.encode(f"a{name}", add_special_tokens=False).ids]
